@@ -1,0 +1,321 @@
+#include "base/parallel.h"
+
+#include <pthread.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace seqcore {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kSpin = std::chrono::microseconds(40);  // what a thread may burn before it sleeps
+constexpr int kMaxThreads = 2048;
+
+// Atomics only, never a lock: the child of a fork may find them in any state, and in_child puts them right.
+std::atomic<int> default_count{0};  // 0: not known yet
+std::atomic<int> wanted{0};         // 0: the default
+std::atomic<bool> serial{false};
+
+thread_local bool inside = false;  // a body runs on this thread
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Whether `ready` came true while spinning.
+template <class F>
+bool spin(F&& ready) {
+  const auto end = Clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 64; i++) {
+      if (ready()) return true;
+      pause();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
+
+// The helpers and the one job they may join. A caller opens the door, works, closes it when no task is left, and waits
+// only for those who came in: a helper that the system has not scheduled in time is not waited for, so a busy neighbour
+// costs no more than its core. Never destroyed: helpers live as long as the process.
+class Pool {
+ public:
+  // Runs the job with at most `workers` threads, the caller included; false if the helpers are taken.
+  bool run(std::int64_t tasks, int workers, detail::Body body, void* context) {
+    if (taken_.exchange(true, std::memory_order_acquire)) return false;
+    grow(workers - 1);
+    tasks_ = tasks;
+    body_ = body;
+    context_ = context;
+    next_.store(0, std::memory_order_relaxed);
+    const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
+    door_.store(epoch | kOpen | static_cast<std::uint64_t>(workers - 1) << kLimitAt);
+    if (sleepers_.load() > 0) {
+      { const std::lock_guard<std::mutex> lock(gate_); }
+      wake_.notify_all();
+    }
+    work(0);
+    door_.fetch_and(~kOpen);
+    const auto empty = [this] { return (door_.load(std::memory_order_acquire) & kActive) == 0; };
+    if (!spin(empty)) {
+      std::unique_lock<std::mutex> lock(gate_);
+      waiting_.store(true);
+      idle_.wait(lock, [this] { return (door_.load() & kActive) == 0; });
+      waiting_.store(false);
+    }
+    taken_.store(false, std::memory_order_release);
+    return true;
+  }
+
+ private:
+  // The door: number of the job | how many may join | how many did | how many are in | open.
+  static constexpr std::uint64_t kOpen = 1;
+  static constexpr int kActiveAt = 1, kJoinedAt = 13, kLimitAt = 25, kEpochAt = 37;
+  static constexpr std::uint64_t kCount = 0xFFF, kActiveOne = std::uint64_t{1} << kActiveAt, kActive = kCount << kActiveAt,
+                                 kJoinedOne = std::uint64_t{1} << kJoinedAt, kEpochOne = std::uint64_t{1} << kEpochAt,
+                                 kEpoch = ~(kEpochOne - 1);
+
+  void work(int worker) {
+    const FlushGuard flush;
+    inside = true;
+    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) body_(context_, task, worker);
+    inside = false;
+  }
+
+  // Joins a job that this helper has not seen; its number is then in `seen`.
+  bool join(std::uint64_t& seen, int& worker) {
+    std::uint64_t door = door_.load();
+    while ((door & kOpen) && (door & kEpoch) != seen) {
+      const std::uint64_t joined = door >> kJoinedAt & kCount;
+      if (joined >= (door >> kLimitAt & kCount)) break;
+      if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
+      seen = door & kEpoch;
+      worker = static_cast<int>(joined) + 1;
+      return true;
+    }
+    return false;
+  }
+
+  void help() {
+    std::uint64_t seen = 0;
+    int worker = 0;
+    for (;;) {
+      const auto joined = [&] { return join(seen, worker); };
+      if (!spin(joined)) {
+        std::unique_lock<std::mutex> lock(gate_);
+        sleepers_.fetch_add(1);
+        wake_.wait(lock, joined);
+        sleepers_.fetch_sub(1);
+      }
+      work(worker);
+      const std::uint64_t door = door_.fetch_sub(kActiveOne);
+      if ((door & kActive) == kActiveOne && waiting_.load()) {
+        { const std::lock_guard<std::mutex> lock(gate_); }
+        idle_.notify_one();
+      }
+    }
+  }
+
+  // With SEQCORE_OPENMP the helpers are the team of one OpenMP region that never ends, so that OMP_PLACES and OMP_PROC_BIND
+  // mean what they say. Regions of the callers' own would keep a team for each of them, hang in the child of a fork, and
+  // end in a barrier at which everybody waits for everybody. (libgomp ends the process when it cannot start a thread.)
+  void grow(int helpers) {
+    try {
+#ifdef _OPENMP
+      if (const int more = helpers - helpers_; more > 0) {
+        std::thread([this, more] {
+#pragma omp parallel num_threads(more)
+          help();
+        }).detach();
+        helpers_ = helpers;
+      }
+#else
+      for (; helpers_ < helpers; helpers_++) std::thread([this] { help(); }).detach();
+#endif
+    } catch (const std::system_error&) {  // no more threads: those there are do the tasks
+    }
+  }
+
+  std::atomic<bool> taken_{false};
+  int helpers_ = 0;  // the taker's
+  std::int64_t tasks_ = 0;
+  detail::Body body_ = nullptr;
+  void* context_ = nullptr;
+  alignas(64) std::atomic<std::int64_t> next_{0};
+  alignas(64) std::atomic<std::uint64_t> door_{0};
+  std::mutex gate_;
+  std::condition_variable wake_, idle_;
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> waiting_{false};
+};
+
+std::atomic<Pool*> pool{nullptr};
+
+Pool& the_pool() {
+  Pool* now = pool.load();
+  if (now) return *now;
+  auto* fresh = new Pool;
+  if (pool.compare_exchange_strong(now, fresh)) return *fresh;
+  delete fresh;
+  return *now;
+}
+
+// The child has none of the helpers, and whatever state the pool was in: it is left behind.
+void in_child() {
+  pool = nullptr;
+  inside = false;
+  serial = true;
+}
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, in_child);
+
+#ifdef __linux__
+
+int affinity_count() {
+  for (int bits = 1024; bits <= 1 << 20; bits *= 2) {
+    std::vector<unsigned long> mask(static_cast<std::size_t>(bits) / (8 * sizeof(unsigned long)));
+    auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
+    const std::size_t size = mask.size() * sizeof(unsigned long);
+    if (sched_getaffinity(0, size, set) == 0) return CPU_COUNT_S(size, set);
+    if (errno != EINVAL) break;
+  }
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// ceil(quota / period) of one control group, or `none`.
+constexpr double none = std::numeric_limits<double>::infinity();
+double quota_v2(const std::string& folder) {
+  std::ifstream file(folder + "/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || !(period > 0)) return none;
+  return static_cast<double>(std::strtoll(quota.c_str(), nullptr, 10)) / period;
+}
+double quota_v1(const std::string& folder) {
+  double quota = 0, period = 0;
+  std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+  std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  return quota > 0 && period > 0 ? quota / period : none;
+}
+
+// The least quota from the process's control group up to the root.
+double cgroup_quota() {
+  double least = none;
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path
+    const std::size_t first = line.find(':');
+    const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool v2 = controllers == ",,";
+    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
+    for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
+      if (path == "/") path.clear();
+      least = std::min(least, v2 ? quota_v2("/sys/fs/cgroup" + path) : quota_v1("/sys/fs/cgroup/cpu" + path));
+      if (path.find('/') == std::string::npos) break;
+    }
+  }
+  return least;
+}
+
+int usable() {
+  const int cpus = std::max(affinity_count(), 1);
+  const double quota = cgroup_quota();
+  return quota < cpus ? std::max(static_cast<int>(std::ceil(quota)), 1) : cpus;
+}
+
+#else
+
+int usable() { return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1); }
+
+#endif
+
+}  // namespace
+
+int default_threads() {
+  int count = default_count;
+  if (count == 0) default_count = count = usable();  // several threads may find it at once: the same
+  return count;
+}
+
+const char* parallel_backend() {
+#ifdef _OPENMP
+  return "openmp";
+#else
+  return "std::thread";
+#endif
+}
+
+int num_threads() {
+  if (serial) return 1;
+  const int count = wanted;
+  return count > 0 ? count : default_threads();
+}
+
+void set_num_threads(int n) {
+  if (n < 1 || n > kMaxThreads)
+    throw std::invalid_argument("set_num_threads: n must be in [1, " + std::to_string(kMaxThreads) + "], got " + std::to_string(n));
+  wanted = n;
+  serial = false;
+}
+
+namespace detail {
+
+void run(std::int64_t tasks, int max_threads, Body body, void* context) {
+  if (tasks <= 0) return;
+  const int threads = inside ? 1 : num_threads();
+  const auto workers = static_cast<int>(std::min<std::int64_t>(tasks, max_threads > 0 ? std::min(max_threads, threads) : threads));
+  if (workers > 1 && the_pool().run(tasks, workers, body, context)) return;
+  const FlushGuard flush;
+  const bool outer = inside;
+  inside = true;
+  for (std::int64_t task = 0; task < tasks; ++task) body(context, task, 0);
+  inside = outer;
+}
+
+}  // namespace detail
+
+// MXCSR: all exceptions masked, round to nearest, FTZ and DAZ. FPCR: FZ and nothing else.
+#if defined(__x86_64__)
+constexpr unsigned kMode = 0x1F80 | 0x8040, kFlags = 0x3F;
+FlushGuard::FlushGuard() noexcept : saved_(__builtin_ia32_stmxcsr()) {
+  if ((saved_ & ~std::uint64_t{kFlags}) != kMode) __builtin_ia32_ldmxcsr(kMode);
+}
+FlushGuard::~FlushGuard() {
+  if ((saved_ & ~std::uint64_t{kFlags}) != kMode) __builtin_ia32_ldmxcsr(static_cast<unsigned>(saved_));
+}
+#elif defined(__aarch64__)
+constexpr std::uint64_t kMode = std::uint64_t{1} << 24;
+FlushGuard::FlushGuard() noexcept {
+  __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
+  if (saved_ != kMode) __asm__ volatile("msr fpcr, %0" : : "r"(kMode) : "memory");
+}
+FlushGuard::~FlushGuard() {
+  if (saved_ != kMode) __asm__ volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
+}
+#else
+FlushGuard::FlushGuard() noexcept : saved_(0) {}
+FlushGuard::~FlushGuard() = default;
+#endif
+
+}  // namespace seqcore

@@ -1,0 +1,104 @@
+#include "kernels/dispatch.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#if defined(SEQCORE_HAVE_AVX2) || defined(SEQCORE_HAVE_AVX512)
+#include <cpuid.h>
+#endif
+
+namespace seqcore {
+
+namespace scalar {
+extern const Kernels kTable;
+}
+#ifdef SEQCORE_HAVE_AVX2
+namespace avx2 {
+extern const Kernels kTable;
+}
+#endif
+#ifdef SEQCORE_HAVE_AVX512
+namespace avx512 {
+extern const Kernels kTable;
+}
+#endif
+#ifdef SEQCORE_HAVE_NEON
+namespace neon {
+extern const Kernels kTable;
+}
+#endif
+
+namespace {
+
+// What the processor has and the operating system saves on a context switch.
+struct Cpu {
+  bool avx2 = false;
+  bool avx512 = false;
+};
+
+Cpu detect() {
+  Cpu cpu;
+#if defined(SEQCORE_HAVE_AVX2) || defined(SEQCORE_HAVE_AVX512)
+  unsigned eax, ebx, ecx, edx;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return cpu;
+  constexpr unsigned kFma = 1u << 12, kOsXsave = 1u << 27, kAvx = 1u << 28;
+  if ((ecx & (kFma | kOsXsave | kAvx)) != (kFma | kOsXsave | kAvx)) return cpu;
+  unsigned xcr0, high;
+  __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return cpu;
+  constexpr unsigned kAvx2 = 1u << 5;
+  constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+  cpu.avx2 = (xcr0 & 0x6) == 0x6 && (ebx & kAvx2);
+  cpu.avx512 = cpu.avx2 && (xcr0 & 0xE6) == 0xE6 && (ebx & kAvx512) == kAvx512;
+#endif
+  return cpu;
+}
+
+// Worst first.
+std::vector<const Kernels*> tables() {
+  std::vector<const Kernels*> result{&scalar::kTable};
+  [[maybe_unused]] const Cpu cpu = detect();
+#ifdef SEQCORE_HAVE_AVX2
+  if (cpu.avx2) result.push_back(&avx2::kTable);
+#endif
+#ifdef SEQCORE_HAVE_AVX512
+  if (cpu.avx512) result.push_back(&avx512::kTable);
+#endif
+#ifdef SEQCORE_HAVE_NEON
+  result.push_back(&neon::kTable);
+#endif
+  return result;
+}
+
+const Kernels& choose() {
+  const char* name = std::getenv("SEQCORE_ISA");
+  if (!name || !*name) return *tables().back();
+  if (const Kernels* k = kernels_for(name)) return *k;
+  std::string choices;
+  for (const char* isa : available_isas()) choices += choices.empty() ? isa : std::string(", ") + isa;
+  throw std::invalid_argument("SEQCORE_ISA: expected one of " + choices + " on this machine, got '" + name + "'.");
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+std::vector<const char*> available_isas() {
+  std::vector<const char*> names;
+  for (const Kernels* k : tables()) names.push_back(k->isa);
+  return names;
+}
+
+const Kernels* kernels_for(const char* isa) {
+  for (const Kernels* k : tables())
+    if (std::strcmp(k->isa, isa) == 0) return k;
+  return nullptr;
+}
+
+}  // namespace seqcore

@@ -1,0 +1,21 @@
+// Which ISA's kernels this process uses. Who may use it: everything above the kernels.
+#pragma once
+
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace seqcore {
+
+// The table of the best ISA that the processor and the operating system offer, chosen at the first call. The
+// environment variable SEQCORE_ISA (scalar, avx2, avx512, neon; empty = automatic), read then, forces one: throws
+// std::invalid_argument, naming the choices, if this machine cannot run it.
+const Kernels& kernels();
+
+// The ISAs this machine can run, worst first. "scalar" is always there.
+std::vector<const char*> available_isas();
+
+// The table of one of them, null for any other name.
+const Kernels* kernels_for(const char* isa);
+
+}  // namespace seqcore

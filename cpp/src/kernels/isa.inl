@@ -1,0 +1,61 @@
+// Every kernel body and the table of one ISA. Included by isa_<name>.cc, after simd/<name>.h, with SEQCORE_ISA defined.
+// No STL here: an inline library function compiled for one ISA could be the copy that the linker keeps for all.
+
+#include "kernels/kernels.h"
+
+#include "kernels/math.inl"
+#include "kernels/activation.inl"
+#include "kernels/reduce.inl"
+#include "kernels/elementwise.inl"
+#include "kernels/softmax.inl"
+#include "kernels/layer_norm.inl"
+#include "kernels/loss.inl"
+#include "kernels/optimizer.inl"
+#include "kernels/random.inl"
+#include "kernels/gemm.inl"
+#include "kernels/cells/cell.inl"
+#include "kernels/cells/simple_rnn.inl"
+#include "kernels/cells/lstm.inl"
+#include "kernels/cells/gru.inl"
+
+#define SEQCORE_STRING_(x) #x
+#define SEQCORE_STRING(x) SEQCORE_STRING_(x)
+
+namespace seqcore::SEQCORE_ISA {
+
+extern const Kernels kTable;
+const Kernels kTable = {
+    SEQCORE_STRING(SEQCORE_ISA),
+    W,
+    packed_product_size,
+    pack_product,
+    product,
+    grad_scratch,
+    grad,
+    packed_cell_size,
+    pack_cell,
+    packed_cell_backward_size,
+    pack_cell_backward,
+    forward_scratch,
+    backward_scratch,
+    {cell_forward_simple_rnn, cell_forward_lstm, cell_forward_gru_reset_after, cell_forward_gru_reset_before},
+    {cell_backward_simple_rnn, cell_backward_lstm, cell_backward_gru_reset_after, cell_backward_gru_reset_before},
+    activate,
+    activate_backward,
+    add,
+    multiply,
+    scale,
+    axpy,
+    clip,
+    sum_squares,
+    sum_abs,
+    column_sums,
+    dropout_mask,
+    layer_norm,
+    layer_norm_backward,
+    loss,
+    adam,
+    sgd,
+};
+
+}  // namespace seqcore::SEQCORE_ISA

@@ -1,0 +1,290 @@
+// The kernels: everything that does arithmetic on arrays, behind one table of function pointers per ISA.
+//
+// Only pointers, integers and floats cross this border. The bodies are the .inl files beside this header; they are
+// written once against the vector type of simd/ and compiled once per ISA (isa_*.cc). Whoever needs a kernel takes
+// `const Kernels& k = kernels();` (dispatch.h), never an ISA by name.
+//
+// Conventions
+//   B T I H G     batch, time, input, hidden, gates.
+//   time-major    a sequence is [T][B][features]: row r = t*B + b.
+//   padded        every internal buffer that a kernel writes has its last axis padded to pad(n) floats and starts on
+//                 64 bytes. What the padding holds is unspecified but finite or not, it reaches no result.
+//   One order     every output element is one chain of fused multiply-adds in an order that depends on the problem
+//                 alone (ARCHITECTURE.md). No kernel's result depends on how its rows or columns were split into calls.
+//   No kernel allocates, locks, throws or calls libm. MXCSR/FPCR: the caller holds a FlushGuard (parallel.h does).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace seqcore {
+
+inline constexpr std::int64_t kPad = 16;        // floats; a multiple of every ISA's vector width
+inline constexpr std::int64_t kGradBlock = 256;  // rows summed in one chain by the weight gradients
+inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+
+// Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
+// X(name)
+#define SEQCORE_ACTIVATIONS(X)                                                                              \
+  X(linear) X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh)   \
+  X(sigmoid) X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) \
+  X(soft_shrink) X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
+enum class Activation : std::int32_t {
+#define X(name) name,
+  SEQCORE_ACTIVATIONS(X)
+#undef X
+};
+inline constexpr bool is_rowwise(Activation a) { return a >= Activation::softmax; }
+// Whether the derivative cannot be had from the output, so that a cache must keep the pre-activation instead.
+inline constexpr bool needs_input(Activation a) {
+  return a == Activation::silu || a == Activation::gelu || a == Activation::hard_silu || a == Activation::mish ||
+         a == Activation::tanh_shrink || a == Activation::squareplus;
+}
+
+// Rows addressed in two levels: row r = t*B + b lies at data + t*step + b*row. A step may be negative (go_backwards).
+struct Rows {
+  float* data;
+  std::ptrdiff_t step;
+  std::ptrdiff_t row;
+};
+struct ConstRows {
+  const float* data;
+  std::ptrdiff_t step;
+  std::ptrdiff_t row;
+};
+
+// ---------------------------------------------------------------------------------------------- products (gemm.inl)
+
+struct Segment {    // one stretch of the summed index
+  ConstRows a;
+  std::int64_t k;
+};
+
+enum class Init : std::int32_t {
+  zero,        // chain starts from 0
+  bias,        // chain starts from bias[n]
+  accumulate,  // chain starts from what C holds
+};
+
+// C[r][n] = chain from init over the segments in order, k ascending within each: A_s[r][k] * W[k][n].
+// Rows: the list `rows` (m entries, ascending) or, if null, r = row_begin .. row_begin + m - 1.
+struct ProductArgs {
+  std::int64_t batch;            // B of the two-level addressing
+  std::int64_t row_begin, m;
+  const std::int32_t* rows;      // or null
+  int segments;
+  Segment a[4];
+  const float* packed;           // by pack_product, all segments' k one after the other
+  std::int64_t n;
+  const float* bias;             // [n], for Init::bias
+  Init init;
+  Rows c;
+  // Epilogue. With `scale`: C[r][n] += scale[b][n] * chain (init must be zero; C is accumulated into, unfused: the
+  // product is rounded, then added). Else C = activation(chain), and z, if given, keeps the chain itself.
+  const float* scale;            // [B][scale_row] or null
+  std::ptrdiff_t scale_row;
+  Activation activation;         // element-wise only; row-wise ones are a pass of their own
+  Rows z;                        // z.data may be null
+};
+
+// dW[k][g][n] (+)= sum over the listed rows, in blocks of kGradBlock listed rows: each block one chain from 0 in row
+// order, block sums added in order. A may be scaled per (b, k) (dropout). `bias`: the same sum of D alone.
+// A call computes the output tile [k_begin, k_end) x all groups x [n_begin, n_end); tiles may run in parallel.
+struct GradArgs {
+  std::int64_t batch;
+  std::int64_t row_begin, m;
+  const std::int32_t* rows;      // or null
+  ConstRows a;
+  std::int64_t k;
+  const float* a_scale;          // [B][a_scale_row] or null
+  std::ptrdiff_t a_scale_row;
+  ConstRows d;                   // gradients: group g of row r starts at d + g*d_group, padded
+  int groups;
+  std::ptrdiff_t d_group;
+  std::int64_t n;                // columns per group
+  float* c;                      // dW: element (k, g, n) at c[k*c_row + g*c_group + n]
+  std::ptrdiff_t c_row, c_group;
+  float* bias;                   // or null: element (g, n) at bias[g*bias_group + n]; only the k_begin == 0 tile
+  std::ptrdiff_t bias_group;
+  bool accumulate;               // false: overwrite; true: add (the caller splits m at multiples of kGradBlock)
+  std::int64_t k_begin, k_end, n_begin, n_end;  // n_begin a multiple of kPad
+  float* scratch;                // grad_scratch floats, 64-byte aligned
+};
+
+// ------------------------------------------------------------------------------------------------ cells (cells/*.inl)
+
+enum class CellKind : std::int32_t { simple_rnn, lstm, gru_reset_after, gru_reset_before };
+inline constexpr int kCellKinds = 4;
+inline constexpr int cell_gates(CellKind c) { return c == CellKind::simple_rnn ? 1 : c == CellKind::lstm ? 4 : 3; }
+// Slots of pad(H) floats that forward keeps per row for backward:
+//   simple_rnn [h]   lstm [i f c o]   gru [z r hh rec], rec = the candidate's recurrent term (U_h h + b_rh, reset after)
+//   or r*h (reset before).
+// A slot holds the activated value, or the pre-activation where needs_input(activation). Backward turns the slots in
+// place into the gradients of the pre-activations: simple_rnn [dz]; lstm [di df dc do]; gru [dz dr dh drec], where
+// reset after: dh = gradient of x's half, drec = of the recurrent half; reset before: dh, and rec keeps r*h.
+inline constexpr int cell_slots(CellKind c) { return c == CellKind::simple_rnn ? 1 : 4; }
+
+// Keras's layouts: W [I][G*H], U [H][G*H], b [G*H], and for gru_reset_after b [2][3H]; b may be null.
+struct CellWeights {
+  std::int64_t input, units;
+  const float* w;
+  const float* u;
+  const float* b;
+};
+
+// Steps t_begin..t_end of rows row_begin..row_end. Time step t reads x at x.data + t*x.step, state slot t % h_slots,
+// and writes state slot (t+1) % h_slots; slot = [B][pad(H)]. The output of step t is therefore h slot t+1.
+// A masked row (mask 0) is skipped: its x is not read, h and c are copied, its gate slots are left as they are.
+struct CellForwardArgs {
+  std::int64_t batch, input, units;
+  std::int64_t row_begin, row_end, t_begin, t_end;
+  Activation activation, recurrent_activation;   // any, row-wise ones included (over the units)
+  const float* packed;             // by pack_cell
+  ConstRows x;
+  std::ptrdiff_t x_gate;           // 0, or the distance between the gates' own inputs (dropout, one mask per gate)
+  const std::uint8_t* mask;        // at mask[t*mask_step + b], or null
+  std::ptrdiff_t mask_step;
+  float* h;
+  std::int64_t h_slots;            // T+1 (training, return_sequences) or 2
+  float* c;                        // lstm only
+  std::int64_t c_slots;            // T+1, or 1: updated in place
+  float* gates;                    // [T][B][slots][pad(H)] or null
+  const float* recurrent_scale;    // [G][B][pad(H)] recurrent dropout, multiplies h inside the product only; or null
+  float* scratch;                  // forward_scratch floats, 64-byte aligned, one per concurrent call
+};
+
+// Steps t_end-1 down to t_begin. dh, dc: gradient of the state after step t_end on entry, before t_begin on return.
+struct CellBackwardArgs {
+  std::int64_t batch, input, units;
+  std::int64_t row_begin, row_end, t_begin, t_end;
+  Activation activation, recurrent_activation;
+  const float* packed;             // by pack_cell_backward
+  float* gates;                    // in: caches; out: gradients of the pre-activations (masked rows: unspecified)
+  const float* h;                  // [T+1][B][pad(H)]
+  const float* c;                  // [T+1][B][pad(H)], lstm only
+  ConstRows dy;                    // gradient of each step's output, data may be null
+  const std::uint8_t* mask;
+  std::ptrdiff_t mask_step;
+  bool zero_output_for_mask;       // then dy of a masked step is ignored, else it goes to dh
+  const float* recurrent_scale;
+  float* dh;                       // [B][pad(H)]
+  float* dc;                       // [B][pad(H)], lstm only
+  float* scratch;
+};
+
+// -------------------------------------------------------------------------------- rows: softmax, norms, losses, …
+
+// A block of rows without the two levels: row i at data + i*ld, n true columns.
+struct LayerNormArgs {
+  std::int64_t rows, n;
+  const float* x; std::ptrdiff_t ldx;
+  const float* gamma;              // [n] or null
+  const float* beta;               // [n] or null
+  float epsilon;
+  float* y; std::ptrdiff_t ldy;
+  float* mean; float* inv_std;     // [rows] caches, or null
+};
+struct LayerNormGradArgs {
+  std::int64_t rows, n;
+  const float* x; std::ptrdiff_t ldx;
+  const float* dy; std::ptrdiff_t lddy;
+  const float* gamma;
+  const float* mean; const float* inv_std;
+  float* dx; std::ptrdiff_t lddx;  // or null
+  float* xhat; std::ptrdiff_t ldxhat;  // out: dy * normalised x, so that dgamma = column sums of it; or null
+};
+
+enum class LossKind : std::int32_t {
+  mean_squared_error, mean_absolute_error, huber, binary_crossentropy, categorical_crossentropy,
+  sparse_categorical_crossentropy
+};
+// Per row: loss[i] (not weighted), and dpred[i][:] = weight[i] * d loss[i] / d pred[i][:].
+// Keras's definitions: regression and binary losses are means over the n columns. Probabilities (from_logits false):
+// categorical ones are divided by their sum, all clipped to [1e-7, 1-1e-7] (no gradient where clipped).
+// A row of weight 0 gives loss as it is but dpred exactly 0; with `skip` set for it, loss 0 and nothing is read.
+struct LossArgs {
+  LossKind kind;
+  std::int64_t rows, n;
+  const float* pred; std::ptrdiff_t ldp;
+  const float* target; std::ptrdiff_t ldt;   // all but sparse
+  const std::int32_t* labels;                // sparse, each in [0, n)
+  const float* weight;                       // [rows]; may be null when dpred is
+  const std::uint8_t* skip;                  // [rows] nonzero = skipped, or null
+  bool from_logits;
+  float label_smoothing;
+  float delta;                               // huber
+  float* loss;                               // [rows]
+  float* dpred; std::ptrdiff_t ldd;          // or null
+};
+
+struct AdamArgs {
+  std::int64_t n;
+  float* p; const float* g; float* m; float* v; float* vhat;   // vhat null unless amsgrad
+  float alpha;                     // lr * sqrt(1-beta2^t) / (1-beta1^t)
+  float one_minus_beta1, one_minus_beta2, epsilon;
+  float decay;                     // p -= p * decay first (weight_decay * lr); 0 = none
+};
+struct SgdArgs {
+  std::int64_t n;
+  float* p; const float* g; float* m;   // m null = no momentum
+  float lr, momentum;
+  bool nesterov;
+  float decay;
+};
+
+// ------------------------------------------------------------------------------------------------------- the table
+
+struct Kernels {
+  const char* isa;                 // "scalar", "avx2", "avx512", "neon"
+  int width;                       // floats in a vector
+
+  // Products. pack_product reads W[k][n] at w[k*k_stride + n*n_stride].
+  std::int64_t (*packed_product_size)(std::int64_t k, std::int64_t n);
+  void (*pack_product)(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,
+                       float* packed);
+  void (*product)(const ProductArgs& args);
+  std::int64_t (*grad_scratch)(std::int64_t k, int groups, std::int64_t n);
+  void (*grad)(const GradArgs& args);
+
+  // Cells, indexed by CellKind where they differ.
+  std::int64_t (*packed_cell_size)(CellKind kind, std::int64_t input, std::int64_t units);
+  void (*pack_cell)(CellKind kind, const CellWeights& weights, float* packed);
+  std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
+  void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, float* packed);
+  std::int64_t (*forward_scratch)(CellKind kind, std::int64_t rows, std::int64_t units);
+  std::int64_t (*backward_scratch)(CellKind kind, std::int64_t rows, std::int64_t units);
+  void (*cell_forward[kCellKinds])(const CellForwardArgs& args);
+  void (*cell_backward[kCellKinds])(const CellBackwardArgs& args);
+
+  // Activations on rows of n columns (in place allowed: y == x, dx == dy). backward takes what needs_input says:
+  // `cache` is the output, or the input where needs_input. Row-wise activations work on each row's n columns.
+  void (*activate)(Activation a, std::int64_t rows, std::int64_t n, const float* x, std::ptrdiff_t ldx, float* y,
+                   std::ptrdiff_t ldy);
+  void (*activate_backward)(Activation a, std::int64_t rows, std::int64_t n, const float* cache, std::ptrdiff_t ldc,
+                            const float* dy, std::ptrdiff_t lddy, float* dx, std::ptrdiff_t lddx);
+
+  // Element-wise on n contiguous floats.
+  void (*add)(std::int64_t n, const float* a, const float* b, float* y);          // y = a + b
+  void (*multiply)(std::int64_t n, const float* a, const float* b, float* y);     // y = a * b
+  void (*scale)(std::int64_t n, float s, const float* a, float* y);               // y = s * a
+  void (*axpy)(std::int64_t n, float s, const float* x, float* y);                // y = fma(s, x, y)
+  void (*clip)(std::int64_t n, float lo, float hi, float* y);                     // y = min(max(y, lo), hi), NaN stays NaN
+  // sum of squares / of absolute values: blocks of 4096 elements, 16 lanes and the fixed tree in each, blocks added in
+  // double in order.
+  double (*sum_squares)(std::int64_t n, const float* x);
+  double (*sum_abs)(std::int64_t n, const float* x);
+  // y[c] (+)= sum over rows of x[r][c], in blocks of kGradBlock rows, block sums added in order.
+  void (*column_sums)(std::int64_t rows, std::int64_t n, const float* x, std::ptrdiff_t ldx, bool accumulate, float* y);
+
+  // Random numbers: Philox4x32-10. Multipliers for dropout, keep ? 1/(1-rate) : 0, for elements
+  // index .. index+n-1 of stream (key, counter): element e uses word e % 4 of block e / 4.
+  void (*dropout_mask)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float rate, float* y);
+
+  void (*layer_norm)(const LayerNormArgs& args);
+  void (*layer_norm_backward)(const LayerNormGradArgs& args);
+  void (*loss)(const LossArgs& args);
+  void (*adam)(const AdamArgs& args);
+  void (*sgd)(const SgdArgs& args);
+};
+
+}  // namespace seqcore

@@ -1,0 +1,43 @@
+// Updates of the parameters, element by element, in Keras's order. Included by isa.inl, once per ISA.
+
+namespace seqcore::SEQCORE_ISA {
+namespace {
+
+SEQCORE_INLINE vec decayed(vec p, float decay) { return decay == 0.0f ? p : fnma(p, set1(decay), p); }
+
+// m += (g - m)(1 - b1); v += (g g - v)(1 - b2); p -= m alpha / (sqrt(v) + epsilon), amsgrad: with the largest v so far.
+void adam(const AdamArgs& args) {
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    vec m = at.load(args.m);
+    vec v = at.load(args.v);
+    m = fma(sub(g, m), set1(args.one_minus_beta1), m);
+    v = fma(fma(g, g, neg(v)), set1(args.one_minus_beta2), v);
+    at.store(args.m, m);
+    at.store(args.v, v);
+    if (args.vhat) {
+      v = max(at.load(args.vhat), v);
+      at.store(args.vhat, v);
+    }
+    const vec p = decayed(at.load(args.p), args.decay);
+    at.store(args.p, sub(p, div(mul(m, set1(args.alpha)), add(sqrt(v), set1(args.epsilon)))));
+  });
+}
+
+// p -= lr g; with momentum: m = momentum m - lr g, then p += m, or nesterov: p += momentum m - lr g.
+void sgd(const SgdArgs& args) {
+  const vec lr = set1(args.lr);
+  const vec momentum = set1(args.momentum);
+  for_each(args.n, [=](auto at) {
+    const vec p = decayed(at.load(args.p), args.decay);
+    const vec g = at.load(args.g);
+    if (!args.m) return at.store(args.p, fnma(lr, g, p));
+    const vec step = mul(lr, g);
+    const vec m = fma(momentum, at.load(args.m), neg(step));
+    at.store(args.m, m);
+    at.store(args.p, add(p, args.nesterov ? fma(momentum, m, neg(step)) : m));
+  });
+}
+
+}  // namespace
+}  // namespace seqcore::SEQCORE_ISA

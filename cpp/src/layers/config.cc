@@ -1,0 +1,147 @@
+#include "layers/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace seqcore {
+
+const Json Config::kEmpty = Json(Json::Object{});
+
+Config::Config(const Json& description) : object_(&kEmpty) {
+  if (!description.is_object()) throw std::invalid_argument("expected {\"class_name\": …, \"config\": {…}}, got no object");
+  for (const auto& [key, value] : description.as_object()) {
+    if (key == "class_name") class_name_ = value.as_string();
+    else if (key == "config") object_ = &value;
+    else throw std::invalid_argument("unknown key '" + key + "' beside class_name and config");
+  }
+  if (class_name_.empty()) throw std::invalid_argument("class_name is missing");
+  if (!object_->is_object()) throw std::invalid_argument(class_name_ + ": config must be an object");
+}
+
+void Config::fail(const char* key, const std::string& expected) const {
+  const Json* found = object_->find(key);
+  throw std::invalid_argument(class_name_ + ": " + key + " must be " + expected + ", got " +
+                              (found ? found->dump() : std::string("nothing")));
+}
+
+const Json* Config::take(const char* key) {
+  taken_.emplace_back(key);
+  const Json* found = object_->find(key);
+  return found && found->is_null() ? nullptr : found;
+}
+
+std::int64_t Config::integer(const char* key, std::int64_t fallback) {
+  const Json* j = take(key);
+  if (!j) return fallback;
+  if (!j->is_number() || (!j->is_integer() && j->as_number() != std::floor(j->as_number()))) fail(key, "an integer");
+  return j->as_integer();
+}
+
+std::int64_t Config::positive(const char* key) {
+  const std::int64_t n = integer(key, 0);
+  if (n <= 0 || n > (1 << 30)) fail(key, "a positive integer (at most 2^30)");
+  return n;
+}
+
+double Config::number(const char* key, double fallback) {
+  const Json* j = take(key);
+  if (!j) return fallback;
+  if (!j->is_number() || !std::isfinite(j->as_number())) fail(key, "a finite number");
+  return j->as_number();
+}
+
+double Config::rate(const char* key) {
+  const double r = number(key, 0);
+  if (!(r >= 0 && r <= 1)) fail(key, "in [0, 1]");
+  return r;
+}
+
+bool Config::boolean(const char* key, bool fallback) {
+  const Json* j = take(key);
+  if (!j) return fallback;
+  if (!j->is_bool()) fail(key, "true or false");
+  return j->as_bool();
+}
+
+std::string Config::string(const char* key, const char* fallback) {
+  const Json* j = take(key);
+  if (!j) return fallback;
+  if (!j->is_string()) fail(key, "a string");
+  return j->as_string();
+}
+
+Activation Config::activation(const char* key, const char* fallback) { return parse_activation(string(key, fallback)); }
+
+Json Config::any(const char* key) {
+  const Json* j = take(key);
+  return j ? *j : Json();
+}
+
+Json Config::initializer(const char* key, const char* fallback) {
+  Json j = any(key);
+  if (!j.is_null()) return j;
+  return Json(Json::Object{{"class_name", Json(fallback)}, {"config", Json(Json::Object{})}});
+}
+
+Penalty Config::penalty(const char* key) { return parse_penalty(any(key)); }
+
+Json Config::constraint(const char* key) {
+  Json j = any(key);
+  check_constraint(j);
+  return j;
+}
+
+void Config::ignore(std::initializer_list<const char*> keys) {
+  for (const char* key : keys) taken_.emplace_back(key);
+}
+
+void Config::done() {
+  for (const auto& [key, value] : object_->as_object())
+    if (std::find(taken_.begin(), taken_.end(), key) == taken_.end())
+      throw std::invalid_argument(class_name_ + ": unknown key '" + key + "' in its config");
+}
+
+Activation parse_activation(const std::string& name) {
+  static constexpr std::pair<const char*, Activation> kNames[] = {
+#define X(name) {#name, Activation::name},
+      SEQCORE_ACTIVATIONS(X)
+#undef X
+      // Keras's other names for the same functions
+      {"swish", Activation::silu},
+      {"hard_swish", Activation::hard_silu},
+      {"celu", Activation::elu},
+  };
+  for (const auto& [known, activation] : kNames)
+    if (name == known) return activation;
+  std::string all;
+  for (const auto& [known, activation] : kNames) all += std::string(all.empty() ? "" : ", ") + known;
+  throw std::invalid_argument("unknown activation '" + name + "'; expected one of: " + all);
+}
+
+Penalty parse_penalty(const Json& description) {
+  Penalty p;
+  if (description.is_null()) return p;
+  Config c(description);
+  const std::string& name = c.class_name();
+  if (name != "L1" && name != "L2" && name != "L1L2")
+    throw std::invalid_argument("unknown regularizer '" + name + "'; expected L1, L2 or L1L2");
+  if (name != "L2") p.l1 = c.number("l1", name == "L1" ? 0.01 : 0);
+  if (name != "L1") p.l2 = c.number("l2", name == "L2" ? 0.01 : 0);
+  c.done();
+  return p;
+}
+
+void check_constraint(const Json& description) {
+  if (description.is_null()) return;
+  Config c(description);
+  const std::string& name = c.class_name();
+  if (name == "MaxNorm") c.ignore({"max_value", "axis"});
+  else if (name == "MinMaxNorm") c.ignore({"min_value", "max_value", "rate", "axis"});
+  else if (name == "UnitNorm") c.ignore({"axis"});
+  else if (name != "NonNeg")
+    throw std::invalid_argument("unknown constraint '" + name + "'; expected MaxNorm, MinMaxNorm, UnitNorm or NonNeg");
+  c.done();
+}
+
+}  // namespace seqcore

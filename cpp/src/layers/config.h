@@ -1,0 +1,47 @@
+// Reading a layer's config: every key by name, unknown ones refused, errors that say whose key it was.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "layers/layer.h"
+
+namespace seqcore {
+
+class Config {
+ public:
+  // {"class_name": …, "config": {…}}
+  explicit Config(const Json& description);
+  const std::string& class_name() const { return class_name_; }
+
+  std::int64_t integer(const char* key, std::int64_t fallback);
+  std::int64_t positive(const char* key);  // required
+  double number(const char* key, double fallback);
+  double rate(const char* key);            // in [0, 1], 0 if absent
+  bool boolean(const char* key, bool fallback);
+  std::string string(const char* key, const char* fallback);
+  Activation activation(const char* key, const char* fallback);
+  Json any(const char* key);               // null if absent
+  Json initializer(const char* key, const char* fallback);
+  Penalty penalty(const char* key);
+  Json constraint(const char* key);
+  void ignore(std::initializer_list<const char*> keys);
+  void done();                             // throws on keys that nobody asked for
+
+  [[noreturn]] void fail(const char* key, const std::string& expected) const;
+
+ private:
+  const Json* take(const char* key);
+  std::string class_name_;
+  const Json* object_;
+  std::vector<std::string> taken_;
+  static const Json kEmpty;
+};
+
+Activation parse_activation(const std::string& name);  // throws std::invalid_argument with the list
+Penalty parse_penalty(const Json& description);        // null, or {"class_name": L1 | L2 | L1L2}
+void check_constraint(const Json& description);        // null, or a known one
+
+}  // namespace seqcore

@@ -1,0 +1,217 @@
+// The layers without weights that keep their input's shape, and Flatten: Masking, Dropout, Activation.
+#include <cstring>
+
+#include "layers/config.h"
+#include "layers/factories.h"
+
+namespace seqcore {
+
+namespace {
+
+// A step whose features all equal mask_value is masked, and written as zeros.
+class Masking final : public Layer {
+ public:
+  explicit Masking(const Json& description) {
+    Config c(description);
+    value_ = static_cast<float>(c.number("mask_value", 0));
+    c.done();
+  }
+
+  Dims build(const Dims& input) override {
+    if (input.rank != 2) throw std::invalid_argument("Masking: expected input of shape (batch, steps, features), got " + to_string(input));
+    return input;
+  }
+
+ private:
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    Tensor y = make_tensor(run, x, x.features());
+    auto* mask = run.masks->allocate<std::uint8_t>(x.rows());
+    for (std::int64_t r = 0; r < x.rows(); r++) {
+      const float* from = x.data + r * x.ld;
+      bool any = false;
+      for (std::int64_t i = 0; i < x.features(); i++) any |= from[i] != value_;
+      mask[r] = any;
+      float* to = y.data + r * y.ld;
+      if (any) std::memcpy(to, from, static_cast<std::size_t>(x.features()) * sizeof(float));
+      else std::memset(to, 0, static_cast<std::size_t>(x.features()) * sizeof(float));
+    }
+    y.mask = mask;
+    *cache = mask;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run&, bool) const override {
+    const auto* mask = static_cast<const std::uint8_t*>(cache);
+    Tensor dx = dy;
+    dx.mask = mask;
+    for (std::int64_t r = 0; r < dx.rows(); r++)
+      if (!mask[r]) std::memset(dx.data + r * dx.ld, 0, static_cast<std::size_t>(dx.features()) * sizeof(float));
+    return dx;
+  }
+
+  float value_;
+};
+
+// Inverted dropout, active in training only.
+class Dropout final : public Layer {
+ public:
+  explicit Dropout(const Json& description) {
+    Config c(description);
+    rate_ = static_cast<float>(c.rate("rate"));
+    seed_ = c.any("seed");
+    if (!c.any("noise_shape").is_null()) c.fail("noise_shape", "null (other shapes are not supported)");
+    c.done();
+  }
+
+  Dims build(const Dims& input) override { return input; }
+
+ private:
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    if (!run.training || rate_ == 0) {
+      *cache = nullptr;
+      return x;
+    }
+    Tensor y = make_tensor(run, x, x.features());
+    const std::int64_t n = x.features(), ld = pad(n);
+    float* scale = run.arena->floats(x.rows() * ld);
+    const std::uint64_t key = random_key(run, 0);
+    run.rows(x.rows(), 20.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t r = from; r < to; r++) {
+        run.k.dropout_mask(key, run.counter, static_cast<std::uint64_t>(r * ld), n, rate_, scale + r * ld);
+        run.k.multiply(n, x.data + r * x.ld, scale + r * ld, y.data + r * y.ld);
+      }
+    });
+    *cache = scale;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool) const override {
+    if (!cache) return dy;
+    const auto* scale = static_cast<const float*>(cache);
+    const std::int64_t n = dy.features(), ld = pad(n);
+    run.rows(dy.rows(), static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t r = from; r < to; r++)
+        run.k.multiply(n, dy.data + r * dy.ld, scale + r * ld, dy.data + r * dy.ld);
+    });
+    return dy;
+  }
+
+  float rate_;
+};
+
+class ActivationLayer final : public Layer {
+ public:
+  explicit ActivationLayer(const Json& description) {
+    Config c(description);
+    activation_ = c.activation("activation", "");
+    activity = c.penalty("activity_regularizer");
+    c.done();
+  }
+
+  Dims build(const Dims& input) override { return input; }
+  Activation output_activation() const override { return activation_; }
+  bool can_expose_logits() const override { return !activity; }
+  void expose_logits(bool on) override { expose_ = on; }
+  Tensor logits(const void* cache) const override { return static_cast<const Cache*>(cache)->x; }
+
+ private:
+  struct Cache {
+    Tensor x, y;
+  };
+
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    auto* c = run.arena->allocate<Cache>(1);
+    *c = {x, make_tensor(run, x, x.features())};
+    const Tensor& y = c->y;
+    run.rows(x.rows(), 40.0 * static_cast<double>(x.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
+      run.k.activate(activation_, to - from, x.features(), x.data + from * x.ld, x.ld, y.data + from * y.ld, y.ld);
+    });
+    *cache = c;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool) const override {
+    if (expose_) return dy;
+    const Cache& c = *static_cast<const Cache*>(cache);
+    const Tensor& from_cache = needs_input(activation_) ? c.x : c.y;
+    run.rows(dy.rows(), 10.0 * static_cast<double>(dy.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
+      float* g = dy.data + from * dy.ld;
+      run.k.activate_backward(activation_, to - from, dy.features(), from_cache.data + from * from_cache.ld, from_cache.ld,
+                              g, dy.ld, g, dy.ld);
+    });
+    return dy;
+  }
+
+  Activation activation_;
+  bool expose_ = false;
+};
+
+// (batch, T, …, F) → (batch, T*…*F), in the order of the batch-major array. Drops the mask.
+class Flatten final : public Layer {
+ public:
+  explicit Flatten(const Json& description) {
+    Config c(description);
+    if (c.string("data_format", "channels_last") != "channels_last") c.fail("data_format", "channels_last");
+    c.done();
+  }
+
+  Dims build(const Dims& input) override {
+    Dims out;
+    out.rank = 1;
+    out.d[0] = 1;
+    for (int i = 0; i < input.rank; i++) {
+      if (input.d[i] < 0) throw std::invalid_argument("Flatten: every dimension must be known, got " + to_string(input));
+      out.d[0] *= input.d[i];
+    }
+    return out;
+  }
+
+ private:
+  struct Cache {
+    Tensor x;
+  };
+
+  // One sample's row r of the input is floats [r, r + F) of its flat row; flat rows are ld apart.
+  template <class F>
+  static void each_row(const Tensor& x, F&& f) {
+    const std::int64_t inner = x.inner(), features = x.features();
+    for (std::int64_t t = 0; t < x.steps(); t++)
+      for (std::int64_t b = 0; b < x.batch; b++)
+        for (std::int64_t i = 0; i < inner; i++)
+          f(x.data + ((t * x.batch + b) * inner + i) * x.ld, b, (t * inner + i) * features);
+  }
+
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    Dims dims;
+    dims.rank = 1;
+    dims.d[0] = x.steps() * x.inner() * x.features();
+    const Tensor y = make_tensor(run, dims, x.batch);
+    each_row(x, [&](const float* row, std::int64_t b, std::int64_t at) {
+      std::memcpy(y.data + b * y.ld + at, row, static_cast<std::size_t>(x.features()) * sizeof(float));
+    });
+    auto* c = run.arena->allocate<Cache>(1);
+    c->x = x;
+    *cache = c;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
+    if (!need_dx) return {};
+    const Tensor& x = static_cast<const Cache*>(cache)->x;
+    Tensor dx = make_tensor(run, x, x.features());
+    dx.mask = nullptr;
+    each_row(dx, [&](float* row, std::int64_t b, std::int64_t at) {
+      std::memcpy(row, dy.data + b * dy.ld + at, static_cast<std::size_t>(x.features()) * sizeof(float));
+    });
+    return dx;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_masking(const Json& description) { return std::make_unique<Masking>(description); }
+std::unique_ptr<Layer> make_dropout(const Json& description) { return std::make_unique<Dropout>(description); }
+std::unique_ptr<Layer> make_activation(const Json& description) { return std::make_unique<ActivationLayer>(description); }
+std::unique_ptr<Layer> make_flatten(const Json& description) { return std::make_unique<Flatten>(description); }
+
+}  // namespace seqcore

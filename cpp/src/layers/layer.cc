@@ -1,0 +1,191 @@
+#include "layers/layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/philox.h"
+
+namespace seqcore {
+
+std::string to_string(const Dims& dims, std::int64_t batch) {
+  const auto entry = [](std::int64_t n) { return n < 0 ? std::string("None") : std::to_string(n); };
+  std::string s = "(" + entry(batch);
+  for (int i = 0; i < dims.rank; i++) s += ", " + entry(dims.d[i]);
+  return s + (dims.rank == 0 ? ",)" : ")");
+}
+
+std::int64_t WeightSpec::size() const {
+  std::int64_t n = 1;
+  for (const std::int64_t d : shape) n *= d;
+  return n;
+}
+
+int Run::workers(double flops) const {
+  return std::clamp(static_cast<int>(std::min(flops / kThreadFlops, 1e6)), 1, threads);
+}
+
+// What the public forward keeps around do_forward's own cache.
+struct Layer::Wrapped {
+  void* inner;
+  Tensor output;
+};
+
+Tensor Layer::forward(const Tensor& x, Run& run, void** cache) const {
+  if (!activity) return do_forward(x, run, cache);
+  auto* wrapped = run.arena->allocate<Wrapped>(1);
+  *wrapped = {};
+  wrapped->output = do_forward(x, run, &wrapped->inner);
+  const Tensor& y = wrapped->output;
+  for (std::int64_t r = 0; r < y.rows(); r++) {
+    if (activity.l1 != 0) run.penalty += activity.l1 * run.k.sum_abs(y.features(), y.data + r * y.ld);
+    if (activity.l2 != 0) run.penalty += activity.l2 * run.k.sum_squares(y.features(), y.data + r * y.ld);
+  }
+  *cache = wrapped;
+  return y;
+}
+
+Tensor Layer::backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
+  if (!activity) return do_backward(dy, cache, run, need_dx);
+  const auto* wrapped = static_cast<const Wrapped*>(cache);
+  const Tensor& y = wrapped->output;
+  // Masked rows have outputs too, and Keras counts them: their gradient is no longer zero.
+  Tensor total = dy;
+  total.mask = nullptr;
+  const auto l1 = static_cast<float>(activity.l1), l2 = static_cast<float>(2 * activity.l2);
+  for (std::int64_t r = 0; r < y.rows(); r++) {
+    float* g = total.data + r * total.ld;
+    const float* v = y.data + r * y.ld;
+    for (std::int64_t i = 0; i < y.features(); i++) {
+      const float sign = v[i] > 0 ? l1 : v[i] < 0 ? -l1 : 0.0f;
+      g[i] = g[i] + (sign + l2 * v[i]);
+    }
+  }
+  return do_backward(total, wrapped->inner, run, need_dx);
+}
+
+void Layer::place(Place& at) {
+  for (WeightSpec& spec : specs_) {
+    spec.offset = at.weights;
+    at.weights += pad(spec.size());
+  }
+  for (const bool backward : {false, true}) {
+    packed_at_[backward] = at.packed[backward];
+    at.packed[backward] += pad(packed_size(at.k, backward));
+  }
+  state_at_ = at.states;
+  at.states += state_count();
+  stream_ = at.streams++;
+}
+
+std::vector<WeightSpec*> Layer::weights() {
+  std::vector<WeightSpec*> all;
+  for (WeightSpec& spec : specs_) all.push_back(&spec);
+  return all;
+}
+
+void Layer::name_weights(const std::string& prefix) {
+  for (WeightSpec& spec : specs_) spec.name = prefix + spec.name;
+}
+
+int Layer::add_weight(WeightSpec spec) {
+  double size = 1;
+  for (const std::int64_t d : spec.shape) size *= static_cast<double>(d);
+  if (size > static_cast<double>(std::numeric_limits<std::int32_t>::max()))
+    throw std::invalid_argument("weight '" + spec.name + "' would have more than 2^31 elements");
+  specs_.push_back(std::move(spec));
+  return static_cast<int>(specs_.size()) - 1;
+}
+
+std::uint64_t Layer::random_key(const Run& run, std::uint64_t purpose) const {
+  const std::uint64_t seed = seed_.is_null() ? mix_seed(run.seed, static_cast<std::uint64_t>(stream_))
+                                             : static_cast<std::uint64_t>(seed_.as_integer());
+  return mix_seed(seed, purpose);
+}
+
+Tensor make_tensor(Run& run, const Dims& dims, std::int64_t batch) {
+  Tensor t;
+  t.dims = dims;
+  t.batch = batch;
+  t.ld = pad(dims.features());
+  t.data = run.arena->floats(t.rows() * t.ld);
+  return t;
+}
+
+Tensor make_tensor(Run& run, const Tensor& like, std::int64_t features) {
+  Dims dims = like.dims;
+  dims.d[dims.rank - 1] = features;
+  Tensor t = make_tensor(run, dims, like.batch);
+  t.mask = like.mask;
+  return t;
+}
+
+Tensor make_zeros(Run& run, const Tensor& like, std::int64_t features) {
+  Tensor t = make_tensor(run, like, features);
+  std::memset(t.data, 0, static_cast<std::size_t>(t.rows() * t.ld) * sizeof(float));
+  return t;
+}
+
+RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps, std::int64_t batch) {
+  RowList rows{nullptr, steps * batch};
+  if (!mask) return rows;
+  auto* list = run.arena->allocate<std::int32_t>(rows.n + 1);
+  rows = {list, 0};
+  for (std::int64_t t = 0; t < steps; t++)
+    for (std::int64_t b = 0; b < batch; b++) {
+      list[rows.n] = static_cast<std::int32_t>(t * batch + b);
+      rows.n += mask[t * mask_step + b] != 0;
+    }
+  return rows;
+}
+
+RowList valid_rows(Run& run, const Tensor& dy) {
+  if (!dy.mask || dy.inner() != 1) return {nullptr, dy.rows()};
+  return valid_rows(run, dy.mask, dy.batch, dy.steps(), dy.batch);
+}
+
+void product(ProductArgs args, RowList rows, Run& run) {
+  double k = 0;
+  for (int s = 0; s < args.segments; s++) k += static_cast<double>(args.a[s].k);
+  run.rows(rows.n, 2 * k * static_cast<double>(args.n), 1, [&](std::int64_t from, std::int64_t to, int) {
+    ProductArgs mine = args;
+    mine.m = to - from;
+    mine.rows = rows.list ? rows.list + from : nullptr;
+    mine.row_begin = rows.list ? 0 : from;
+    run.k.product(mine);
+  });
+}
+
+// Tiles of the output, never of the sum: each worker packs what it needs of a block, so a tile is as wide as the team
+// allows. Along n where there is room for it, else along k.
+void weight_gradient(GradArgs args, RowList rows, Run& run) {
+  const double cost = 2.0 * static_cast<double>(args.k * args.groups * args.n);
+  const int team = run.workers(cost * static_cast<double>(rows.n));
+  const bool along_n = args.n >= kPad * team;
+  const std::int64_t extent = along_n ? args.n : args.k, unit = along_n ? kPad : 1;
+  const std::int64_t share = ((extent + team - 1) / team + unit - 1) / unit * unit;
+  const std::int64_t tiles = (extent + share - 1) / share;
+  const std::int64_t scratch = pad(run.k.grad_scratch(args.k, args.groups, args.n));
+  float* scratches = run.arena->floats(scratch * team);
+  const std::int64_t stretch =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / cost) / kGradBlock) * kGradBlock;
+  for (std::int64_t begin = 0; begin < std::max<std::int64_t>(rows.n, 1); begin += stretch) {
+    parallel_for(tiles, team, [&](std::int64_t tile, int worker) {
+      GradArgs mine = args;
+      mine.m = std::min(rows.n - begin, stretch);
+      mine.rows = rows.list ? rows.list + begin : nullptr;
+      mine.row_begin = rows.list ? 0 : begin;
+      mine.accumulate = begin > 0;
+      mine.k_begin = along_n ? 0 : tile * share;
+      mine.k_end = along_n ? args.k : std::min(args.k, (tile + 1) * share);
+      mine.n_begin = along_n ? tile * share : 0;
+      mine.n_end = along_n ? std::min(args.n, (tile + 1) * share) : args.n;
+      mine.scratch = scratches + worker * scratch;
+      run.k.grad(mine);
+    });
+    run.check();
+  }
+}
+
+}  // namespace seqcore

@@ -1,0 +1,175 @@
+// A layer = build, forward, backward. Layers are immutable after build: what a call needs is in its Run, what backward
+// needs is in a cache that forward puts into the Run's arena. Who may use it: model, and layers that wrap layers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "layers/tensor.h"
+
+namespace seqcore {
+
+// Thrown out of a computation that its caller asked to stop (Ctrl-C). Nothing has been changed.
+struct Cancelled : std::exception {
+  const char* what() const noexcept override { return "cancelled"; }
+};
+
+struct Penalty {  // l1 * sum|x| + l2 * sum x^2, over a weight or a layer's output
+  double l1 = 0, l2 = 0;
+  explicit operator bool() const { return l1 != 0 || l2 != 0; }
+};
+
+struct WeightSpec {
+  std::string name;                    // Keras's path inside the layer
+  std::vector<std::int64_t> shape;
+  Json initializer;                    // {"class_name", "config"}
+  Penalty regularizer;
+  Json constraint;                     // null or {"class_name", "config"}
+  std::int64_t offset = 0;             // floats from the start of the model's weights
+  std::int64_t size() const;
+};
+
+// States that a recurrent layer starts from or ends in: [batch][pad(units)] each, h then c.
+struct States {
+  std::vector<float> h, c;
+  std::int64_t batch = 0, units = 0;
+};
+
+// One call of a network: read-only settings, memory, and what layers hand back.
+struct Run {
+  Run(const Kernels& kernels, int team) : k(kernels), threads(team) {}
+
+  const Kernels& k;
+  const int threads;
+  const float* weights = nullptr;      // canonical, the model's flat arena
+  const float* packed[2] = {};         // the layers' packed copies: forward's, backward's
+  float* grads = nullptr;              // as weights; layers overwrite their own part in backward
+  Arena* arena = nullptr;              // outputs and caches
+  Arena* masks = nullptr;              // what must outlive a layer's neighbours
+  bool training = false;               // dropout is active
+  bool keep = false;                   // caches for backward are wanted
+  std::uint64_t seed = 0, counter = 0; // random numbers: the model's seed, the step
+  std::function<bool()> poll;          // asked between regions; true = stop
+  std::vector<States>* states = nullptr;          // of stateful layers, read
+  std::vector<States>* next_states = nullptr;     // and written (may be the same)
+  const std::vector<Tensor>* initial_state = nullptr;  // for the first recurrent layer that runs: h, c as [batch][ld]
+  std::vector<Tensor>* final_state = nullptr;     // filled by layers with return_state
+  double penalty = 0;                  // activity regularization of this call
+
+  void check() const {
+    if (poll && poll()) throw Cancelled();
+  }
+  // body(begin, end, worker) over [0, n) in parallel blocks of at least `grain` items (and a multiple of it); regions are
+  // short enough (by `cost` in flops an item) to poll between them.
+  template <class F>
+  void rows(std::int64_t n, double cost, std::int64_t grain, F&& body) const;
+  int workers(double flops) const;     // how many threads that much work deserves
+};
+
+inline constexpr double kRegionFlops = 1e9;    // polled at least this often: some 10 ms
+inline constexpr double kThreadFlops = 2e6;    // less work than this is not worth a second thread
+
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  // Takes the input's dims (-1 = any), declares the weights, returns the output's dims. Throws std::invalid_argument.
+  virtual Dims build(const Dims& input) = 0;
+  virtual bool takes_ids() const { return false; }            // integer input, each id in [0, vocabulary())
+  virtual std::int64_t vocabulary() const { return 0; }
+  // What a stateful layer carries from batch to batch: its entries in Run::states.
+  struct StateShape {
+    std::int64_t units;
+    bool has_c;
+  };
+  virtual std::vector<StateShape> states() const { return {}; }
+  int state_count() const { return static_cast<int>(states().size()); }
+  virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
+
+  // Output, and through `cache` what backward needs (in run.arena; only valid if run.keep).
+  Tensor forward(const Tensor& x, Run& run, void** cache) const;
+  // Gradient of the input (data null unless need_dx) from the output's, which it may overwrite; overwrites run.grads of
+  // its own weights.
+  Tensor backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const;
+
+  // Packed copies of this layer's weights, forward's or backward's; `pack` takes the starts of the model's arenas.
+  virtual std::int64_t packed_size(const Kernels&, bool /*backward*/) const { return 0; }
+  virtual void pack(const Kernels&, const float* /*weights*/, float* /*packed*/, bool /*backward*/) const {}
+
+  // The last layer of a classifier may hand its pre-activations to the loss: then backward takes their gradient.
+  virtual Activation output_activation() const { return Activation::linear; }
+  virtual bool can_expose_logits() const { return false; }
+  virtual void expose_logits(bool) {}
+  virtual Tensor logits(const void*) const { return {}; }
+
+  // Takes its place in the model's arenas, advancing the cursors.
+  struct Place {
+    const Kernels& k;
+    std::int64_t weights = 0;
+    std::int64_t packed[2] = {0, 0};
+    int states = 0, streams = 0;
+  };
+  virtual void place(Place& at);
+  virtual std::vector<WeightSpec*> weights();  // in Keras's order
+  virtual void name_weights(const std::string& prefix);  // puts the path of what wraps this layer before its names
+
+  Penalty activity;                    // activity_regularizer
+
+ protected:
+  Layer() = default;
+  virtual Tensor do_forward(const Tensor& x, Run& run, void** cache) const = 0;
+  virtual Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const = 0;
+
+  // Declares a weight; build calls it in Keras's order.
+  int add_weight(WeightSpec spec);
+  const float* weight(const float* base, int i) const { return base + specs_[static_cast<std::size_t>(i)].offset; }
+  float* weight(float* base, int i) const { return base + specs_[static_cast<std::size_t>(i)].offset; }
+  const float* packed(const Run& run, bool backward) const { return run.packed[backward] + packed_at_[backward]; }
+
+  std::vector<WeightSpec> specs_;
+  std::int64_t packed_at_[2] = {0, 0};
+  int state_at_ = 0;
+  int stream_ = 0;                     // tells this layer's random numbers from the others'
+  Json seed_;                          // a layer's own seed, or null
+  std::uint64_t random_key(const Run& run, std::uint64_t purpose) const;
+
+ private:
+  struct Wrapped;                      // do_forward's cache and what activity regularization needs
+};
+
+// A tensor of the shape of `like` but for its features, padded, in the run's arena.
+Tensor make_tensor(Run& run, const Tensor& like, std::int64_t features);
+Tensor make_tensor(Run& run, const Dims& dims, std::int64_t batch);
+Tensor make_zeros(Run& run, const Tensor& like, std::int64_t features);
+
+// The rows that take part: all (list null), or those a mask lets through, ascending.
+struct RowList {
+  const std::int32_t* list = nullptr;
+  std::int64_t n = 0;
+};
+// Rows t*batch + b with mask[t*mask_step + b] != 0; a null mask gives all.
+RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps, std::int64_t batch);
+// The rows on which a gradient is not zero by promise (Tensor::mask).
+RowList valid_rows(Run& run, const Tensor& dy);
+
+// Kernels::product and Kernels::grad over the rows, in parallel and polled. They fill in row_begin, m, rows and, for the
+// gradient, tiles, scratch and accumulate.
+void product(ProductArgs args, RowList rows, Run& run);
+void weight_gradient(GradArgs args, RowList rows, Run& run);
+
+// The registry: a layer from {"class_name": …, "config": {…}}. Throws std::invalid_argument naming what is unknown.
+std::unique_ptr<Layer> make_layer(const Json& description);
+
+}  // namespace seqcore
+
+#include "layers/rows.inl"

@@ -1,0 +1,111 @@
+// LayerNormalization over the last axis: y = (x - mean) / sqrt(variance + epsilon) * gamma + beta.
+#include <cstring>
+
+#include "layers/config.h"
+#include "layers/factories.h"
+
+namespace seqcore {
+
+namespace {
+
+class LayerNormalization final : public Layer {
+ public:
+  explicit LayerNormalization(const Json& description) {
+    Config c(description);
+    const Json axis = c.any("axis");  // -1 or [-1]; checked against the rank in build
+    if (axis.is_array() && axis.as_array().size() == 1) axis_ = axis.as_array()[0].as_integer();
+    else if (!axis.is_null() && !axis.is_array()) axis_ = axis.as_integer();
+    else if (!axis.is_null()) c.fail("axis", "the last axis");
+    epsilon_ = static_cast<float>(c.number("epsilon", 1e-3));
+    center_ = c.boolean("center", true);
+    scale_ = c.boolean("scale", true);
+    gamma_spec_ = {"gamma", {}, c.initializer("gamma_initializer", "Ones"), c.penalty("gamma_regularizer"), c.constraint("gamma_constraint")};
+    beta_spec_ = {"beta", {}, c.initializer("beta_initializer", "Zeros"), c.penalty("beta_regularizer"), c.constraint("beta_constraint")};
+    c.done();
+  }
+
+  Dims build(const Dims& input) override {
+    if (axis_ != -1 && axis_ != input.rank)
+      throw std::invalid_argument("LayerNormalization: axis must be the last one (-1), got " + std::to_string(axis_));
+    gamma_spec_.shape = beta_spec_.shape = {input.features()};
+    if (scale_) gamma_ = add_weight(gamma_spec_);
+    if (center_) beta_ = add_weight(beta_spec_);
+    return input;
+  }
+
+ private:
+  struct Cache {
+    Tensor x;
+    float *mean, *inv_std;
+  };
+
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    const Tensor y = make_tensor(run, x, x.features());
+    auto* c = run.arena->allocate<Cache>(1);
+    *c = {x, run.arena->floats(x.rows()), run.arena->floats(x.rows())};
+    run.rows(x.rows(), 10.0 * static_cast<double>(x.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
+      LayerNormArgs args{};
+      args.rows = to - from;
+      args.n = x.features();
+      args.x = x.data + from * x.ld;
+      args.ldx = x.ld;
+      args.gamma = scale_ ? weight(run.weights, gamma_) : nullptr;
+      args.beta = center_ ? weight(run.weights, beta_) : nullptr;
+      args.epsilon = epsilon_;
+      args.y = y.data + from * y.ld;
+      args.ldy = y.ld;
+      args.mean = c->mean + from;
+      args.inv_std = c->inv_std + from;
+      run.k.layer_norm(args);
+    });
+    *cache = c;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
+    const Cache& c = *static_cast<const Cache*>(cache);
+    const std::int64_t rows = dy.rows(), n = dy.features();
+    Tensor dx = dy;
+    if (need_dx) dx.data = run.arena->floats(rows * dy.ld);
+    float* xhat = scale_ ? run.arena->floats(rows * dy.ld) : nullptr;
+    run.rows(rows, 20.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
+      LayerNormGradArgs args{};
+      args.rows = to - from;
+      args.n = n;
+      args.x = c.x.data + from * c.x.ld;
+      args.ldx = c.x.ld;
+      args.dy = dy.data + from * dy.ld;
+      args.lddy = dy.ld;
+      args.gamma = scale_ ? weight(run.weights, gamma_) : nullptr;
+      args.mean = c.mean + from;
+      args.inv_std = c.inv_std + from;
+      args.dx = need_dx ? dx.data + from * dx.ld : nullptr;
+      args.lddx = dx.ld;
+      args.xhat = xhat ? xhat + from * dy.ld : nullptr;
+      args.ldxhat = dy.ld;
+      run.k.layer_norm_backward(args);
+    });
+    if (dy.mask && dy.inner() == 1)  // what stands in a masked row, NaN included, reaches nothing
+      for (std::int64_t r = 0; r < rows; r++)
+        if (!dy.mask[r]) {
+          const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+          if (xhat) std::memset(xhat + r * dy.ld, 0, bytes);
+          if (need_dx) std::memset(dx.data + r * dx.ld, 0, bytes);
+        }
+    if (scale_) run.k.column_sums(rows, n, xhat, dy.ld, false, weight(run.grads, gamma_));
+    if (center_) run.k.column_sums(rows, n, dy.data, dy.ld, false, weight(run.grads, beta_));
+    return need_dx ? dx : Tensor{};
+  }
+
+  std::int64_t axis_ = -1;
+  float epsilon_;
+  bool center_, scale_;
+  int gamma_ = -1, beta_ = -1;
+  WeightSpec gamma_spec_, beta_spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_layer_normalization(const Json& description) { return std::make_unique<LayerNormalization>(description); }
+
+}  // namespace seqcore

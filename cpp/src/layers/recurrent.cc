@@ -1,0 +1,396 @@
+#include "layers/recurrent.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace seqcore {
+
+namespace {
+
+CellKind cell_kind(const std::string& name, bool reset_after) {
+  if (name == "SimpleRNN") return CellKind::simple_rnn;
+  if (name == "LSTM") return CellKind::lstm;
+  return reset_after ? CellKind::gru_reset_after : CellKind::gru_reset_before;
+}
+
+}  // namespace
+
+// What forward leaves for backward. All of it lies in the run's arena.
+struct Recurrent::Cache {
+  Tensor x;
+  ConstRows input;              // what the cell read: x, or x dropped; reversed in time if go_backwards
+  std::ptrdiff_t input_gate;    // distance between the gates' own inputs, 0 if they share one
+  const std::uint8_t* mask;
+  std::ptrdiff_t mask_step;
+  float* h;                     // [slots][B][pad(H)]
+  float* c;
+  std::int64_t h_slots, c_slots;
+  float* gates;                 // [T][B][slots][pad(H)]
+  float* input_scale;           // [1 or G][B][pad(I)] or null
+  float* recurrent_scale;       // [G][B][pad(H)] or null
+};
+
+Recurrent::Recurrent(const Json& description) {
+  Config c(description);
+  units_ = c.positive("units");
+  activation_ = c.activation("activation", "tanh");
+  const bool simple = c.class_name() == "SimpleRNN";
+  if (!simple) recurrent_activation_ = c.activation("recurrent_activation", "sigmoid");
+  kind_ = cell_kind(c.class_name(), c.class_name() == "GRU" && c.boolean("reset_after", true));
+  use_bias_ = c.boolean("use_bias", true);
+  kernel_spec_ = {"kernel", {}, c.initializer("kernel_initializer", "GlorotUniform"), c.penalty("kernel_regularizer"),
+                  c.constraint("kernel_constraint")};
+  recurrent_spec_ = {"recurrent_kernel", {}, c.initializer("recurrent_initializer", "Orthogonal"),
+                     c.penalty("recurrent_regularizer"), c.constraint("recurrent_constraint")};
+  bias_spec_ = {"bias", {}, c.initializer("bias_initializer", "Zeros"), c.penalty("bias_regularizer"),
+                c.constraint("bias_constraint")};
+  if (kind_ == CellKind::lstm && c.boolean("unit_forget_bias", true))
+    bias_spec_.initializer = Json(Json::Object{{"class_name", Json("UnitForgetBias")},
+                                               {"config", Json(Json::Object{{"bias_initializer", bias_spec_.initializer}})}});
+  activity = c.penalty("activity_regularizer");
+  dropout_ = c.rate("dropout");
+  recurrent_dropout_ = c.rate("recurrent_dropout");
+  seed_ = c.any("seed");
+  return_sequences_ = c.boolean("return_sequences", false);
+  return_state_ = c.boolean("return_state", false);
+  go_backwards_ = c.boolean("go_backwards", false);
+  stateful_ = c.boolean("stateful", false);
+  zero_output_for_mask_ = c.boolean("zero_output_for_mask", false);
+  c.ignore({"unroll", "implementation", "use_cudnn"});  // ways of computing, not what is computed
+  c.done();
+}
+
+Dims Recurrent::build(const Dims& input) {
+  if (input.rank != 2)
+    throw std::invalid_argument("a recurrent layer expects input of shape (batch, timesteps, features), got " + to_string(input));
+  input_ = input.d[1];
+  const std::int64_t g = cell_gates(kind_);
+  kernel_spec_.shape = {input_, g * units_};
+  recurrent_spec_.shape = {units_, g * units_};
+  kernel_ = add_weight(kernel_spec_);
+  recurrent_kernel_ = add_weight(recurrent_spec_);
+  if (use_bias_) {
+    if (kind_ == CellKind::gru_reset_after) bias_spec_.shape = {2, g * units_};
+    else bias_spec_.shape = {g * units_};
+    bias_ = add_weight(bias_spec_);
+  }
+  Dims out = input;
+  out.d[1] = units_;
+  if (!return_sequences_) {
+    out.rank = 1;
+    out.d[0] = units_;
+  }
+  return out;
+}
+
+CellWeights Recurrent::cell_weights(const float* weights) const {
+  return {input_, units_, weight(weights, kernel_), weight(weights, recurrent_kernel_), use_bias_ ? weight(weights, bias_) : nullptr};
+}
+
+// Backward's copies: the recurrent product of the cell, then Wᵀ: all gates as one product, or, where each gate has its own
+// dropout mask, one product a gate.
+std::int64_t Recurrent::packed_size(const Kernels& k, bool backward) const {
+  if (!backward) return k.packed_cell_size(kind_, input_, units_);
+  const std::int64_t g = cell_gates(kind_);
+  const bool per_gate = dropout_ > 0 && recurrent_dropout_ > 0;
+  return pad(k.packed_cell_backward_size(kind_, units_)) +
+         (per_gate ? g * pad(k.packed_product_size(units_, input_)) : k.packed_product_size(g * units_, input_));
+}
+
+void Recurrent::pack(const Kernels& k, const float* weights, float* packed, bool backward) const {
+  const CellWeights w = cell_weights(weights);
+  float* to = packed + packed_at_[backward];
+  if (!backward) {
+    k.pack_cell(kind_, w, to);
+    return;
+  }
+  k.pack_cell_backward(kind_, w, to);
+  to += pad(k.packed_cell_backward_size(kind_, units_));
+  const std::int64_t g = cell_gates(kind_);
+  if (dropout_ > 0 && recurrent_dropout_ > 0) {
+    for (std::int64_t i = 0; i < g; i++)
+      k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, to + i * pad(k.packed_product_size(units_, input_)));
+  } else {
+    k.pack_product(w.w, 1, g * units_, g * units_, input_, to);
+  }
+}
+
+// Dropout, one mask for all time steps. With recurrent dropout every gate has its own masks (Keras's implementation 1;
+// SimpleRNN has one gate anyhow). The dropped inputs are written out: the cell reads them like any input.
+void Recurrent::drop(Cache& c, Run& run) const {
+  const std::int64_t b = c.x.batch, steps = c.x.steps(), g = cell_gates(kind_);
+  const auto masks = [&](std::int64_t gates, std::int64_t n, double rate, std::uint64_t purpose) {
+    float* scale = run.arena->floats(gates * b * pad(n));
+    for (std::int64_t row = 0; row < gates * b; row++)
+      run.k.dropout_mask(random_key(run, purpose), run.counter, static_cast<std::uint64_t>(row * pad(n)), pad(n),
+                         static_cast<float>(rate), scale + row * pad(n));
+    return scale;
+  };
+  if (recurrent_dropout_ > 0) c.recurrent_scale = masks(g, units_, recurrent_dropout_, 1);
+  if (dropout_ > 0) {
+    const std::int64_t copies = recurrent_dropout_ > 0 ? g : 1;
+    c.input_scale = masks(copies, input_, dropout_, 0);
+    const std::int64_t ld = pad(input_), size = steps * b * ld;
+    float* dropped = run.arena->floats(copies * size);
+    run.rows(copies * steps, 4.0 * static_cast<double>(b * input_), 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t i = from; i < to; i++)
+        for (std::int64_t row = 0; row < b; row++)
+          run.k.multiply(input_, c.x.data + (i % steps * b + row) * c.x.ld, c.input_scale + (i / steps * b + row) * ld,
+                         dropped + i * b * ld + row * ld);
+    });
+    c.input = {dropped, b * ld, ld};
+    c.input_gate = copies > 1 ? size : 0;
+  }
+}
+
+Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
+  const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
+  const bool lstm = kind_ == CellKind::lstm;
+  Cache c{};
+  c.x = x;
+  c.input = {x.data, b * x.ld, x.ld};
+  if (run.training && (dropout_ > 0 || recurrent_dropout_ > 0)) drop(c, run);
+  c.mask = x.mask;
+  c.mask_step = b;
+  if (go_backwards_) {
+    c.input.data += (steps - 1) * c.input.step;
+    c.input.step = -c.input.step;
+    if (c.mask) c.mask += (steps - 1) * c.mask_step;
+    c.mask_step = -c.mask_step;
+  }
+
+  c.h_slots = run.keep || return_sequences_ ? steps + 1 : 2;
+  c.h = run.arena->floats(c.h_slots * slot);
+  if (lstm) {
+    c.c_slots = run.keep ? steps + 1 : 1;
+    c.c = run.arena->floats(c.c_slots * slot);
+  }
+  if (run.keep) c.gates = run.arena->floats(steps * slot * cell_slots(kind_));
+
+  // The state to start from: given by the caller, carried over (stateful), or zero.
+  std::memset(c.h, 0, static_cast<std::size_t>(slot) * sizeof(float));
+  if (lstm) std::memset(c.c, 0, static_cast<std::size_t>(slot) * sizeof(float));
+  if (run.initial_state) {
+    for (int s = 0; s < state_arrays(); s++) {
+      const Tensor& from = (*run.initial_state)[static_cast<std::size_t>(s)];
+      for (std::int64_t row = 0; row < b; row++)
+        std::memcpy((s == 0 ? c.h : c.c) + row * ld, from.data + row * from.ld, static_cast<std::size_t>(units_) * sizeof(float));
+    }
+  } else if (stateful_ && run.states) {
+    const States& from = (*run.states)[static_cast<std::size_t>(state_at_)];
+    if (from.batch == b) {
+      std::memcpy(c.h, from.h.data(), static_cast<std::size_t>(slot) * sizeof(float));
+      if (lstm) std::memcpy(c.c, from.c.data(), static_cast<std::size_t>(slot) * sizeof(float));
+    }
+  }
+
+  CellForwardArgs args{};
+  args.batch = b;
+  args.input = input_;
+  args.units = units_;
+  args.activation = activation_;
+  args.recurrent_activation = recurrent_activation_;
+  args.packed = packed(run, false);
+  args.x = c.input;
+  args.x_gate = c.input_gate;
+  args.mask = c.mask;
+  args.mask_step = c.mask_step;
+  args.h = c.h;
+  args.h_slots = c.h_slots;
+  args.c = c.c;
+  args.c_slots = c.c_slots;
+  args.gates = c.gates;
+  args.recurrent_scale = c.recurrent_scale;
+  // Rows never meet, so each worker takes its rows through a stretch of time short enough to poll after.
+  const double cost = step_flops(1);
+  const std::int64_t scratch = pad(run.k.forward_scratch(kind_, b, units_));
+  float* scratches = run.arena->floats(scratch * run.workers(step_flops(b) * static_cast<double>(steps)));
+  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step_flops(b)));
+  for (std::int64_t t = 0; t < steps; t += stretch) {
+    const std::int64_t t_end = std::min(steps, t + stretch);
+    run.rows(b, cost * static_cast<double>(t_end - t), 1, [&](std::int64_t from, std::int64_t to, int worker) {
+      CellForwardArgs mine = args;
+      mine.row_begin = from;
+      mine.row_end = to;
+      mine.t_begin = t;
+      mine.t_end = t_end;
+      mine.scratch = scratches + worker * scratch;
+      run.k.cell_forward[static_cast<int>(kind_)](mine);
+    });
+  }
+
+  const float* last_h = c.h + steps % c.h_slots * slot;
+  const float* last_c = lstm ? c.c + steps % c.c_slots * slot : nullptr;
+  if (stateful_ && run.next_states) {
+    States& to = (*run.next_states)[static_cast<std::size_t>(state_at_)];
+    to.batch = b;
+    to.units = units_;
+    to.h.assign(last_h, last_h + slot);
+    if (lstm) to.c.assign(last_c, last_c + slot);
+  }
+  Tensor last;
+  last.dims.rank = 1;
+  last.dims.d[0] = units_;
+  last.batch = b;
+  last.ld = ld;
+  if (return_state_ && run.final_state) {
+    for (const float* state : {last_h, last_c}) {
+      if (!state) continue;
+      last.data = const_cast<float*>(state);
+      run.final_state->push_back(last);
+    }
+  }
+  if (run.keep) {
+    auto* kept = run.arena->allocate<Cache>(1);
+    *kept = c;
+    *cache = kept;
+  }
+  if (!return_sequences_) {
+    last.data = const_cast<float*>(last_h);
+    return last;
+  }
+  Tensor y = x;
+  y.ids = nullptr;
+  y.dims.d[1] = units_;
+  y.ld = ld;
+  y.data = c.h + slot;  // the output of step t is the state after it
+  if (c.mask && zero_output_for_mask_) {
+    y.data = run.arena->floats(steps * slot);
+    std::memcpy(y.data, c.h + slot, static_cast<std::size_t>(steps * slot) * sizeof(float));
+    for (std::int64_t t = 0; t < steps; t++)
+      for (std::int64_t row = 0; row < b; row++)
+        if (!c.mask[t * c.mask_step + row])
+          std::memset(y.data + (t * b + row) * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
+  }
+  return y;
+}
+
+Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
+  const Cache& c = *static_cast<const Cache*>(cache);
+  const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slot = b * ld;
+  CellBackwardArgs args{};
+  args.batch = b;
+  args.input = input_;
+  args.units = units_;
+  args.activation = activation_;
+  args.recurrent_activation = recurrent_activation_;
+  args.packed = packed(run, true);
+  args.gates = c.gates;
+  args.h = c.h;
+  args.c = c.c;
+  args.mask = c.mask;
+  args.mask_step = c.mask_step;
+  args.zero_output_for_mask = zero_output_for_mask_;
+  args.recurrent_scale = c.recurrent_scale;
+  args.dh = run.arena->zeros(slot);
+  if (c.c) args.dc = run.arena->zeros(slot);
+  if (return_sequences_) args.dy = {dy.data, b * dy.ld, dy.ld};
+  else
+    for (std::int64_t row = 0; row < b; row++)
+      std::memcpy(args.dh + row * ld, dy.data + row * dy.ld, static_cast<std::size_t>(units_) * sizeof(float));
+
+  const double cost = step_flops(1);
+  const std::int64_t scratch = pad(run.k.backward_scratch(kind_, b, units_));
+  float* scratches = run.arena->floats(scratch * run.workers(step_flops(b) * static_cast<double>(steps)));
+  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step_flops(b)));
+  for (std::int64_t t_end = steps; t_end > 0; t_end -= stretch) {
+    const std::int64_t t = std::max<std::int64_t>(0, t_end - stretch);
+    run.rows(b, cost * static_cast<double>(t_end - t), 1, [&](std::int64_t from, std::int64_t to, int worker) {
+      CellBackwardArgs mine = args;
+      mine.row_begin = from;
+      mine.row_end = to;
+      mine.t_begin = t;
+      mine.t_end = t_end;
+      mine.scratch = scratches + worker * scratch;
+      run.k.cell_backward[static_cast<int>(kind_)](mine);
+    });
+  }
+  const RowList rows = valid_rows(run, c.mask, c.mask_step, steps, b);  // in the cell's own order of time
+  weight_gradients(c, rows, run);
+  return need_dx ? input_gradient(c, rows, run) : Tensor{};
+}
+
+// dW = xᵀ dz and dU = hᵀ dz over all valid rows of all steps at once.
+void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
+  const std::int64_t b = c.x.batch, ld = pad(units_), slots = cell_slots(kind_);
+  const int g = cell_gates(kind_);
+  const auto sum = [&](ConstRows a, std::int64_t k, const float* scale, std::int64_t scale_row, std::int64_t d_slot,
+                           int groups, float* dw, float* db) {
+    GradArgs args{};
+    args.batch = b;
+    args.a = a;
+    args.k = k;
+    args.a_scale = scale;
+    args.a_scale_row = scale_row;
+    args.d = {c.gates + d_slot * ld, b * slots * ld, slots * ld};
+    args.groups = groups;
+    args.d_group = ld;
+    args.n = units_;
+    args.c = dw;
+    args.c_row = g * units_;
+    args.c_group = units_;
+    args.bias = db;
+    args.bias_group = units_;
+    weight_gradient(args, rows, run);
+  };
+  float* dw = weight(run.grads, kernel_);
+  float* du = weight(run.grads, recurrent_kernel_);
+  float* db = use_bias_ ? weight(run.grads, bias_) : nullptr;
+  if (c.input_gate == 0) {
+    sum(c.input, input_, nullptr, 0, 0, g, dw, db);
+  } else {
+    for (int i = 0; i < g; i++) {
+      ConstRows a = c.input;
+      a.data += i * c.input_gate;
+      sum(a, input_, nullptr, 0, i, 1, dw + i * units_, db ? db + i * units_ : nullptr);
+    }
+  }
+  // The recurrent half of GRU's candidate has its own gradient (reset after) or its own input (reset before).
+  const ConstRows h{c.h, b * ld, ld};
+  float* db_recurrent = db && kind_ == CellKind::gru_reset_after ? db + g * units_ : nullptr;
+  for (int i = 0; i < g; i++) {
+    const bool candidate = i == 2 && (kind_ == CellKind::gru_reset_after || kind_ == CellKind::gru_reset_before);
+    const bool reset_input = candidate && kind_ == CellKind::gru_reset_before;
+    int groups = 1;
+    if (!c.recurrent_scale && !candidate) groups = kind_ == CellKind::lstm ? 4 : kind_ == CellKind::simple_rnn ? 1 : 2;
+    const float* scale = c.recurrent_scale ? c.recurrent_scale + i * b * ld : nullptr;
+    const ConstRows a = reset_input ? ConstRows{c.gates + 3 * ld, b * slots * ld, slots * ld} : h;
+    const std::int64_t d_slot = candidate && !reset_input ? 3 : i;
+    sum(a, units_, scale, ld, d_slot, groups, du + i * units_, db_recurrent ? db_recurrent + i * units_ : nullptr);
+    i += groups - 1;
+  }
+}
+
+// dx = dz Wᵀ; a masked step's is zero.
+Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
+  const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slots = cell_slots(kind_);
+  const int g = cell_gates(kind_);
+  Tensor dx = make_tensor(run, c.x, input_);
+  ProductArgs args{};
+  args.batch = b;
+  args.n = input_;
+  args.init = Init::zero;
+  args.activation = Activation::linear;
+  args.c = {dx.data, b * dx.ld, dx.ld};
+  if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
+  if (c.mask || c.input_scale)
+    std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
+  const float* wt = packed(run, true) + pad(run.k.packed_cell_backward_size(kind_, units_));
+  const bool per_gate = dropout_ > 0 && recurrent_dropout_ > 0;  // as pack has it; one chain all the same if not training
+  const std::int64_t one = pad(run.k.packed_product_size(units_, input_));
+  for (int first = 0; first < g; first += per_gate ? 1 : g) {
+    if (first > 0 && !c.input_scale) args.init = Init::accumulate;
+    args.segments = per_gate ? 1 : g;
+    for (int s = 0; s < args.segments; s++)
+      args.a[s] = {{c.gates + (first + s) * ld, b * slots * ld, slots * ld}, units_};
+    args.packed = wt + (per_gate ? first * one : 0);
+    if (c.input_scale) {
+      args.scale = c.input_scale + first * b * pad(input_);
+      args.scale_row = pad(input_);
+    }
+    product(args, rows, run);
+  }
+  return dx;
+}
+
+}  // namespace seqcore

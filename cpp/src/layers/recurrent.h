@@ -1,0 +1,52 @@
+// SimpleRNN, LSTM and GRU: one layer over the four cells of kernels.h. Bidirectional wraps two of them.
+#pragma once
+
+#include <memory>
+
+#include "layers/config.h"
+#include "layers/layer.h"
+
+namespace seqcore {
+
+class Recurrent final : public Layer {
+ public:
+  explicit Recurrent(const Json& description);
+
+  Dims build(const Dims& input) override;
+  std::vector<StateShape> states() const override {
+    if (!stateful_) return {};
+    return {{units_, kind_ == CellKind::lstm}};
+  }
+  std::int64_t packed_size(const Kernels& k, bool backward) const override;
+  void pack(const Kernels& k, const float* weights, float* packed, bool backward) const override;
+
+  bool go_backwards() const { return go_backwards_; }
+  bool return_sequences() const { return return_sequences_; }
+  bool return_state() const { return return_state_; }
+  bool stateful() const { return stateful_; }
+  int state_arrays() const { return kind_ == CellKind::lstm ? 2 : 1; }
+  std::int64_t units() const { return units_; }
+
+ private:
+  struct Cache;
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
+  void drop(Cache& c, Run& run) const;
+  void weight_gradients(const Cache& c, RowList rows, Run& run) const;
+  Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
+
+  CellWeights cell_weights(const float* weights) const;
+  double step_flops(std::int64_t rows) const {
+    return 2.0 * static_cast<double>(rows * (input_ + units_) * cell_gates(kind_) * units_);
+  }
+
+  CellKind kind_;
+  std::int64_t input_ = 0, units_;
+  Activation activation_, recurrent_activation_ = Activation::sigmoid;
+  bool use_bias_, return_sequences_, return_state_, go_backwards_, stateful_, zero_output_for_mask_;
+  double dropout_, recurrent_dropout_;
+  int kernel_ = 0, recurrent_kernel_ = 0, bias_ = -1;
+  WeightSpec kernel_spec_, recurrent_spec_, bias_spec_;
+};
+
+}  // namespace seqcore

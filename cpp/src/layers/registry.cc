@@ -1,0 +1,27 @@
+#include <utility>
+
+#include "layers/config.h"
+#include "layers/factories.h"
+
+namespace seqcore {
+
+std::unique_ptr<Layer> make_layer(const Json& description) {
+  using Factory = std::unique_ptr<Layer> (*)(const Json&);
+  static constexpr std::pair<const char*, Factory> kLayers[] = {
+      {"SimpleRNN", make_recurrent},       {"LSTM", make_recurrent},
+      {"GRU", make_recurrent},             {"Bidirectional", make_bidirectional},
+      {"Dense", make_dense},               {"Embedding", make_embedding},
+      {"Masking", make_masking},           {"Dropout", make_dropout},
+      {"Activation", make_activation},     {"Flatten", make_flatten},
+      {"LayerNormalization", make_layer_normalization},
+      {"TimeDistributed", make_time_distributed},
+  };
+  const std::string name = Config(description).class_name();
+  for (const auto& [known, factory] : kLayers)
+    if (name == known) return factory(description);
+  std::string all;
+  for (const auto& [known, factory] : kLayers) all += std::string(all.empty() ? "" : ", ") + known;
+  throw std::invalid_argument("unknown layer '" + name + "'; expected one of: " + all);
+}
+
+}  // namespace seqcore

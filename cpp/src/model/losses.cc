@@ -1,0 +1,85 @@
+#include "model/losses.h"
+
+#include <utility>
+
+#include "layers/config.h"
+
+namespace seqcore {
+
+Loss::Loss(const Json& description) {
+  static constexpr std::pair<const char*, LossKind> kLosses[] = {
+      {"MeanSquaredError", LossKind::mean_squared_error},
+      {"MeanAbsoluteError", LossKind::mean_absolute_error},
+      {"Huber", LossKind::huber},
+      {"BinaryCrossentropy", LossKind::binary_crossentropy},
+      {"CategoricalCrossentropy", LossKind::categorical_crossentropy},
+      {"SparseCategoricalCrossentropy", LossKind::sparse_categorical_crossentropy},
+  };
+  Config c(description);
+  bool known = false;
+  std::string all;
+  for (const auto& [name, kind] : kLosses) {
+    all += std::string(all.empty() ? "" : ", ") + name;
+    if (c.class_name() == name) {
+      kind_ = kind;
+      known = true;
+    }
+  }
+  if (!known) throw std::invalid_argument("unknown loss '" + c.class_name() + "'; expected one of: " + all);
+  if (kind_ == LossKind::huber) {
+    delta_ = static_cast<float>(c.number("delta", 1));
+    if (!(delta_ > 0)) c.fail("delta", "positive");
+  }
+  if (kind_ >= LossKind::binary_crossentropy) {
+    from_logits_ = c.boolean("from_logits", false);
+    if (c.integer("axis", -1) != -1) c.fail("axis", "-1");
+  }
+  if (kind_ == LossKind::binary_crossentropy || kind_ == LossKind::categorical_crossentropy) {
+    label_smoothing_ = static_cast<float>(c.number("label_smoothing", 0));
+    if (!(label_smoothing_ >= 0 && label_smoothing_ <= 1)) c.fail("label_smoothing", "in [0, 1]");
+  }
+  if (takes_labels() && !c.any("ignore_class").is_null()) c.fail("ignore_class", "null");
+  const std::string reduction = c.string("reduction", "sum_over_batch_size");
+  if (reduction == "sum_over_batch_size" || reduction == "mean") reduction_ = Reduction::mean;
+  else if (reduction == "sum") reduction_ = Reduction::sum;
+  else if (reduction == "mean_with_sample_weight") reduction_ = Reduction::weighted_mean;
+  else if (reduction == "none") reduction_ = Reduction::none;
+  else c.fail("reduction", "sum_over_batch_size, mean, sum, mean_with_sample_weight or none");
+  c.ignore({"name", "dtype"});
+  c.done();
+}
+
+bool Loss::fuses(Activation output) const {
+  if (from_logits_) return false;
+  if (kind_ == LossKind::binary_crossentropy) return output == Activation::sigmoid;
+  return kind_ >= LossKind::categorical_crossentropy && output == Activation::softmax;
+}
+
+void Loss::rows(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, bool from_logits,
+                float* rows, Tensor* dpred, Run& run) const {
+  const std::int64_t n = pred.features();
+  run.rows(pred.rows(), 60.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
+    LossArgs args{};
+    args.kind = kind_;
+    args.rows = to - from;
+    args.n = n;
+    args.pred = pred.data + from * pred.ld;
+    args.ldp = pred.ld;
+    if (y.values) args.target = y.values + from * y.ld;
+    args.ldt = y.ld;
+    if (y.labels) args.labels = y.labels + from;
+    if (weight) args.weight = weight + from;
+    if (skip) args.skip = skip + from;
+    args.from_logits = from_logits;
+    args.label_smoothing = label_smoothing_;
+    args.delta = delta_;
+    args.loss = rows + from;
+    if (dpred) {
+      args.dpred = dpred->data + from * dpred->ld;
+      args.ldd = dpred->ld;
+    }
+    run.k.loss(args);
+  });
+}
+
+}  // namespace seqcore

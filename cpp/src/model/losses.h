@@ -1,0 +1,45 @@
+// Losses: Keras's, per row of predictions, with their gradients. The arithmetic is Kernels::loss.
+#pragma once
+
+#include <string>
+
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "layers/layer.h"
+
+namespace seqcore {
+
+// What predictions are compared with: [rows][ld] floats, or one label a row.
+struct Targets {
+  const float* values = nullptr;
+  std::int64_t ld = 0;
+  const std::int32_t* labels = nullptr;
+};
+
+class Loss {
+ public:
+  // {"class_name": "Huber", "config": {"delta": 1.0, …}}
+  explicit Loss(const Json& description);
+
+  LossKind kind() const { return kind_; }
+  bool takes_labels() const { return kind_ == LossKind::sparse_categorical_crossentropy; }
+  // Whether the loss, right after an output layer of that activation, is better computed from the logits.
+  bool fuses(Activation output) const;
+
+  // rows[i] = the loss of row i (0 where skipped); with dpred, also weight[i] * its gradient.
+  // `from_logits` overrides the config's (a fused output).
+  void rows(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, bool from_logits,
+            float* rows, Tensor* dpred, Run& run) const;
+  bool from_logits() const { return from_logits_; }
+
+  enum class Reduction { mean, sum, weighted_mean, none };
+  Reduction reduction() const { return reduction_; }
+
+ private:
+  LossKind kind_;
+  bool from_logits_ = false;
+  float label_smoothing_ = 0, delta_ = 1;
+  Reduction reduction_ = Reduction::mean;
+};
+
+}  // namespace seqcore

@@ -1,0 +1,39 @@
+// Metrics: running means over the rows of all batches since the last reset, in double and in row order.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/losses.h"
+
+namespace seqcore {
+
+class Metric {
+ public:
+  // {"class_name": "SparseCategoricalAccuracy", "config": {…}}: the accuracies, RootMeanSquaredError and whatever is a loss.
+  explicit Metric(const Json& description);
+
+  bool takes_labels() const;
+  // weight: per row, or null for 1. skip: per row, nonzero = left out, or null.
+  void update(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, Run& run);
+  double result() const;
+  void reset() { total_ = count_ = 0; }
+
+  struct Value {
+    double total, count;
+  };
+  Value value() const { return {total_, count_}; }
+  void restore(Value v) {
+    total_ = v.total;
+    count_ = v.count;
+  }
+
+ private:
+  enum class Kind { binary_accuracy, categorical_accuracy, sparse_categorical_accuracy, mean_of_loss, root_mean_squared_error };
+  Kind kind_;
+  float threshold_ = 0.5f;
+  std::unique_ptr<Loss> loss_;
+  double total_ = 0, count_ = 0;
+};
+
+}  // namespace seqcore

@@ -1,0 +1,155 @@
+// Model: a chain of layers with its weights, and all that training needs: loss, metrics, optimizer, states.
+// Start here to read the core: forward, then gradients, then train_on_batch.
+//
+// Thread safety: predict and forward (training false, no stateful layer) may run on any number of threads at once.
+// Everything else is for one thread at a time; a second one gets std::runtime_error, not a race.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "layers/layer.h"
+#include "model/losses.h"
+#include "model/metrics.h"
+#include "model/optimizers.h"
+
+namespace seqcore {
+
+// A batch-major array of the caller's: [n][…], C-contiguous. Exactly one of the pointers is set.
+struct Input {
+  const float* values = nullptr;
+  const std::int32_t* ids = nullptr;
+  std::vector<std::int64_t> shape;  // n first
+};
+
+// What one training or test call works on: rows picks samples (null: all n of x).
+struct Batch {
+  Input x, y;
+  const float* sample_weight = nullptr;
+  std::vector<std::int64_t> weight_shape;
+  const std::int64_t* rows = nullptr;
+  std::int64_t count = 0;
+};
+
+struct Output {
+  std::vector<float> values;
+  std::vector<std::int64_t> shape;
+};
+
+class Model {
+ public:
+  // The description is _core.pyi's: {"input": {"shape": […], "dtype": …}, "layers": […]}. Weights are initialized.
+  Model(const std::string& description, std::uint64_t seed);
+  ~Model();
+
+  // ---- what it is
+  struct Weight {
+    int layer;
+    WeightSpec* spec;
+  };
+  const std::vector<Weight>& weights() const { return weights_; }
+  std::vector<std::vector<std::int64_t>> output_shapes() const;  // -1 = any
+  bool takes_ids() const { return layers_.front()->takes_ids(); }
+
+  // ---- weights
+  void get_weight(int index, float* out) const;
+  void set_weight(int index, const float* value);
+  void initial_weight(int index, float* out) const;
+
+  // ---- running
+  using Poll = std::function<bool()>;
+  Output predict(const Input& x, std::int64_t batch_size, const Poll& poll = {}) const;
+  struct Result {
+    std::vector<Output> outputs;
+    std::optional<std::vector<std::uint8_t>> mask;  // [n][steps]
+  };
+  Result forward(const Input& x, bool training, const std::uint8_t* mask, const std::vector<Input>* initial_state,
+                 const Poll& poll = {});
+  void reset_states(int layer);
+  std::vector<Output> states(int layer) const;
+  void set_states(int layer, const std::vector<Input>& states);
+
+  // ---- training
+  void compile(const std::string& config);
+  bool compiled() const { return loss_ != nullptr; }
+  // Shapes, ids, labels in range, finite targets and weights of a whole data set, so that a bad sample is named before the
+  // first step. Steps check their own shapes, ids and labels.
+  void check_data(const Batch& batch) const;
+  double train_on_batch(const Batch& batch, const Poll& poll = {});
+  double test_on_batch(const Batch& batch, const Poll& poll = {});
+  double gradients(const Batch& batch, std::vector<std::vector<float>>* out, const Poll& poll = {});
+  bool loss_takes_labels() const { return loss_ && loss_->takes_labels(); }
+
+  std::vector<double> metric_results() const;
+  void reset_metrics();
+  double loss_mean() const { return loss_count_ == 0 ? 0 : loss_total_ / loss_count_; }
+  std::int64_t skipped_steps = 0;
+  Optimizer& optimizer();                     // throws std::runtime_error before compile
+  std::vector<std::pair<std::string, Output>> optimizer_variables();
+  void set_optimizer_variables(const std::vector<std::pair<std::string, Input>>& values);
+  void finalize_ema();
+  std::uint64_t seed, rng_counter = 0;
+
+ private:
+  struct Packed;
+  struct Memory;
+  struct Lease;
+  struct Prepared;
+
+  Run make_run(Memory& memory, const Packed& packed, const Poll& poll) const;
+  std::shared_ptr<const Packed> packed(bool backward) const;
+  void changed();  // weights have: packed copies are stale
+
+  void check_input(const Input& x) const;
+  void check_ids(const std::int32_t* ids, std::int64_t n, std::int64_t per_sample) const;
+  void check_shapes(const Batch& batch) const;
+  void check_labels(const Input& y, std::int64_t n, std::int64_t per_sample) const;
+  Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const;
+  Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
+  Prepared prepare(const Batch& batch, const Tensor& pred, Run& run) const;
+  double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward);
+  double add_regularizers(float* grads) const;
+  void constrain();
+
+  const Kernels& k_;
+  Dims input_;
+  std::int64_t input_batch_ = -1;  // fixed where a layer is stateful
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<Dims> outputs_;
+  std::vector<Weight> weights_;
+  std::vector<int> state_at_;      // first state of each layer
+  bool stateful_ = false;
+
+  Arena weight_memory_;
+  std::int64_t size_ = 0;          // floats in the arena
+  std::int64_t packed_sizes_[2] = {0, 0};
+  float* data_ = nullptr;
+  std::vector<float> grads_;
+
+  std::atomic<std::uint64_t> version_{1};
+  mutable std::mutex packing_;
+  mutable std::shared_ptr<Packed> packed_;
+  mutable std::atomic<Memory*> spare_{nullptr};
+  mutable std::mutex mutating_;
+
+  mutable std::vector<States> states_;  // guarded by mutating_
+
+  std::unique_ptr<Loss> loss_;
+  std::vector<Metric> metrics_;
+  std::size_t weighted_from_ = 0;  // metrics_ from here on take sample weights
+  std::unique_ptr<Optimizer> optimizer_;
+  std::vector<Optimizer::Variable> trainable_;
+  std::vector<bool> trains_;       // per weight
+  double loss_total_ = 0, loss_count_ = 0;
+};
+
+// Applies {"class_name": "MaxNorm", …} to a weight in place.
+void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w);
+
+}  // namespace seqcore

@@ -1,0 +1,187 @@
+#include "model/optimizers.h"
+
+#include <cmath>
+
+#include "layers/config.h"
+
+namespace seqcore {
+
+namespace {
+
+double power(double base, std::int64_t n) {  // libm's pow differs by machine
+  double result = 1;
+  for (; n > 0; n >>= 1, base *= base)
+    if (n & 1) result *= base;
+  return result;
+}
+
+bool finite(const float* x, std::int64_t n) {
+  bool all = true;
+  for (std::int64_t i = 0; i < n; i++) all &= std::isfinite(x[i]);
+  return all;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const Json& description) {
+  Config c(description);
+  const std::string& name = c.class_name();
+  adam_ = name == "Adam" || name == "AdamW";
+  if (!adam_ && name != "SGD")
+    throw std::invalid_argument("unknown optimizer '" + name + "'; expected one of: Adam, AdamW, SGD");
+  const auto unit = [&](const char* key, double fallback) {
+    const double value = c.number(key, fallback);
+    if (!(value >= 0 && value < 1)) c.fail(key, "in [0, 1)");
+    return value;
+  };
+  const auto positive = [&](const char* key) {
+    if (c.any(key).is_null()) return 0.0;
+    const double value = c.number(key, 0);
+    if (!(value > 0)) c.fail(key, "positive");
+    return value;
+  };
+  options_.learning_rate = c.number("learning_rate", adam_ ? 0.001 : 0.01);
+  if (adam_) {
+    beta_1_ = unit("beta_1", 0.9);
+    beta_2_ = unit("beta_2", 0.999);
+    epsilon_ = c.number("epsilon", 1e-7);
+    amsgrad_ = c.boolean("amsgrad", false);
+  } else {
+    momentum_ = c.number("momentum", 0);
+    if (!(momentum_ >= 0 && momentum_ <= 1)) c.fail("momentum", "in [0, 1]");
+    nesterov_ = c.boolean("nesterov", false);
+  }
+  options_.weight_decay = c.number("weight_decay", name == "AdamW" ? 0.004 : 0);
+  options_.clipnorm = positive("clipnorm");
+  options_.clipvalue = positive("clipvalue");
+  options_.global_clipnorm = positive("global_clipnorm");
+  if ((options_.clipnorm > 0) + (options_.clipvalue > 0) + (options_.global_clipnorm > 0) > 1)
+    throw std::invalid_argument(name + ": only one of clipnorm, clipvalue and global_clipnorm may be set");
+  options_.use_ema = c.boolean("use_ema", false);
+  options_.ema_momentum = c.number("ema_momentum", 0.99);
+  if (!(options_.ema_momentum >= 0 && options_.ema_momentum <= 1)) c.fail("ema_momentum", "in [0, 1]");
+  options_.ema_overwrite_frequency = c.integer("ema_overwrite_frequency", 0);
+  options_.gradient_accumulation_steps = c.integer("gradient_accumulation_steps", 1);
+  if (options_.gradient_accumulation_steps < 1) c.fail("gradient_accumulation_steps", "at least 1");
+  c.ignore({"name", "loss_scale_factor"});  // a scale of float32 losses that is taken back changes nothing
+  c.done();
+  learning_rate = options_.learning_rate;
+}
+
+void Optimizer::build(std::int64_t size) {
+  const auto n = static_cast<std::size_t>(size);
+  if (adam_ || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
+  if (adam_) velocity_slot_.assign(n, 0.0f);
+  if (amsgrad_) velocity_hat_slot_.assign(n, 0.0f);
+  if (options_.use_ema) average_slot_.assign(n, 0.0f);
+  if (options_.gradient_accumulation_steps > 1) accumulator_slot_.assign(n, 0.0f);
+}
+
+std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
+  std::vector<std::pair<std::string, std::vector<float>*>> all;
+  const auto add = [&](const char* name, std::vector<float>& slot) {
+    if (!slot.empty()) all.emplace_back(name, &slot);
+  };
+  add("average", average_slot_);
+  add("gradient_accumulator", accumulator_slot_);
+  add("momentum", momentum_slot_);
+  add("velocity", velocity_slot_);
+  add("velocity_hat", velocity_hat_slot_);
+  return all;
+}
+
+bool Optimizer::clip(float* grads, const std::vector<Variable>& variables, Run& run) const {
+  double total = 0;
+  for (const Variable& v : variables) {
+    const double sum = run.k.sum_squares(v.size, grads + v.offset);
+    if (!std::isfinite(sum) && !finite(grads + v.offset, v.size)) return false;
+    total += sum;
+    if (options_.clipnorm > 0 && std::sqrt(sum) > options_.clipnorm)
+      run.k.scale(v.size, static_cast<float>(options_.clipnorm / std::sqrt(sum)), grads + v.offset, grads + v.offset);
+    if (options_.clipvalue > 0) {
+      const auto limit = static_cast<float>(options_.clipvalue);
+      run.k.clip(v.size, -limit, limit, grads + v.offset);
+    }
+  }
+  if (options_.global_clipnorm > 0 && std::sqrt(total) > options_.global_clipnorm)
+    for (const Variable& v : variables)
+      run.k.scale(v.size, static_cast<float>(options_.global_clipnorm / std::sqrt(total)), grads + v.offset, grads + v.offset);
+  return true;
+}
+
+void Optimizer::step(float* weights, const float* grads, const Variable& v, Run& run) {
+  const auto decay = static_cast<float>(options_.weight_decay * learning_rate);
+  run.rows(v.size, 20.0, 4096, [&](std::int64_t from, std::int64_t to, int) {
+    const std::int64_t at = v.offset + from;
+    if (adam_) {
+      const std::int64_t t = iterations + 1;
+      const double alpha = learning_rate * std::sqrt(1 - power(beta_2_, t)) / (1 - power(beta_1_, t));
+      AdamArgs args{};
+      args.n = to - from;
+      args.p = weights + at;
+      args.g = grads + at;
+      args.m = momentum_slot_.data() + at;
+      args.v = velocity_slot_.data() + at;
+      args.vhat = amsgrad_ ? velocity_hat_slot_.data() + at : nullptr;
+      args.alpha = static_cast<float>(alpha);
+      args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
+      args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
+      args.epsilon = static_cast<float>(epsilon_);
+      args.decay = decay;
+      run.k.adam(args);
+    } else {
+      SgdArgs args{};
+      args.n = to - from;
+      args.p = weights + at;
+      args.g = grads + at;
+      args.m = momentum_slot_.empty() ? nullptr : momentum_slot_.data() + at;
+      args.lr = static_cast<float>(learning_rate);
+      args.momentum = static_cast<float>(momentum_);
+      args.nesterov = nesterov_;
+      args.decay = decay;
+      run.k.sgd(args);
+    }
+  });
+}
+
+bool Optimizer::apply(float* weights, float* grads, const std::vector<Variable>& variables, Run& run) {
+  run.poll = nullptr;  // from here on weights change: all or nothing
+  if (options_.gradient_accumulation_steps > 1) {
+    for (const Variable& v : variables)
+      if (!finite(grads + v.offset, v.size)) return false;
+    const bool last = ++accumulated == options_.gradient_accumulation_steps;
+    const float share = 1.0f / static_cast<float>(options_.gradient_accumulation_steps);
+    for (const Variable& v : variables) {
+      float* sum = accumulator_slot_.data() + v.offset;
+      run.k.add(v.size, sum, grads + v.offset, sum);
+      if (last) {
+        run.k.scale(v.size, share, sum, grads + v.offset);
+        std::fill(sum, sum + v.size, 0.0f);
+      }
+    }
+    if (!last) return true;
+    accumulated = 0;
+  }
+  if (!clip(grads, variables, run)) return false;
+  for (const Variable& v : variables) step(weights, grads, v, run);
+  if (options_.use_ema) {
+    const auto momentum = static_cast<float>(iterations == 0 ? 0 : options_.ema_momentum);
+    for (const Variable& v : variables) {
+      float* average = average_slot_.data() + v.offset;
+      run.k.scale(v.size, momentum, average, average);
+      run.k.axpy(v.size, 1 - momentum, weights + v.offset, average);
+    }
+    if (options_.ema_overwrite_frequency > 0 && (iterations + 1) % options_.ema_overwrite_frequency == 0)
+      finalize_ema(weights, variables);
+  }
+  iterations++;
+  return true;
+}
+
+void Optimizer::finalize_ema(float* weights, const std::vector<Variable>& variables) const {
+  if (!options_.use_ema || iterations == 0) return;
+  for (const Variable& v : variables)
+    std::copy_n(average_slot_.data() + v.offset, v.size, weights + v.offset);
+}
+
+}  // namespace seqcore

@@ -1,0 +1,62 @@
+// Optimizers: SGD and Adam over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "kernels/kernels.h"
+#include "layers/layer.h"
+
+namespace seqcore {
+
+struct OptimizerOptions {
+  double learning_rate, weight_decay = 0;
+  double clipnorm = 0, clipvalue = 0, global_clipnorm = 0;  // 0 = none
+  bool use_ema = false;
+  double ema_momentum = 0.99;
+  std::int64_t ema_overwrite_frequency = 0;                 // 0 = never
+  std::int64_t gradient_accumulation_steps = 1;
+};
+
+class Optimizer {
+ public:
+  // {"class_name": "Adam" | "AdamW" | "SGD", "config": {…}}
+  explicit Optimizer(const Json& description);
+
+  // A stretch of the arenas that is one variable.
+  struct Variable {
+    std::int64_t offset, size;
+  };
+
+  // Allocates slots for arenas of `size` floats.
+  void build(std::int64_t size);
+
+  // Clips `grads` in place, updates `weights`; not to be cancelled. False, with no weight or slot changed, if a gradient
+  // is not finite.
+  bool apply(float* weights, float* grads, const std::vector<Variable>& variables, Run& run);
+
+  void finalize_ema(float* weights, const std::vector<Variable>& variables) const;
+
+  // (name, arena) of every slot.
+  std::vector<std::pair<std::string, std::vector<float>*>> slots();
+
+  double learning_rate;
+  std::int64_t iterations = 0;
+  std::int64_t accumulated = 0;  // batches summed so far, gradient_accumulation_steps > 1
+  const OptimizerOptions& options() const { return options_; }
+
+ private:
+  bool clip(float* grads, const std::vector<Variable>& variables, Run& run) const;
+  void step(float* weights, const float* grads, const Variable& v, Run& run);
+
+  OptimizerOptions options_;
+  bool adam_;
+  double beta_1_ = 0, beta_2_ = 0, epsilon_ = 0, momentum_ = 0;
+  bool amsgrad_ = false, nesterov_ = false;
+  std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_slot_, accumulator_slot_;
+};
+
+}  // namespace seqcore

@@ -1,0 +1,101 @@
+// vec on AArch64's Advanced SIMD. Semantics: ARCHITECTURE.md, "simd/". Who may use it: isa_neon.cc and the .inl files
+// it includes.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+#define SEQCORE_INLINE inline __attribute__((always_inline))
+
+namespace seqcore::SEQCORE_ISA {
+namespace {
+
+constexpr int W = 4;
+constexpr int kRegisters = 32;  // vector registers, for the register tiles
+struct vec { float32x4_t v; };
+struct ivec { int32x4_t v; };
+struct mask { uint32x4_t v; };  // a lane is all ones or all zeros
+
+SEQCORE_INLINE mask first_n(std::int64_t n) {
+  const int32x4_t lanes = {0, 1, 2, 3};
+  return {vcgtq_s32(vdupq_n_s32(static_cast<int>(n)), lanes)};
+}
+
+SEQCORE_INLINE vec load(const float* p) { return {vld1q_f32(p)}; }
+SEQCORE_INLINE void store(float* p, vec a) { vst1q_f32(p, a.v); }
+SEQCORE_INLINE vec load_n(const float* p, std::int64_t n) {
+  if (n >= 4) return {vld1q_f32(p)};
+  float32x4_t r = vdupq_n_f32(0.0f);
+  if (n > 0) r = vld1q_lane_f32(p, r, 0);
+  if (n > 1) r = vld1q_lane_f32(p + 1, r, 1);
+  if (n > 2) r = vld1q_lane_f32(p + 2, r, 2);
+  return {r};
+}
+SEQCORE_INLINE void store_n(float* p, vec a, std::int64_t n) {
+  if (n >= 4) return vst1q_f32(p, a.v);
+  if (n > 0) vst1q_lane_f32(p, a.v, 0);
+  if (n > 1) vst1q_lane_f32(p + 1, a.v, 1);
+  if (n > 2) vst1q_lane_f32(p + 2, a.v, 2);
+}
+SEQCORE_INLINE vec set1(float x) { return {vdupq_n_f32(x)}; }
+SEQCORE_INLINE vec zero() { return {vdupq_n_f32(0.0f)}; }
+
+SEQCORE_INLINE vec add(vec a, vec b) { return {vaddq_f32(a.v, b.v)}; }
+SEQCORE_INLINE vec sub(vec a, vec b) { return {vsubq_f32(a.v, b.v)}; }
+SEQCORE_INLINE vec mul(vec a, vec b) { return {vmulq_f32(a.v, b.v)}; }
+SEQCORE_INLINE vec div(vec a, vec b) { return {vdivq_f32(a.v, b.v)}; }
+SEQCORE_INLINE vec sqrt(vec a) { return {vsqrtq_f32(a.v)}; }
+SEQCORE_INLINE vec fma(vec a, vec b, vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+SEQCORE_INLINE vec fnma(vec a, vec b, vec c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+SEQCORE_INLINE vec neg(vec a) { return {vnegq_f32(a.v)}; }
+SEQCORE_INLINE vec abs(vec a) { return {vabsq_f32(a.v)}; }
+SEQCORE_INLINE vec copysign(vec a, vec b) { return {vbslq_f32(vdupq_n_u32(0x80000000u), b.v, a.v)}; }
+// Not vminq/vmaxq: those give NaN for a NaN in either.
+SEQCORE_INLINE vec min(vec a, vec b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+SEQCORE_INLINE vec max(vec a, vec b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+SEQCORE_INLINE vec round(vec a) { return {vrndnq_f32(a.v)}; }
+
+SEQCORE_INLINE mask lt(vec a, vec b) { return {vcltq_f32(a.v, b.v)}; }
+SEQCORE_INLINE mask le(vec a, vec b) { return {vcleq_f32(a.v, b.v)}; }
+SEQCORE_INLINE mask gt(vec a, vec b) { return {vcgtq_f32(a.v, b.v)}; }
+SEQCORE_INLINE mask ge(vec a, vec b) { return {vcgeq_f32(a.v, b.v)}; }
+SEQCORE_INLINE mask eq(vec a, vec b) { return {vceqq_f32(a.v, b.v)}; }
+SEQCORE_INLINE mask ne(vec a, vec b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
+SEQCORE_INLINE mask unordered(vec a, vec b) {
+  return {vmvnq_u32(vandq_u32(vceqq_f32(a.v, a.v), vceqq_f32(b.v, b.v)))};
+}
+SEQCORE_INLINE vec select(mask m, vec a, vec b) { return {vbslq_f32(m.v, a.v, b.v)}; }
+SEQCORE_INLINE mask mand(mask a, mask b) { return {vandq_u32(a.v, b.v)}; }
+SEQCORE_INLINE mask mor(mask a, mask b) { return {vorrq_u32(a.v, b.v)}; }
+SEQCORE_INLINE mask mnot(mask a) { return {vmvnq_u32(a.v)}; }
+SEQCORE_INLINE bool any(mask m) { return vmaxvq_u32(m.v) != 0; }
+SEQCORE_INLINE bool all(mask m) { return vminvq_u32(m.v) != 0; }
+
+// Out of range and NaN give INT_MIN, as on x86.
+SEQCORE_INLINE ivec to_int(vec a) {
+  const uint32x4_t in_range = vcltq_f32(vabsq_f32(a.v), vdupq_n_f32(0x1p31f));
+  return {vbslq_s32(in_range, vcvtnq_s32_f32(a.v), vdupq_n_s32(INT32_MIN))};
+}
+SEQCORE_INLINE vec to_float(ivec a) { return {vcvtq_f32_s32(a.v)}; }
+SEQCORE_INLINE ivec bits(vec a) { return {vreinterpretq_s32_f32(a.v)}; }
+SEQCORE_INLINE vec float_of(ivec a) { return {vreinterpretq_f32_s32(a.v)}; }
+SEQCORE_INLINE ivec iload(const std::int32_t* p) { return {vld1q_s32(p)}; }
+SEQCORE_INLINE void istore(std::int32_t* p, ivec a) { vst1q_s32(p, a.v); }
+SEQCORE_INLINE ivec iset1(std::int32_t x) { return {vdupq_n_s32(x)}; }
+SEQCORE_INLINE ivec iadd(ivec a, ivec b) { return {vaddq_s32(a.v, b.v)}; }
+SEQCORE_INLINE ivec isub(ivec a, ivec b) { return {vsubq_s32(a.v, b.v)}; }
+SEQCORE_INLINE ivec iand(ivec a, ivec b) { return {vandq_s32(a.v, b.v)}; }
+SEQCORE_INLINE ivec ior(ivec a, ivec b) { return {vorrq_s32(a.v, b.v)}; }
+SEQCORE_INLINE ivec ixor(ivec a, ivec b) { return {veorq_s32(a.v, b.v)}; }
+template <int n> SEQCORE_INLINE ivec shl(ivec a) { return {vshlq_n_s32(a.v, n)}; }
+template <int n> SEQCORE_INLINE ivec shr(ivec a) {
+  return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))};
+}
+template <int n> SEQCORE_INLINE ivec sar(ivec a) { return {vshrq_n_s32(a.v, n)}; }
+SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {vceqq_s32(a.v, b.v)}; }
+SEQCORE_INLINE mask igt(ivec a, ivec b) { return {vcgtq_s32(a.v, b.v)}; }
+SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {vbslq_s32(m.v, a.v, b.v)}; }
+
+}  // namespace
+}  // namespace seqcore::SEQCORE_ISA

@@ -1,0 +1,233 @@
+// Threads: every task once, one budget, fork, denormals, no threads left. Built with ThreadSanitizer too.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/parallel.h"
+#include "says.h"
+
+using namespace seqcore;
+
+namespace {
+
+// One region over n tasks that writes what only the task determines; whether each ran once, workers in range and no
+// worker twice at a time.
+bool region_is_right(std::int64_t n, int max_threads) {
+  std::vector<std::atomic<int>> runs(static_cast<std::size_t>(n));
+  constexpr int kWorkers = 64;
+  std::atomic<int> active[kWorkers] = {};
+  std::atomic<bool> right{true};
+  const int most = max_threads > 0 ? max_threads : num_threads();
+  parallel_for(n, max_threads, [&](std::int64_t task, int worker) {
+    if (worker < 0 || worker >= most || worker >= kWorkers) {
+      right = false;
+      return;
+    }
+    if (active[worker]++ != 0) right = false;
+    ++runs[static_cast<std::size_t>(task)];
+    --active[worker];
+  });
+  for (const std::atomic<int>& count : runs) right = right && count == 1;
+  return right;
+}
+
+int task_count() {
+  int count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) ++count;
+  return count;
+}
+
+void test_regions() {
+  CHECK(default_threads() >= 1 && num_threads() == default_threads());
+  CHECK(task_count() == 1);
+  for (int threads = 1; threads <= 7; ++threads) {
+    set_num_threads(threads);
+    CHECK(num_threads() == threads);
+    for (const std::int64_t n : {0, 1, 2, 3, 7, 8, 100, 1000}) {
+      for (const int most : {0, 1, 2, 5, 50}) CHECK(region_is_right(n, most));
+    }
+  }
+  parallel_for(-1, 0, [&](std::int64_t, int) { CHECK(false); });
+  CHECK_SAYS(std::invalid_argument, "in [1, 2048], got 0", set_num_threads(0));
+  CHECK_SAYS(std::invalid_argument, "in [1, 2048], got -3", set_num_threads(-3));
+  CHECK(num_threads() == 7);
+}
+
+void test_helpers_help() {
+  set_num_threads(2);
+  std::atomic<int> here{0};
+  std::atomic<bool> met{false};
+  parallel_for(2, 0, [&](std::int64_t, int) {  // each waits for the other, on its own thread
+    ++here;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (here < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    if (here == 2) met = true;
+  });
+  CHECK(met);
+}
+
+void test_nested() {
+  set_num_threads(4);
+  std::vector<std::atomic<int>> sums(8);
+  parallel_for(8, 0, [&](std::int64_t outer, int) {
+    const std::thread::id self = std::this_thread::get_id();
+    parallel_for(10, 0, [&](std::int64_t inner, int worker) {
+      const bool serial = worker == 0 && std::this_thread::get_id() == self;
+      sums[static_cast<std::size_t>(outer)] += serial ? static_cast<int>(inner) : 1000;
+    });
+  });
+  for (const std::atomic<int>& sum : sums) CHECK(sum == 45);
+}
+
+void test_many_callers() {
+  set_num_threads(4);
+  std::atomic<int> wrong{0}, met{0}, done{0};
+  std::atomic<bool> stop{false};
+  std::mutex turn;
+  const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 32; ++i) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 50; ++round) wrong += !region_is_right(20, 0);  // all at once
+      for (++met; met < 32;) pause();
+      {
+        const std::lock_guard<std::mutex> mine(turn);  // one by one: each finds the whole budget free
+        wrong += !region_is_right(20, 0);
+      }
+      ++done;
+      while (!stop) pause();
+    });
+  }
+  while (done < 32) pause();
+  CHECK(wrong == 0);
+  CHECK(task_count() <= 1 + 32 + 6 + 1);  // at most 7 threads were asked for so far; a sanitizer may have one of its own
+  stop = true;
+  for (std::thread& caller : callers) caller.join();
+  // The helpers are free again for any thread.
+  for (int round = 0; round < 5; ++round) std::thread(test_helpers_help).join();
+}
+
+// Sanitizers need memory and locks of their own where threads are refused and in the children of a fork.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(thread_sanitizer) || __has_feature(address_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
+
+// Exit status of a child that runs `body`; 99 if it had to be killed after 20 s.
+template <class F>
+int in_child(F&& body) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) _exit(body() ? 0 : 1);
+  for (int i = 0; i < 4000; ++i) {
+    int status = 0;
+    if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 98;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  return 99;
+}
+
+void test_fork() {
+  set_num_threads(4);
+  CHECK(region_is_right(100, 0));
+  const auto child_is_right = [] {
+    const bool first = num_threads() == 1 && region_is_right(100, 0) && region_is_right(100, 4);
+    if (!first || kSanitized) return first;
+    set_num_threads(3);
+    return region_is_right(100, 0) && region_is_right(100, 0);
+  };
+  std::atomic<bool> stop{false};
+  for (int i = 0; i < 60; ++i) CHECK(in_child(child_is_right) == 0);
+  std::thread busy([&] {
+    while (!stop) (void)region_is_right(50, 0);
+  });
+  for (int i = 0; i < 40; ++i) CHECK(in_child(child_is_right) == 0);
+  stop = true;
+  busy.join();
+  // A child of a child.
+  CHECK(in_child([&] { return child_is_right() && in_child(child_is_right) == 0; }) == 0);
+  CHECK(region_is_right(100, 0) && num_threads() == 4);
+}
+
+// Where the system starts no more threads, calls run on the threads there are. Runs
+// in a process of its own, in which there was no team yet.
+void test_no_more_threads() {
+  const rlimit little = {std::uint64_t{64} << 20, std::uint64_t{64} << 20};
+  set_num_threads(32);  // 8 MiB of stack each
+  CHECK(setrlimit(RLIMIT_AS, &little) == 0);
+  for (int i = 0; i < 100; ++i) CHECK(region_is_right(100, 0));
+}
+
+void test_flush() {
+  volatile float tiny = 1e-39f;
+  const auto flushed = [&] { return tiny * 0.5f == 0.0f; };
+#if defined(__x86_64__)
+  const auto mode = [] { return __builtin_ia32_stmxcsr() & ~0x3Fu; };  // without the flags of what happened
+  const unsigned before = mode();
+#endif
+  CHECK(!flushed());
+  {
+    const FlushGuard outer;
+    CHECK(flushed());
+    {
+      const FlushGuard inner;
+      CHECK(flushed());
+    }
+    CHECK(flushed());
+  }
+  CHECK(!flushed());
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    std::atomic<int> wrong{0};
+    for (int round = 0; round < 20; ++round) {
+      parallel_for(12, 0, [&](std::int64_t, int) { wrong += !flushed(); });
+      CHECK(!flushed());
+    }
+    CHECK(wrong == 0);
+  }
+#if defined(__x86_64__)
+  CHECK(mode() == before);
+  // A host that rounds upwards gets nearest inside and its own mode back.
+  __builtin_ia32_ldmxcsr(0x1F80 | 0x4000);
+  volatile float one = 1.0f, small = 1e-10f;
+  {
+    const FlushGuard guard;
+    CHECK(one + small == 1.0f);
+  }
+  CHECK(one + small != 1.0f && mode() == (0x1F80 | 0x4000));
+  __builtin_ia32_ldmxcsr(before);
+#endif
+}
+
+}  // namespace
+
+int main(int argc, char**) {
+  if (argc > 1) {
+    test_no_more_threads();
+    return check::report();
+  }
+  test_regions();
+  test_flush();
+  test_helpers_help();
+  test_nested();
+  test_many_callers();
+  test_fork();
+  if (!kSanitized && std::string(parallel_backend()) != "openmp")  // libgomp ends the process there
+    CHECK(in_child([] { return execl("/proc/self/exe", "test_parallel", "refuse", nullptr) == 0; }) == 0);
+  return check::report();
+}

@@ -1,0 +1,204 @@
+"""Files: one `.safetensors` file holds a model. Tensors "layers/<i>/<weight>" and "optimizer/<slot>/<i>"; all else is
+JSON in the metadata key "seqcore". What is read is data: names are looked up in closed lists, nothing is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from typing import Any
+
+from . import _engine, losses, metrics, optimizers
+from ._config import to_config
+from .models import Sequential, model_from_description
+
+_FORMAT = 1
+
+
+def _path(filepath: Any, writing: bool) -> str:
+    path = os.fspath(filepath)
+    if not isinstance(path, str):
+        raise TypeError(f"`filepath`: expected a string, got {type(path).__name__}")
+    if not path.endswith(".safetensors"):
+        suffix = os.path.splitext(path)[1] or "no suffix"
+        raise ValueError(
+            f"`filepath`: expected a path ending in `.safetensors`, the one format supported; got {suffix}: {path!r}"
+        )
+    return path
+
+
+def _check_overwrite(path: str, overwrite: bool) -> None:
+    if not overwrite and os.path.exists(path):
+        raise FileExistsError(f"`filepath`: {path!r} exists and overwrite=False")
+
+
+def _weight_names(model: Sequential) -> list[str]:
+    network = model._existing_network()
+    if network is None:
+        raise ValueError(
+            f'model "{model.name}" has no weights yet: build it, or call it on data, before saving or loading'
+        )
+    return [f"layers/{w.layer}/{w.name}" for w in network.core.weights]
+
+
+def _weights(model: Sequential) -> dict[str, Any]:
+    return dict(zip(_weight_names(model), model.get_weights(), strict=True))
+
+
+def save_weights(model: Sequential, filepath: Any, overwrite: bool) -> None:
+    path = _path(filepath, True)
+    _check_overwrite(path, overwrite)
+    _engine.write_safetensors(path, _weights(model), {"format": "seqcore-weights"})
+
+
+def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimizer: bool) -> None:
+    path = _path(filepath, True)
+    _check_overwrite(path, overwrite)
+    tensors = _weights(model)
+    header: dict[str, Any] = {
+        "format_version": _FORMAT,
+        "seqcore_version": _engine.__version__,
+        "model": {"class_name": "Sequential", "config": model.get_config()},
+        "seed": model.seed,
+        "trained": model._trained,
+    }
+    network = model._existing_network()
+    assert network is not None
+    if model.compiled and include_optimizer:
+        model._compiled_network(network, "saving")
+        core, optimizer = network.core, model.optimizer
+        assert optimizer is not None
+        plain = len(model._metrics_given[0])
+        named = [{**to_config(m), "name": n} for m, n in zip(model._metrics, model._metric_names, strict=True)]
+        header["compile"] = {
+            "optimizer": to_config(optimizer),
+            "loss": to_config(model._loss),
+            "metrics": named[:plain],
+            "weighted_metrics": named[plain:],
+            "trainable": [model._trainable_at_compile.get(id(layer), layer.trainable) for layer in model.layers],
+        }
+        header["state"] = {
+            "iterations": core.iterations,
+            "learning_rate": core.learning_rate,
+            "rng_seed": core.seed,
+            "rng_counter": core.rng_counter,
+            "shuffles": model._shuffles,
+        }
+        tensors.update({f"optimizer/{name}": value for name, value in core.optimizer_variables()})
+    _engine.write_safetensors(path, tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
+
+
+def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
+    path = _path(filepath, False)
+    tensors, _ = _engine.read_safetensors(path)
+    _assign(model, tensors, path, skip_mismatch)
+
+
+def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch: bool) -> None:
+    names, variables = _weight_names(model), model.weights
+    found = {n for n in tensors if n.startswith("layers/")}
+    problems = [f"{n}: not in the file" for n in names if n not in found]
+    problems += [f"{n}: not in the model" for n in sorted(found - set(names))]
+    fitting = []
+    for name, variable in zip(names, variables, strict=True):
+        value = tensors.get(name)
+        if value is None:
+            continue
+        if value.shape != variable.shape:
+            problems.append(f"{name}: shape {variable.shape} in the model, {value.shape} in the file")
+        elif value.dtype.kind != "f":
+            problems.append(f"{name}: expected floats, got {value.dtype} in the file")
+        else:
+            fitting.append((variable, value))
+    if problems and not skip_mismatch:
+        raise ValueError(f"{path}: the weights do not fit the model: {'; '.join(problems[:8])}")
+    if problems:
+        warnings.warn(f"{path}: skipped {'; '.join(problems[:8])}", stacklevel=3)
+    for variable, value in fitting:
+        variable.assign(value)
+
+
+def load_model(filepath: Any, compile: bool) -> Sequential:
+    path = _path(filepath, False)
+    tensors, metadata = _engine.read_safetensors(path)
+    if "seqcore" not in metadata:
+        raise ValueError(
+            f"{path}: no seqcore model: the description is missing (a file of weights alone? use load_weights)"
+        )
+    try:
+        return _restore(json.loads(metadata["seqcore"]), tensors, path, compile)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError) as error:
+        raise ValueError(f"{path}: the description is damaged: {type(error).__name__}: {error}") from error
+
+
+def _restore(header: dict[str, Any], tensors: dict[str, Any], path: str, compile: bool) -> Sequential:
+    if header.get("format_version") != _FORMAT:
+        raise ValueError(
+            f"format_version {header.get('format_version')!r} is not known to this version of seqcore, "
+            f"which reads {_FORMAT}"
+        )
+    _check_sizes(header["model"], tensors)
+    model = model_from_description(header["model"])
+    model.seed = _natural(header, "seed")
+    if model._existing_network() is None:
+        raise ValueError("the description has no input shape")
+    _assign(model, tensors, path, skip_mismatch=False)
+    described = header.get("compile")
+    if compile and described is not None:
+        flags = described["trainable"]
+        if len(flags) != len(model.layers):
+            raise ValueError(f"expected a `trainable` flag a layer, got {len(flags)} for {len(model.layers)} layers")
+        now = [layer.trainable for layer in model.layers]
+        for layer, flag in zip(model.layers, flags, strict=True):
+            layer.trainable = bool(flag)
+        model.compile(
+            optimizers.deserialize(described["optimizer"]),
+            None if described["loss"] is None else losses.deserialize(described["loss"]),
+            metrics=[_metric(m) for m in described["metrics"]],
+            weighted_metrics=[_metric(m) for m in described["weighted_metrics"]],
+        )
+        for layer, flag in zip(model.layers, now, strict=True):
+            layer.trainable = flag
+        state, core = header["state"], model._core_compiled
+        assert core is not None and model.optimizer is not None
+        slots = [(n.removeprefix("optimizer/"), v) for n, v in tensors.items() if n.startswith("optimizer/")]
+        expected = {n for n, _ in core.optimizer_variables()}
+        if {n for n, _ in slots} != expected:
+            raise ValueError(f"the optimizer's tensors are not {sorted(expected)[:4]} …")
+        core.set_optimizer_variables([(n, _engine.to_float(v, n)) for n, v in slots])
+        core.iterations = _natural(state, "iterations")
+        core.learning_rate = float(state["learning_rate"])
+        core.seed, core.rng_counter = _natural(state, "rng_seed"), _natural(state, "rng_counter")
+        model._shuffles = _natural(state, "shuffles")
+    model._trained = bool(header.get("trained", False))
+    return model
+
+
+def _metric(description: dict[str, Any]) -> metrics.Metric:
+    metric = metrics._registry.deserialize(description)
+    metric.name = str(description["name"])
+    return metric
+
+
+def _natural(values: dict[str, Any], key: str) -> int:
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"expected `{key}` to be a natural number, got {value!r}")
+    return value
+
+
+def _check_sizes(description: Any, tensors: dict[str, Any]) -> None:
+    """Refuses sizes that the file's own tensors do not bear out, before memory is taken for them."""
+    largest = max((max(v.shape, default=1) for v in tensors.values()), default=1)
+    pending = [description]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            for key in ("units", "output_dim", "input_dim"):
+                if isinstance(value.get(key), (int, float)) and value[key] > largest:
+                    raise ValueError(f"`{key}` is {value[key]}, but no tensor in the file is larger than {largest}")
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value

@@ -1,0 +1,617 @@
+"""Training: `compile`, `fit`, `evaluate`, `predict` and the calls on single batches. `Trainer` is Sequential's base; it
+knows nothing about layers, only the network they make."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _data, _engine, losses, optimizers
+from . import metrics as _metrics
+from .callbacks import CallbackList, History, make_list
+
+if TYPE_CHECKING:
+    from ._network import Network
+
+NOT_COMPILED = "You must call `compile()` before {}: the model has no loss and optimizer yet"
+
+
+class Trainer:
+    """What a model can do once it has a network."""
+
+    def __init__(self) -> None:
+        self.stop_training = False
+        self.history: History | None = None
+        self.optimizer: optimizers.Optimizer | None = None
+        self.loss: Any = None
+        self.compiled = False
+        self._loss: losses.Loss | None = None
+        self._metrics_given: tuple[list[Any], list[Any]] = ([], [])
+        self._metrics: list[_metrics.Metric] = []
+        self._metric_names: list[str] = []
+        self._trainable_at_compile: dict[int, bool] = {}
+        self._core_compiled: _engine.CoreModel | None = None
+        self._shuffles = 0
+        self._trained = False
+
+    @abstractmethod
+    def _network_for(self, x: Any) -> Network:
+        """The network, built for data like `x` where it is not yet."""
+
+    @abstractmethod
+    def _existing_network(self) -> Network | None:
+        """The network where it can be built without seeing data."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> list[Any]: ...
+
+    # ---- compile
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Says how the model is trained. Optimizer state begins anew.
+
+        Args:
+            optimizer: a name or an optimizer.
+            loss: a name or a loss.
+            loss_weights: None; there is one output.
+            metrics: a list of names or metrics, means over the samples.
+            weighted_metrics: the same, with sample weights.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras's; nothing is traced.
+
+        Example:
+            >>> from seqcore import Sequential, layers
+            >>> model = Sequential([layers.Dense(2, activation="softmax", input_shape=(3,))])
+            >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        """
+        if loss_weights not in (None, 1, 1.0, [1.0], [1]):
+            raise ValueError(
+                f"`loss_weights`: expected None, there is one output; got {loss_weights!r} "
+                f"(metrics are given as `metrics=`)"
+            )
+        chosen = optimizers.get(optimizer)
+        chosen_loss = losses.get(loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss)
+        given = _as_list(metrics, "metrics"), _as_list(weighted_metrics, "weighted_metrics")
+        for entry in (*given[0], *given[1]):  # unknown ones are named now, not at the first fit
+            _check_metric(entry)
+        self.optimizer, self.loss, self._loss, self._metrics_given = chosen, loss, chosen_loss, given
+        self._trainable_at_compile = {id(layer): layer.trainable for layer in self.layers}
+        self._core_compiled = None
+        self.compiled = True
+        if self._existing_network() is not None:
+            self._compiled_network(self._existing_network(), "training")
+
+    def _compiled_network(self, network: Network | None, what: str) -> Network:
+        assert network is not None
+        if not self.compiled:
+            raise RuntimeError(NOT_COMPILED.format(what))
+        if self._core_compiled is network.core:
+            return network
+        assert self.optimizer is not None
+        sparse = self._loss is not None and self._loss.sparse
+        shape = network.output_shapes[-1]
+        plain, weighted = ([_metrics.resolve(m, shape, sparse) for m in given] for given in self._metrics_given)
+        network.core.compile(
+            _engine.to_json(
+                {
+                    "optimizer": self.optimizer.describe(),
+                    "loss": self._loss.describe() if self._loss is not None else None,
+                    "metrics": [m.describe() for m in plain],
+                    "weighted_metrics": [m.describe() for m in weighted],
+                    "trainable": [
+                        self._trainable_at_compile.get(id(layer), layer.trainable) for layer in network.weight_layers
+                    ],
+                }
+            )
+        )
+        self.optimizer.bind(network.core)
+        self._metrics = [*plain, *weighted]
+        self._metric_names = _unique_names(plain, weighted)
+        self._core_compiled = network.core
+        return network
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names in the logs: loss, then the metrics."""
+        return ["loss", *self._metric_names]
+
+    @property
+    def metrics(self) -> list[_metrics.Metric]:
+        """The metrics of `compile`, once the output's shape is known."""
+        return list(self._metrics)
+
+    def reset_metrics(self) -> None:
+        """Starts the running loss and metrics anew."""
+        if self._core_compiled is not None:
+            self._core_compiled.reset_metrics()
+
+    # ---- data
+
+    def _ready(self, x: Any, what: str) -> Network:
+        if not self.compiled:
+            raise RuntimeError(NOT_COMPILED.format(what))
+        if self._loss is None:
+            raise ValueError(f"{what} needs a loss: give `compile` one")
+        return self._compiled_network(self._network_for(x), what)
+
+    def _prepare(
+        self, network: Network, x: Any, y: Any, sample_weight: Any, class_weight: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """x, y and weights as the core takes them; every error in them is raised here."""
+        assert self._loss is not None
+        if y is None:
+            raise ValueError("`y`: expected targets, got None")
+        if class_weight is not None and sample_weight is not None:
+            raise ValueError("`class_weight` and `sample_weight`: expected one of them, got both")
+        ready = network.prepare(x)
+        target = _engine.to_array(y, "y")
+        if target.shape[:1] != ready.shape[:1]:
+            raise ValueError(
+                f"`x` and `y`: expected the same number of samples, got {len(ready)} and "
+                f"{target.shape[0] if target.ndim else 'a scalar'}"
+            )
+        sparse, output = self._loss.sparse, network.output_shapes[-1]
+        target = _engine.fit_target(target, (None, *output[1:]), sparse, "y")
+        target = _engine.to_int(target, "y", "labels") if sparse else _engine.to_float(target, "y")
+        weight = None
+        if class_weight is not None:
+            weight = _data.class_weights(target, class_weight, sparse)
+        elif sample_weight is not None:
+            weight = _engine.to_float(sample_weight, "sample_weight")
+            if weight.ndim == 2 and weight.shape[1] == 1 and len(output) == 2:
+                weight = weight[:, 0]
+        if weight is not None:
+            weight = np.ascontiguousarray(weight, np.float32)
+        network.core.check_data(ready, target, weight)
+        return ready, target, weight
+
+    def _order(self, n: int) -> Any:
+        core = self._core_compiled
+        assert core is not None
+        order = _engine.permutation(n, core.seed, self._shuffles)
+        self._shuffles += 1
+        return order
+
+    def _batches(self, network: Network, x: Any, y: Any, weight: Any, class_weight: Any, batch_size: int | None,
+                 steps: int | None, shuffle: bool | str) -> _data.ArrayBatches | _data.StreamBatches:  # fmt: skip
+        if _data.is_array(x):
+            ready = self._prepare(network, x, y, weight, class_weight)
+            return _data.ArrayBatches(
+                *ready, self._batch_size(network, batch_size, len(ready[0])), steps, shuffle, self._order
+            )
+        if y is not None or weight is not None:
+            raise ValueError("`y` and `sample_weight`: expected None where `x` is a data set that gives them itself")
+
+        def prepare(x: Any, y: Any, w: Any) -> tuple[Any, Any, Any]:
+            return self._prepare(network, x, y, w, class_weight)
+
+        return _data.StreamBatches(x, prepare, steps, shuffle, self._order)
+
+    def _batch_size(self, network: Network, batch_size: int | None, n: int) -> int:
+        fixed = network.input_shape[0]
+        if fixed is None:
+            return batch_size or 32
+        if batch_size not in (None, fixed) or n % fixed:
+            raise ValueError(
+                f"`batch_size`: the input's batch size is fixed to {fixed}: expected batch_size={fixed} and a multiple "
+                f"of it as the number of samples, got batch_size={batch_size} and {n} samples"
+            )
+        return fixed
+
+    # ---- fit
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | list[int] = 1,
+    ) -> History:
+        """Trains the model.
+
+        Args:
+            x: an array of samples; or a generator, an iterable or a `PyDataset` that gives batches (x, y[, weights]).
+            y: an array of targets.
+            batch_size: samples per update, 32 where not given.
+            epochs: the number of the epoch after the last one.
+            verbose: 0 silent, 1 ("auto") a progress bar, 2 one line an epoch.
+            callbacks: a list of callbacks.
+            validation_split: share of the samples, from the end and before any shuffle, kept for validation.
+            validation_data: (x, y[, weights]) or a data set, in place of that.
+            shuffle: whether each epoch sees the samples in a new order; "batch" moves whole batches.
+            class_weight: weights by class index; classes not named weigh 1.
+            sample_weight: weights of the samples, or of the steps.
+            initial_epoch: the number of the first epoch.
+            steps_per_epoch: batches per epoch; the next epoch goes on from there.
+            validation_steps, validation_batch_size: as the above, in validation.
+            validation_freq: validate every so many epochs, or after the epochs listed.
+
+        Returns:
+            A `History`.
+
+        Raises:
+            ValueError, TypeError: what was wrong with the data, before a weight changes.
+            RuntimeError: without `compile`.
+
+        Example:
+            >>> import numpy as np
+            >>> from seqcore import Sequential, layers
+            >>> model = Sequential([layers.Dense(1, input_shape=(2,))])
+            >>> model.compile("sgd", "mse")
+            >>> history = model.fit(np.ones((8, 2)), np.ones(8), epochs=2, verbose=0)
+            >>> sorted(history.history)
+            ['loss']
+        """
+        epochs, initial_epoch = _count(epochs, "epochs", 0), _count(initial_epoch, "initial_epoch", 0)
+        batch_size, steps = (
+            _optional_count(batch_size, "batch_size"),
+            _optional_count(steps_per_epoch, "steps_per_epoch"),
+        )
+        verbose = _verbose(verbose)
+        if x is None:
+            raise ValueError("`x`: expected samples, got None")
+        x, network = self._source(x, "training")
+        if validation_split and validation_data is None:
+            if not _data.is_array(x):
+                raise ValueError("`validation_split` is only supported for tensors or NumPy arrays")
+            if not 0.0 <= validation_split <= 1.0:
+                raise ValueError(f"`validation_split`: expected a number between 0 and 1, got {validation_split!r}")
+            ready = self._prepare(network, x, y, sample_weight, None)
+            (x, y, sample_weight), validation_data = _data.split_tail(list(ready), validation_split)
+        batches = self._batches(network, x, y, sample_weight, class_weight, batch_size, steps, shuffle)
+        validation = None
+        if validation_data is not None:
+            vx, vy, vw = (
+                _data.unpack(validation_data)
+                if isinstance(validation_data, (tuple, list))
+                else (validation_data, None, None)
+            )
+            validation = self._batches(
+                network, vx, vy, vw, None,
+                _optional_count(validation_batch_size, "validation_batch_size") or batch_size,
+                _optional_count(validation_steps, "validation_steps"), False,
+            )  # fmt: skip
+        hooks = make_list(callbacks, self, verbose=verbose, epochs=epochs, steps=batches.steps)
+        self.stop_training = False
+        self._trained = True
+        hooks.on_train_begin()
+        logs: dict[str, float] = {}
+        for epoch in range(initial_epoch, epochs):
+            hooks.on_epoch_begin(epoch)
+            done = self._train_epoch(network, batches, hooks)
+            if not done:
+                break
+            logs = self._logs(network)
+            if batches.steps is None:
+                batches.steps = hooks.params["steps"] = done
+            if validation is not None and _validates(epoch, validation_freq):
+                self._test_epoch(network, validation, hooks)
+                logs.update({f"val_{name}": value for name, value in self._logs(network).items()})
+            hooks.on_epoch_end(epoch, logs)
+            if self.stop_training or getattr(batches, "ran_out", False):
+                break
+        if self.optimizer is not None and self.optimizer.use_ema and epochs > initial_epoch:
+            network.core.finalize_ema()
+        hooks.on_train_end(logs)
+        self.history = hooks.history if hooks.history is not None else History()
+        return self.history
+
+    def _source(self, x: Any, what: str) -> tuple[Any, Network]:
+        """x, and the compiled network for it. Where the shapes must come from a data set, its first batch is looked at
+        and kept."""
+        if _data.is_array(x) or self._existing_network() is not None:
+            return x, self._ready(x, what)
+        if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+            return x, self._ready(_data.unpack(x[0])[0], what)
+        items = iter(x)
+        try:
+            first = next(items)
+        except StopIteration:
+            raise ValueError("`x`: the data set gave no batches") from None
+        network = self._ready(_data.unpack(first)[0], what)
+        # A list can begin again; a generator cannot: its first batch is put back.
+        return (x if items is not x else _data.put_back(first, items)), network
+
+    def _train_epoch(self, network: Network, batches: Any, hooks: CallbackList) -> int:
+        core, optimizer = network.core, self.optimizer
+        assert optimizer is not None
+        network.claim()
+        core.reset_metrics()
+        begin, end = hooks.batch_hooks["on_train_batch_begin"], hooks.batch_hooks["on_train_batch_end"]
+        bar, schedule, train = hooks.bar, optimizer.schedule, core.train_on_batch
+        skipped, done = core.skipped_steps, 0
+
+        def logs() -> dict[str, float]:
+            return self._logs(network)
+
+        for x, y, weight, rows in batches.epoch():
+            if begin:
+                hooks.on_train_batch_begin(done)
+                network.claim()
+            if schedule is not None:
+                core.learning_rate = schedule(core.iterations)
+            train(x, y, weight, rows)
+            if core.skipped_steps != skipped:
+                skipped = self._warn_skipped(core, skipped, done)
+            if end:
+                hooks.on_train_batch_end(done, logs())
+                network.claim()
+            done += 1
+            if bar is not None:
+                bar.step(done, logs)
+            if self.stop_training:
+                break
+        return done
+
+    def _warn_skipped(self, core: _engine.CoreModel, before: int, batch: int) -> int:
+        if before == 0:
+            warnings.warn(
+                f"batch {batch} (update {core.iterations}): the gradient is not finite, the update was skipped; so "
+                f"will be later ones like it (`TerminateOnNaN` stops the training)",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return core.skipped_steps
+
+    def _test_epoch(self, network: Network, batches: Any, hooks: CallbackList, bar: bool = False) -> int:
+        core = network.core
+        network.pull()
+        core.reset_metrics()
+        begin, end = hooks.batch_hooks["on_test_batch_begin"], hooks.batch_hooks["on_test_batch_end"]
+        hooks.on_test_begin()
+        done = 0
+        for x, y, weight, rows in batches.epoch():
+            if begin:
+                hooks.on_test_batch_begin(done)
+            core.test_on_batch(x, y, weight, rows)
+            if end:
+                hooks.on_test_batch_end(done, self._logs(network))
+            done += 1
+            if bar and hooks.bar is not None:
+                hooks.bar.step(done, lambda: self._logs(network))
+        hooks.on_test_end(self._logs(network))
+        return done
+
+    def _logs(self, network: Network) -> dict[str, float]:
+        """The running loss and metrics, by name in order."""
+        core = network.core
+        values = dict(zip(self._metric_names, core.metric_results(), strict=True))
+        values["loss"] = core.loss_mean
+        return dict(sorted(values.items()))
+
+    def _results(self, network: Network, return_dict: bool) -> Any:
+        if return_dict:
+            return self._logs(network)
+        values = [network.core.loss_mean, *network.core.metric_results()]
+        return values if self._metric_names else values[0]
+
+    # ---- the rest
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and metrics on data.
+
+        Args:
+            x, y, batch_size, sample_weight, callbacks, verbose: as in `fit`.
+            steps: batches to look at, all where not given.
+            return_dict: whether names come with the values.
+
+        Returns:
+            The loss; [loss, *metrics] where there are metrics; or a dict.
+        """
+        if x is None:
+            raise ValueError("`x`: expected samples, got None")
+        verbose = _verbose(verbose)
+        x, network = self._source(x, "evaluation")
+        batches = self._batches(
+            network,
+            x,
+            y,
+            sample_weight,
+            None,
+            _optional_count(batch_size, "batch_size"),
+            _optional_count(steps, "steps"),
+            False,
+        )
+        hooks = make_list(callbacks, self, verbose=verbose, epochs=1, steps=batches.steps)
+        if hooks.bar is not None:
+            hooks.bar.begin()
+        self._test_epoch(network, batches, hooks, bar=True)
+        logs = self._logs(network)
+        if hooks.bar is not None:
+            hooks.bar.finish(logs)
+        return self._results(network, return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """What the model gives for `x`, in inference mode, as a float32 array (a list where the last layer has several
+        outputs). May be called from many threads at once.
+
+        Args:
+            x: an array of samples, or a data set as in `fit`, whose targets are dropped.
+            batch_size: samples at a time; the results do not depend on it.
+            verbose: 0 silent, 1 ("auto") a progress bar, 2 one line.
+            steps: batches to look at, all where not given.
+            callbacks: a list of callbacks.
+        """
+        size, steps = _optional_count(batch_size, "batch_size"), _optional_count(steps, "steps")
+        verbose = _verbose(verbose)
+        if _data.is_array(x):
+            network = self._network_for(x)
+            ready = network.prepare(x)
+            network.pull()
+            size = self._batch_size(network, size, len(ready))
+            if steps is not None:
+                ready = ready[: steps * size]
+            if not verbose and callbacks is None and not self._several:
+                return network.core.predict(ready, size)
+            total: int | None = -(-len(ready) // size)
+            parts: Iterator[Any] = (ready[i : i + size] for i in range(0, len(ready), size))
+        else:
+            stream = _data.StreamBatches(x, lambda x, y, w: (x, None, None), steps, False, self._order)
+            total, parts = stream.steps, (batch[0] for batch in stream.epoch())
+        hooks = make_list(callbacks, self, verbose=verbose, epochs=1, steps=total)
+        end = hooks.batch_hooks["on_predict_batch_end"]
+        if hooks.bar is not None:
+            hooks.bar.begin()
+        hooks.on_predict_begin()
+        results: list[Any] = []
+        for i, part in enumerate(parts):
+            hooks.on_predict_batch_begin(i)
+            results.append(self.predict_on_batch(part))
+            if end:
+                hooks.on_predict_batch_end(i, {"outputs": results[-1]})
+            if hooks.bar is not None:
+                hooks.bar.step(i + 1, dict)
+        if not results:
+            raise ValueError("`x`: the data set gave no batches")
+        hooks.on_predict_end()
+        if hooks.bar is not None:
+            hooks.bar.finish({})
+        if self._several:
+            return [np.concatenate(outputs) for outputs in zip(*results, strict=True)]
+        return np.concatenate(results)
+
+    @property
+    def _several(self) -> bool:
+        return bool(self.layers[-1].several_outputs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """What the model gives for one batch."""
+        network = self._network_for(x)
+        ready = network.prepare(x)
+        network.pull()
+        if self._several:
+            return network.core.forward(ready, False, None, None)[0]
+        return network.core.predict(ready, len(ready))
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """One update on one batch.
+
+        Args:
+            x, y, sample_weight, class_weight: as in `fit`.
+            return_dict: whether names come with the values.
+
+        Returns:
+            The loss, or [loss, *metrics], or a dict: of this batch, before the update.
+        """
+        network = self._ready(x, "training")
+        ready = self._prepare(network, x, y, sample_weight, class_weight)
+        core, optimizer = network.core, self.optimizer
+        assert optimizer is not None
+        network.claim()
+        self._trained = True
+        if optimizer.schedule is not None:
+            core.learning_rate = optimizer.schedule(core.iterations)
+        skipped = core.skipped_steps
+        core.reset_metrics()
+        core.train_on_batch(*ready, None)
+        if core.skipped_steps != skipped:
+            self._warn_skipped(core, skipped, 0)
+        return self._results(network, return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """The loss and metrics of one batch, as `train_on_batch` returns them; nothing is updated."""
+        network = self._ready(x, "evaluation")
+        ready = self._prepare(network, x, y, sample_weight)
+        network.pull()
+        network.core.reset_metrics()
+        network.core.test_on_batch(*ready, None)
+        return self._results(network, return_dict)
+
+
+def _as_list(value: Any, name: str) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        if len(value) == 1 and isinstance(value[0], (list, tuple)):  # one list per output
+            return list(value[0])
+        return list(value)
+    if isinstance(value, dict):
+        raise ValueError(f"`{name}`: expected a list, there is one output; got {value!r}")
+    return [value]
+
+
+def _check_metric(identifier: Any) -> None:
+    _metrics.resolve(identifier, (None, 2), False)
+
+
+def _unique_names(plain: list[_metrics.Metric], weighted: list[_metrics.Metric]) -> list[str]:
+    names: list[str] = []
+    for metric in plain:
+        name, n = str(metric.name), 1
+        while name in names:
+            name, n = f"{metric.name}_{n}", n + 1
+        names.append(name)
+    for metric in weighted:
+        name = str(metric.name)
+        names.append(f"weighted_{name}" if name in names else name)
+    return names
+
+
+def _count(value: Any, name: str, low: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"`{name}`: expected an integer >= {low}, got {value!r}")
+    return int(value)
+
+
+def _optional_count(value: Any, name: str) -> int | None:
+    return None if value is None else _count(value, name, 1)
+
+
+def _verbose(value: Any) -> int:
+    if value == "auto":
+        return 1
+    if value not in (0, 1, 2):
+        raise ValueError(f"`verbose`: expected 0, 1, 2 or 'auto', got {value!r}")
+    return int(value)
+
+
+def _validates(epoch: int, freq: int | list[int]) -> bool:
+    if isinstance(freq, (list, tuple, set)):
+        return epoch + 1 in freq
+    return (epoch + 1) % freq == 0

@@ -1,0 +1,101 @@
+"""`Variable`: a small view of a number or array that lives elsewhere, in a compiled model or an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import _engine
+
+
+class Variable:
+    """A named value that can be read as an array and assigned.
+
+    A weight's truth lives in one compiled model, its home. Layers shared by several models keep one Variable each;
+    the model that trains next takes the home over, the others fetch from it (`_network.Network.pull`).
+    """
+
+    __slots__ = ("_core", "_index", "_read", "_write", "dtype", "name", "path", "shape", "trainable")
+
+    def __init__(self, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None = None,
+                 write: Callable[[_engine.Float], None] | None = None, dtype: str = "float32") -> None:  # fmt: skip
+        self.name = self.path = name
+        self.shape, self.dtype, self.trainable = shape, dtype, True
+        self._read, self._write = read, write
+        self._core: _engine.CoreModel | None = None
+        self._index = -1
+
+    @classmethod
+    def of_weight(cls, core: _engine.CoreModel, index: int, shape: tuple[int, ...], path: str) -> Variable:
+        self = cls(path.rpartition("/")[2], shape)
+        self.path = path
+        self.move_to(core, index)
+        return self
+
+    def move_to(self, core: _engine.CoreModel, index: int) -> None:
+        self._core, self._index = core, index
+
+    @property
+    def core(self) -> _engine.CoreModel | None:
+        return self._core
+
+    def numpy(self) -> _engine.Array:
+        """A copy of the value."""
+        if self._core is not None:
+            return self._core.get_weight(self._index)
+        assert self._read is not None
+        return np.asarray(self._read(), self.dtype)
+
+    @property
+    def value(self) -> _engine.Array:
+        return self.numpy()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def check(self, value: Any) -> _engine.Float:
+        """`value` ready to be assigned; ValueError where its shape is another."""
+        array = _engine.to_float(value, self.name)
+        if array.shape != self.shape:
+            raise ValueError(f"`{self.path}`: expected shape {self.shape}, got {array.shape}")
+        return array
+
+    def assign(self, value: Any) -> Variable:
+        """Replaces the value; the shape stays."""
+        array = self.check(value)
+        if self._core is not None:
+            self._core.set_weight(self._index, array)
+        elif self._write is not None:
+            self._write(array)
+        else:
+            raise TypeError(f"`{self.path}` is read-only")
+        return self
+
+    def assign_add(self, value: Any) -> Variable:
+        """Adds `value`."""
+        return self.assign(self.numpy() + np.asarray(value))
+
+    def assign_sub(self, value: Any) -> Variable:
+        """Subtracts `value`."""
+        return self.assign(self.numpy() - np.asarray(value))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> _engine.Array:
+        value = self.numpy()
+        return value if dtype is None else value.astype(dtype)
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+    def __int__(self) -> int:
+        return int(self.numpy())
+
+    def __index__(self) -> int:
+        if np.dtype(self.dtype).kind != "i":
+            raise TypeError(f"`{self.path}` of dtype {self.dtype} is no integer")
+        return int(self.numpy())
+
+    def __repr__(self) -> str:
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"

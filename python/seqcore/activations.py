@@ -1,0 +1,75 @@
+"""Activation functions, by name. Each takes an array and gives a float32 array; the last axis is the feature axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _engine
+
+__all__ = ["deserialize", "get", "serialize"]
+
+
+class Activation:
+    """A named activation function.
+
+    Example:
+        >>> from seqcore import activations
+        >>> activations.relu([-1.0, 2.0]).tolist()
+        [0.0, 2.0]
+    """
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, x: Any) -> _engine.Float:
+        return _engine.activation(self.__name__, x)
+
+    def __repr__(self) -> str:
+        return f"<activation {self.__name__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return get, (self.__name__,)
+
+
+_functions = {name: Activation(name) for name in _engine.activation_names()}
+_aliases = {"swish": "silu", "hard_swish": "hard_silu"}
+for _alias, _name in _aliases.items():
+    if _name in _functions:
+        _functions[_alias] = _functions[_name]
+
+
+def __getattr__(name: str) -> Activation:
+    if name in _functions:
+        return _functions[name]
+    raise AttributeError(f"module 'seqcore.activations' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_functions])
+
+
+def get(identifier: Any) -> Activation:
+    """The activation that `identifier` names: None ("linear"), a name, or one of this module's functions."""
+    return convert(identifier, "activation")
+
+
+def convert(identifier: Any, where: str) -> Activation:
+    if identifier is None:
+        return _functions["linear"]
+    if isinstance(identifier, Activation):
+        return identifier
+    if isinstance(identifier, dict):  # Keras's newer files
+        identifier = identifier.get("config", identifier.get("class_name"))
+    if isinstance(identifier, str) and identifier in _functions:
+        return _functions[identifier]
+    raise ValueError(f"{where}: unknown activation {identifier!r}; known: {', '.join(sorted(_functions))}")
+
+
+def serialize(activation: Activation) -> str:
+    """The activation's name."""
+    return get(activation).__name__
+
+
+def deserialize(config: Any) -> Activation:
+    """The activation of that name."""
+    return get(config)

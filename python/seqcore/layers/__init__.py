@@ -1,0 +1,44 @@
+"""Layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._config import Registry, to_config
+from ._base import Layer
+from ._core_layers import (
+    Activation,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Input,
+    InputLayer,
+    LayerNormalization,
+    Masking,
+)
+from ._recurrent import GRU, LSTM, SimpleRNN
+from ._wrappers import Bidirectional, TimeDistributed
+
+__all__ = [
+    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten", "Input", "InputLayer",
+    "Layer", "LayerNormalization", "Masking", "SimpleRNN", "TimeDistributed", "deserialize", "serialize",
+]  # fmt: skip
+
+_registry: Registry[Layer] = Registry(
+    "layer",
+    Layer,
+    [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout, Activation,
+     Flatten, LayerNormalization],
+)  # fmt: skip
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """The layer's {"class_name", "config"} description."""
+    return dict(to_config(layer))
+
+
+def deserialize(config: Mapping[str, Any]) -> Layer:
+    """The layer of a {"class_name", "config"} description."""
+    return _registry.deserialize(config)

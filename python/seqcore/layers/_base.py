@@ -1,0 +1,271 @@
+"""`Layer`, the base of all layers: a declaration. The numbers are the compiled model's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from .. import _engine
+from .._config import (
+    UNSET,
+    Configurable,
+    arg,
+    boolean,
+    check_mapping,
+    optional,
+    positive_int,
+    sizes,
+    snake_case,
+    text,
+)
+from .._names import unique_name
+from .._network import Network, Shape
+from .._variable import Variable
+
+
+def _float32(value: Any, where: str) -> str:
+    if isinstance(value, dict):  # Keras's DTypePolicy
+        value = check_mapping(value.get("config", {}), where).get("name")
+    if value not in (None, "float32"):
+        raise ValueError(f"{where}: seqcore computes in float32, got {value!r}")
+    return "float32"
+
+
+class Layer(Configurable):
+    """Base of all layers.
+
+    Args:
+        name: the layer's name; numbered automatically where not given.
+        trainable: whether training changes the weights. A change takes effect at the next `compile`.
+        dtype: None or "float32".
+        input_shape: shape of one sample, for the first layer of a model.
+        batch_input_shape: the same with the batch size in front (None: any). `batch_shape` is another name for it.
+        batch_size: a fixed batch size beside `input_shape`.
+        input_dim: the number of features, where nothing else about the input is known.
+        input_length: the number of steps beside `input_dim`.
+
+    Call arguments:
+        x: an array of a whole batch.
+        mask: booleans of shape (batch, steps), False where a step is padding.
+        training: whether dropout is active.
+    """
+
+    name: str | None = arg(optional(text), default=None, kw_only=True)
+    trainable: bool = arg(boolean, default=True, kw_only=True)
+    dtype: str | None = arg(_float32, default=None, kw_only=True)
+    input_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True, in_config=False)
+    batch_input_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True, in_config=False)
+    batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True, in_config=False)
+    batch_size: int | None = arg(optional(positive_int), default=None, kw_only=True, in_config=False)
+    input_dim: int | None = arg(optional(positive_int), default=None, kw_only=True, in_config=False)
+    input_length: int | None = arg(optional(positive_int), default=None, kw_only=True, in_config=False)
+
+    _ignored = frozenset({"autocast", "lora_rank", "lora_alpha", "quantization_config", "build_config"})
+    _input_dtype: ClassVar[str] = "float32"
+    _input_rank: ClassVar[int | None] = None  # where one alone is possible
+    _initial_weights = UNSET  # arrays to begin with
+    several_outputs = False
+    stateful = False
+
+    def _setup(self) -> None:
+        if self.name is None:
+            self.name = unique_name(snake_case(type(self).__name__))
+        self._variables: list[Variable] | None = None
+        self._networks: list[tuple[_engine.CoreModel, int]] = []  # where the layer's states may live
+        self._own: tuple[Shape, Network] | None = None  # for calls on arrays
+
+    # ---- shapes
+
+    def declared_shape(self) -> Shape | None:
+        """The input's shape with the batch in front, as far as the constructor was told; None where it was not."""
+        whole = self.batch_input_shape or self.batch_shape
+        if whole is not None:
+            return tuple(whole)
+        if self.input_shape is not None:
+            return (self.batch_size, *self.input_shape)
+        if self.input_dim is not None:
+            return (self.batch_size, *((self.input_length,) if self._input_rank == 3 else ()), self.input_dim)
+        return None
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        """The (first) output's shape; ValueError where the layer cannot take such an input."""
+        return input_shape
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """The output's shape for an input's, both with the batch in front; a list where there are several outputs."""
+        return self.output_shape_for(sizes(input_shape, "`input_shape`"))
+
+    def _check_rank(self, shape: Shape, rank: int, what: str) -> None:
+        if len(shape) != rank:
+            raise ValueError(
+                f'input 0 of layer "{self.name}": expected {rank} axes {what}, got {len(shape)}: shape {shape}'
+            )
+
+    def _features(self, shape: Shape) -> int:
+        if len(shape) < 2 or shape[-1] is None:
+            raise ValueError(
+                f'input 0 of layer "{self.name}": expected a known last axis after the batch, got shape {shape}'
+            )
+        return shape[-1]
+
+    # ---- weights
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self._variables is not None
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All weights."""
+        return list(self._variables or ())
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All weights, in Keras's order."""
+        return self.variables
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes."""
+        return self.variables if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training leaves alone."""
+        return [] if self.trainable else self.variables
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """As `trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """As `non_trainable_weights`."""
+        return self.non_trainable_weights
+
+    def get_weights(self) -> list[_engine.Array]:
+        """Copies of all weights."""
+        return [v.numpy() for v in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replaces all weights by arrays of the same shapes; all are checked before one is changed."""
+        assign_all(self.variables, weights, f'layer "{self.name}"')
+
+    def count_params(self) -> int:
+        """The number of numbers in the weights."""
+        if not self.built:
+            raise ValueError(f'layer "{self.name}" has no weights yet: build it, or call it on data, first')
+        return count_params(self.variables)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the weights for inputs of this shape (batch in front)."""
+        if not self.built:
+            self._network(sizes(input_shape, "`input_shape`"))
+
+    def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
+        """Takes the weights `indices` of a compiled model as this layer's own."""
+        weights = core.weights
+        self._variables = [
+            Variable.of_weight(core, i, weights[i].shape, f"{self.name}/{weights[i].name.rpartition('/')[2]}")
+            for i in indices
+        ]
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
+
+    def set_network(self, core: _engine.CoreModel, index: int) -> None:
+        if self.stateful:
+            self._networks.append((core, index))
+
+    # ---- running
+
+    def describe(self) -> dict[str, Any]:
+        """What the core is told: class_name and the config without name, dtype and trainable."""
+        config = {k: v for k, v in self.get_config().items() if k not in ("name", "dtype", "trainable")}
+        return {"class_name": type(self).__name__, "config": config}
+
+    def _network(self, shape: Shape) -> Network:
+        if self.stateful and shape[0] is None:
+            raise ValueError(stateful_message(self))
+        if self._own is None or self._own[0] != shape:
+            self._own = shape, Network([self], shape, self._input_dtype, _engine.next_seed())
+        return self._own[1]
+
+    @property
+    def state_size(self) -> list[int]:
+        """Sizes of the states; [] where there are none."""
+        return []
+
+    def _check_states(self, given: Any, batch: int) -> list[_engine.Float]:
+        states = list(given) if isinstance(given, (list, tuple)) else [given]
+        expected = [(batch, n) for n in self.state_size]
+        ready = [_engine.to_float(s, f"initial_state[{i}]") for i, s in enumerate(states)]
+        if [s.shape for s in ready] != expected:
+            raise ValueError(
+                f'`initial_state`: layer "{self.name}" expects {len(expected)} arrays of shapes {expected}, got '
+                f"{[s.shape for s in ready]}"
+            )
+        return ready
+
+    def _forward(self, x: Any, mask: Any, training: bool, initial_state: Any) -> tuple[list[Any], Any]:
+        array = _engine.to_int(x, "x", "token ids") if self._input_dtype == "int32" else _engine.to_float(x, "x")
+        if array.ndim == 0 or 0 in array.shape:
+            raise ValueError(f'input 0 of layer "{self.name}" (`x`): expected a batch, got shape {array.shape}')
+        network = self._network((array.shape[0] if self.stateful else None, *array.shape[1:]))
+        network.pull()
+        if mask is not None:
+            mask = _engine.to_mask(mask, array.shape[:2])
+        if initial_state is not None:
+            initial_state = self._check_states(initial_state, len(array))
+        return network.core.forward(array, bool(training), mask, initial_state)
+
+    def __call__(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
+        outputs, _ = self._forward(x, mask, training, initial_state)
+        return outputs if self.several_outputs else outputs[0]
+
+    def call(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
+        """As calling the layer itself."""
+        return self(x, mask=mask, training=training, initial_state=initial_state)
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """The mask that the layer's output would carry, or None."""
+        return self._forward(x, mask, False, None)[1]
+
+    def reset_state(self) -> None:
+        """Sets the states of a stateful layer to zero, in every model that has the layer."""
+        for core, index in self._networks:
+            core.reset_states(index)
+
+    def reset_states(self) -> None:
+        """As `reset_state`."""
+        self.reset_state()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def assign_all(variables: Sequence[Variable], weights: Sequence[Any], owner: str) -> None:
+    """Assigns every value or, where a single one does not fit, none."""
+    if len(weights) != len(variables):
+        raise ValueError(f"`weights`: {owner} expects {len(variables)} arrays, got {len(weights)}")
+    ready = [v.check(w) for v, w in zip(variables, weights, strict=True)]
+    for variable, value in zip(variables, ready, strict=True):
+        variable.assign(value)
+
+
+def count_params(variables: Sequence[Variable]) -> int:
+    total = 0
+    for variable in variables:
+        n = 1
+        for size in variable.shape:
+            n *= size
+        total += n
+    return total
+
+
+def stateful_message(layer: Layer) -> str:
+    return (
+        f'layer "{layer.name}" is stateful and needs a fixed batch size: give `batch_shape=(batch, steps, features)` '
+        f"to Input or to the first layer"
+    )

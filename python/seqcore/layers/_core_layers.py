@@ -1,0 +1,257 @@
+"""The layers without time: Input, Dense, Embedding, Masking, Dropout, Activation, Flatten, LayerNormalization."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import activations, constraints, initializers, regularizers
+from .._config import (
+    anything,
+    arg,
+    boolean,
+    fraction,
+    non_negative,
+    number,
+    one_of,
+    optional,
+    positive_int,
+    seed_or_none,
+    sizes,
+)
+from .._network import Shape
+from ..activations import Activation as ActivationFunction
+from ..constraints import Constraint
+from ..initializers import Initializer
+from ..regularizers import Regularizer
+from ._base import Layer
+
+# What users may pass; the attribute holds the object it stands for.
+ActivationLike = str | ActivationFunction | Callable[..., Any] | None
+InitializerLike = str | Initializer | dict[str, Any] | None
+RegularizerLike = str | Regularizer | dict[str, Any] | None
+ConstraintLike = str | Constraint | dict[str, Any] | None
+
+
+class InputLayer(Layer):
+    """States a model's input; not listed in `model.layers`.
+
+    Args:
+        shape: shape of one sample, None for any size: `(None, 8)` takes sequences of any length.
+        batch_size: a fixed batch size, which stateful layers need.
+        dtype: "float32", or an integer type for token ids.
+        batch_shape: shape with the batch in front, in place of `shape`.
+    """
+
+    shape: Sequence[int | None] | None = arg(optional(sizes), default=None, in_config=False)
+    dtype: str | None = arg(anything, default=None, kw_only=True)
+    batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True)
+
+    _ignored = Layer._ignored | {"sparse", "ragged", "optional", "input_tensor", "tensor"}
+
+    def _setup(self) -> None:
+        super()._setup()
+        given = self.batch_shape if self.batch_shape is not None else self.batch_input_shape
+        if given is None:
+            one = self.shape if self.shape is not None else self.input_shape
+            if one is None:
+                raise ValueError("`shape` of Input: expected a shape, got None")
+            given = (self.batch_size, *one)
+        elif self.shape is not None or self.batch_size is not None:
+            raise ValueError("Input: expected `shape` (and `batch_size`) or `batch_shape`, got both")
+        self.batch_shape = tuple(given)
+        self.dtype = str(self.dtype or "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "batch_shape": list(self.batch_shape or ()), "dtype": self.dtype}
+
+
+def Input(
+    shape: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    **kwargs: Any,
+) -> InputLayer:
+    """States the input of a Sequential: its first entry.
+
+    Args:
+        shape: shape of one sample, None for any size.
+        batch_size: a fixed batch size, which stateful layers need.
+        dtype: "float32", or an integer type for token ids.
+        batch_shape: shape with the batch in front, in place of `shape`.
+        name: a name.
+
+    Example:
+        >>> import seqcore
+        >>> model = seqcore.Sequential([seqcore.Input((10, 8)), seqcore.layers.LSTM(4)])
+        >>> model.output_shape
+        (None, 4)
+    """
+    return InputLayer(shape=shape, batch_size=batch_size, dtype=dtype, batch_shape=batch_shape, name=name, **kwargs)
+
+
+class Dense(Layer):
+    """`activation(x · kernel + bias)` over the last axis of an input of any rank.
+
+    Args:
+        units: size of the output's last axis.
+        activation: a named activation; None is linear.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: how the weights begin.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties added to the loss.
+        kernel_constraint, bias_constraint: projections after each update.
+
+    Example:
+        >>> from seqcore import layers
+        >>> layers.Dense(2, kernel_initializer="ones")([[1.0, 2.0, 3.0]]).tolist()
+        [[6.0, 6.0]]
+    """
+
+    units: int = arg(positive_int)
+    activation: ActivationLike = arg(activations.convert, default=None)
+    use_bias: bool = arg(boolean, default=True)
+    kernel_initializer: InitializerLike = arg(initializers.convert, default="glorot_uniform")
+    bias_initializer: InitializerLike = arg(initializers.convert, default="zeros")
+    kernel_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    bias_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    activity_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    kernel_constraint: ConstraintLike = arg(constraints.convert, default=None)
+    bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        self._features(input_shape)
+        return (*input_shape[:-1], self.units)
+
+
+class Embedding(Layer):
+    """Rows of a table, looked up by non-negative integers.
+
+    Args:
+        input_dim: number of rows; ids lie in [0, input_dim).
+        output_dim: size of a row.
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint: as elsewhere.
+        mask_zero: whether id 0 is padding, masked for all later layers, the loss and the metrics.
+        weights: a list of one array to begin with.
+        activity_regularizer: a penalty on the output.
+
+    Example:
+        >>> from seqcore import layers
+        >>> layers.Embedding(10, 4)([[1, 2, 3]]).shape
+        (1, 3, 4)
+    """
+
+    input_dim: int = arg(positive_int)
+    output_dim: int = arg(positive_int)
+    embeddings_initializer: InitializerLike = arg(initializers.convert, default="uniform")
+    embeddings_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    embeddings_constraint: ConstraintLike = arg(constraints.convert, default=None)
+    mask_zero: bool = arg(boolean, default=False)
+    weights: Any = arg(anything, default=None, in_config=False, attribute="_initial_weights")
+    activity_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+
+    _input_dtype = "int32"
+
+    def _setup(self) -> None:
+        super()._setup()
+        given = self._initial_weights
+        if given is not None and not isinstance(given, (list, tuple)):
+            self._initial_weights = [given]
+
+    def declared_shape(self) -> Shape | None:
+        if self.input_shape is None and self.batch_input_shape is None and self.batch_shape is None:
+            return None if self.input_length is None else (self.batch_size, self.input_length)
+        return super().declared_shape()
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.output_dim)
+
+
+class Masking(Layer):
+    """Masks the steps whose features all equal `mask_value`, for all later layers, the loss and the metrics.
+
+    Args:
+        mask_value: what a padded step is filled with.
+    """
+
+    mask_value: float = arg(number, default=0.0)
+
+
+class Dropout(Layer):
+    """In training, sets a share `rate` of the inputs to zero and scales the others by 1 / (1 - rate).
+
+    Args:
+        rate: the share, in [0, 1].
+        noise_shape: shape of the random mask, broadcast over the input; 1 or None entries.
+        seed: an integer, for draws of its own.
+    """
+
+    rate: float = arg(fraction)
+    noise_shape: Sequence[int | None] | None = arg(optional(sizes), default=None)
+    seed: int | None = arg(seed_or_none, default=None)
+
+
+class Activation(Layer):
+    """Applies a named activation.
+
+    Args:
+        activation: the name, or a function of `seqcore.activations`.
+    """
+
+    activation: ActivationLike = arg(activations.convert)
+
+
+class Flatten(Layer):
+    """Joins all axes but the batch into one. A mask ends here.
+
+    Args:
+        data_format: accepted as Keras's; there are no channels to move.
+    """
+
+    data_format: str | None = arg(optional(one_of("channels_last", "channels_first")), default=None, in_config=False)
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ValueError(f'input 0 of layer "{self.name}": expected at least a batch axis, got shape {input_shape}')
+        rest = [n for n in input_shape[1:] if n is not None]
+        return input_shape[0], math.prod(rest) if len(rest) == len(input_shape) - 1 else None
+
+
+class LayerNormalization(Layer):
+    """Gives each sample and step mean 0 and variance 1 over the last axis, then scales by gamma and adds beta.
+
+    Args:
+        axis: -1, the last axis.
+        epsilon: added to the variance.
+        center, scale: whether beta and gamma exist.
+        beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint:
+            as elsewhere.
+    """
+
+    axis: int = arg(anything, default=-1)
+    epsilon: float = arg(non_negative, default=1e-3)
+    center: bool = arg(boolean, default=True)
+    scale: bool = arg(boolean, default=True)
+    beta_initializer: InitializerLike = arg(initializers.convert, default="zeros")
+    gamma_initializer: InitializerLike = arg(initializers.convert, default="ones")
+    beta_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    gamma_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    beta_constraint: ConstraintLike = arg(constraints.convert, default=None)
+    gamma_constraint: ConstraintLike = arg(constraints.convert, default=None)
+
+    _ignored = Layer._ignored | {"rms_scaling"}
+
+    def _setup(self) -> None:
+        super()._setup()
+        if isinstance(self.axis, (list, tuple)) and len(self.axis) == 1:
+            self.axis = self.axis[0]
+        if not isinstance(self.axis, int):
+            raise ValueError(f"`axis` of LayerNormalization: expected -1 (the last axis), got {self.axis!r}")
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        self._features(input_shape)
+        if self.axis not in (-1, len(input_shape) - 1):
+            raise ValueError(f"`axis` of LayerNormalization: expected -1 (the last axis), got {self.axis!r}")
+        return input_shape

@@ -1,0 +1,190 @@
+"""Layers that hold layers: Bidirectional, TimeDistributed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import _engine
+from .._config import anything, arg, one_of, sizes
+from .._network import Shape
+from .._variable import Variable
+from ._base import Layer
+from ._recurrent import Recurrent
+
+
+def _layer(value: Any, where: str) -> Layer:
+    if isinstance(value, Mapping):
+        from . import deserialize
+
+        return deserialize(value)
+    if not isinstance(value, Layer):
+        raise ValueError(f"{where}: expected a layer, got {value!r}")
+    return value
+
+
+class TimeDistributed(Layer):
+    """Applies a layer to every step.
+
+    Args:
+        layer: the layer.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import layers
+        >>> layers.TimeDistributed(layers.Dense(3))(np.zeros((2, 10, 8))).shape
+        (2, 10, 3)
+    """
+
+    layer: Layer = arg(_layer)
+
+    @property
+    def _input_dtype(self) -> str:  # type: ignore[override]
+        return self.layer._input_dtype
+
+    def describe(self) -> dict[str, Any]:
+        return {"class_name": "TimeDistributed", "config": {"layer": self.layer.describe()}}
+
+    @property
+    def built(self) -> bool:
+        return self.layer.built
+
+    @property
+    def variables(self) -> list[Variable]:
+        return self.layer.variables
+
+    def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
+        self.layer.bind(core, indices, (input_shape[0], *input_shape[2:]))
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        if len(input_shape) < 2 or (len(input_shape) < 3 and self._input_dtype != "int32"):
+            raise ValueError(
+                f'input 0 of layer "{self.name}": expected at least 3 axes (batch, steps, …), got shape {input_shape}'
+            )
+        inner = self.layer.output_shape_for((input_shape[0], *input_shape[2:]))
+        return (inner[0], input_shape[1], *inner[1:])
+
+
+class Bidirectional(Layer):
+    """Runs a recurrent layer forwards and a copy of it backwards in time, and merges what they give.
+
+    Args:
+        layer: SimpleRNN, LSTM or GRU.
+        merge_mode: "concat", "sum", "mul", "ave", or None for a list of both outputs.
+        weights: arrays to begin with.
+        backward_layer: another layer for the way back, with the opposite `go_backwards`.
+
+    Call arguments:
+        initial_state: forward states, then backward ones.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import layers
+        >>> layers.Bidirectional(layers.LSTM(4))(np.zeros((2, 10, 8))).shape
+        (2, 8)
+    """
+
+    layer: Layer = arg(_layer)
+    merge_mode: str | None = arg(one_of("concat", "sum", "mul", "ave", None), default="concat")
+    weights: Any = arg(anything, default=None, in_config=False, attribute="_initial_weights")
+    backward_layer: Layer | None = arg(lambda v, where: None if v is None else _layer(v, where), default=None)
+
+    _input_rank = 3
+
+    def _setup(self) -> None:
+        forward = self.layer
+        if not isinstance(forward, Recurrent):
+            raise ValueError(f"`layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {forward!r}")
+        for name in ("input_shape", "batch_input_shape", "batch_shape", "batch_size", "input_dim", "input_length"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(forward, name))
+        super()._setup()
+        # The layer given is a pattern, as in Keras: both directions are made from its config, with their own names.
+        base = str(forward.name).removeprefix("forward_")
+        back = self.backward_layer
+        config = forward.get_config()
+        if back is None:
+            back = type(forward).from_config(
+                {**config, "name": f"backward_{base}", "go_backwards": not forward.go_backwards}
+            )
+        elif not isinstance(back, Recurrent):
+            raise ValueError(f"`backward_layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {back!r}")
+        for key in ("return_sequences", "return_state", "stateful"):
+            if getattr(forward, key) != getattr(back, key):
+                raise ValueError(
+                    f"`backward_layer` of Bidirectional: expected {key}={getattr(forward, key)} as the forward layer "
+                    f"has, got {getattr(back, key)}"
+                )
+        if forward.go_backwards == back.go_backwards:
+            raise ValueError(
+                "`backward_layer` of Bidirectional: expected the opposite `go_backwards` of the forward layer"
+            )
+        self.forward_layer: Recurrent = type(forward).from_config({**config, "name": f"forward_{base}"})
+        self.backward_layer = self._backward = back
+        self.layer = self.forward_layer
+
+    @property
+    def several_outputs(self) -> bool:  # type: ignore[override]
+        return self.merge_mode is None or self.forward_layer.return_state
+
+    @property
+    def stateful(self) -> bool:  # type: ignore[override]
+        return self.forward_layer.stateful
+
+    @property
+    def return_sequences(self) -> bool:
+        return self.forward_layer.return_sequences
+
+    @property
+    def return_state(self) -> bool:
+        return self.forward_layer.return_state
+
+    @property
+    def state_size(self) -> list[int]:
+        """Sizes of the states, forward ones first."""
+        return [*self.forward_layer.state_size, *self._backward.state_size]
+
+    @property
+    def built(self) -> bool:
+        return self.forward_layer.built
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [*self.forward_layer.variables, *self._backward.variables]
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "class_name": "Bidirectional",
+            "config": {
+                "layer": self.forward_layer.describe(),
+                "backward_layer": self._backward.describe(),
+                "merge_mode": self.merge_mode,
+            },
+        }
+
+    def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
+        forward = [i for i in indices if core.weights[i].name.startswith("forward_layer/")]
+        self.forward_layer.bind(core, forward, input_shape)
+        self._backward.bind(core, indices[len(forward) :], input_shape)
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        forward = self.forward_layer.output_shape_for(input_shape)
+        backward = self._backward.output_shape_for(input_shape)
+        if self.merge_mode == "concat":
+            return (*forward[:-1], self.forward_layer.units + self._backward.units)
+        if forward != backward and self.merge_mode is not None:
+            raise ValueError(
+                f'layer "{self.name}": merge_mode={self.merge_mode!r} expects outputs of one shape, got {forward} and '
+                f"{backward}"
+            )
+        return forward
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        shape = sizes(input_shape, "`input_shape`")
+        out = self.output_shape_for(shape)
+        outputs = [out] if self.merge_mode is not None else [out, self._backward.output_shape_for(shape)]
+        if self.return_state:
+            return [*outputs, *((out[0], n) for n in self.state_size)]
+        return outputs[0] if len(outputs) == 1 else outputs

@@ -1,0 +1,239 @@
+"""Losses: objects and functions. All numbers are the core's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _engine
+from ._config import Configurable, Registry, arg, boolean, fraction, number, one_of, optional, text, to_config
+from ._config import integer as _integer
+
+__all__ = [
+    "BinaryCrossentropy", "CategoricalCrossentropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError",
+    "SparseCategoricalCrossentropy", "binary_crossentropy", "categorical_crossentropy", "deserialize", "get", "huber",
+    "mean_absolute_error", "mean_squared_error", "serialize", "sparse_categorical_crossentropy",
+]  # fmt: skip
+
+
+def _last_axis(value: Any, where: str) -> int:
+    if value != -1:
+        raise ValueError(f"{where}: expected -1 (the last axis), got {value!r}")
+    return -1
+
+
+class Loss(Configurable):
+    """Base of all losses.
+
+    Args:
+        reduction: "sum_over_batch_size" (the mean over all samples and steps), "sum", "mean",
+            "mean_with_sample_weight", or "none".
+        name: the name.
+
+    Call arguments:
+        y_true: targets.
+        y_pred: what the model gave.
+        sample_weight: weights of the samples (and steps), not normalised.
+
+    Example:
+        >>> from seqcore import losses
+        >>> float(losses.MeanSquaredError()([[0.0, 1.0]], [[1.0, 1.0]]))
+        0.5
+    """
+
+    reduction: str | None = arg(
+        one_of("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None),
+        default="sum_over_batch_size",
+        kw_only=True,
+    )
+    name: str | None = arg(optional(text), default=None, kw_only=True)
+
+    _ignored = frozenset({"dtype", "fn"})
+    sparse: ClassVar[bool] = False  # targets are class indices
+
+    def _setup(self) -> None:
+        if self.name is None:
+            self.name = _names[type(self).__name__]
+        self.reduction = self.reduction or "none"
+
+    def describe(self) -> dict[str, Any]:
+        """What the core is told."""
+        config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis")}
+        return {"class_name": type(self).__name__, "config": config}
+
+    def call(self, y_true: Any, y_pred: Any) -> _engine.Float:
+        """The loss of each sample (and step): `y_pred` without its last axis."""
+        return _engine.loss(self.describe(), y_true, y_pred, self.sparse)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        values = self.call(y_true, y_pred)
+        weights = None
+        if sample_weight is not None:
+            weights = broadcast_weight(sample_weight, values)
+            values = values * weights
+        if self.reduction == "none":
+            return values
+        total = values.sum(dtype=np.float64)
+        if self.reduction == "mean_with_sample_weight" and weights is not None:
+            return np.float32(total / max(weights.sum(dtype=np.float64), 1e-30))
+        return np.float32(total if self.reduction == "sum" else total / values.size)
+
+
+def broadcast_weight(sample_weight: Any, values: _engine.Float) -> _engine.Float:
+    """`sample_weight` of shape () or a head of `values.shape`, in the shape of `values`."""
+    weight = _engine.to_float(sample_weight, "sample_weight")
+    if weight.ndim == values.ndim + 1 and weight.shape[-1] == 1:
+        weight = weight[..., 0]
+    if weight.shape != values.shape[: weight.ndim]:
+        raise ValueError(f"`sample_weight`: expected shape {values.shape} or a head of it, got {weight.shape}")
+    full = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
+    return np.broadcast_to(full, values.shape)
+
+
+class MeanSquaredError(Loss):
+    """Mean of (y_true - y_pred)² over the last axis."""
+
+
+class MeanAbsoluteError(Loss):
+    """Mean of |y_true - y_pred| over the last axis."""
+
+
+class Huber(Loss):
+    """Squared up to `delta`, linear beyond.
+
+    Args:
+        delta: where the line begins.
+    """
+
+    delta: float = arg(number, default=1.0)
+
+
+class BinaryCrossentropy(Loss):
+    """Cross-entropy of independent yes/no outputs.
+
+    Args:
+        from_logits: whether `y_pred` is before the sigmoid.
+        label_smoothing: moves the targets this share of the way to 0.5.
+        axis: -1.
+    """
+
+    from_logits: bool = arg(boolean, default=False)
+    label_smoothing: float = arg(fraction, default=0.0)
+    axis: int = arg(_last_axis, default=-1)
+
+
+class CategoricalCrossentropy(Loss):
+    """Cross-entropy with one-hot (or soft) targets.
+
+    Args:
+        from_logits: whether `y_pred` is before the softmax.
+        label_smoothing: moves the targets this share of the way to uniform.
+        axis: -1.
+    """
+
+    from_logits: bool = arg(boolean, default=False)
+    label_smoothing: float = arg(fraction, default=0.0)
+    axis: int = arg(_last_axis, default=-1)
+
+
+class SparseCategoricalCrossentropy(Loss):
+    """Cross-entropy with class indices as targets.
+
+    Args:
+        from_logits: whether `y_pred` is before the softmax.
+        ignore_class: an index that counts for nothing.
+        axis: -1.
+    """
+
+    from_logits: bool = arg(boolean, default=False)
+    ignore_class: int | None = arg(optional(_integer), default=None)
+    axis: int = arg(_last_axis, default=-1)
+    sparse = True
+
+
+_names = {
+    "Loss": "loss",
+    "MeanSquaredError": "mean_squared_error",
+    "MeanAbsoluteError": "mean_absolute_error",
+    "Huber": "huber_loss",
+    "BinaryCrossentropy": "binary_crossentropy",
+    "CategoricalCrossentropy": "categorical_crossentropy",
+    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
+}
+
+
+def mean_squared_error(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Squared error of each sample."""
+    return MeanSquaredError().call(y_true, y_pred)
+
+
+def mean_absolute_error(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Absolute error of each sample."""
+    return MeanAbsoluteError().call(y_true, y_pred)
+
+
+def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> _engine.Float:
+    """Huber's loss of each sample."""
+    return Huber(delta=delta).call(y_true, y_pred)
+
+
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> _engine.Float:
+    """Binary cross-entropy of each sample."""
+    return BinaryCrossentropy(from_logits, label_smoothing, axis).call(y_true, y_pred)
+
+
+def categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> _engine.Float:
+    """Categorical cross-entropy of each sample."""
+    return CategoricalCrossentropy(from_logits, label_smoothing, axis).call(y_true, y_pred)
+
+
+def sparse_categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+) -> _engine.Float:
+    """Sparse categorical cross-entropy of each sample."""
+    return SparseCategoricalCrossentropy(from_logits, ignore_class, axis).call(y_true, y_pred)
+
+
+_functions: dict[Callable[..., Any], type[Loss]] = {
+    mean_squared_error: MeanSquaredError,
+    mean_absolute_error: MeanAbsoluteError,
+    huber: Huber,
+    binary_crossentropy: BinaryCrossentropy,
+    categorical_crossentropy: CategoricalCrossentropy,
+    sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+}
+_registry: Registry[Loss] = Registry(
+    "loss",
+    Loss,
+    list(_functions.values()),
+    mse=MeanSquaredError, MSE=MeanSquaredError, mae=MeanAbsoluteError, MAE=MeanAbsoluteError, huber_loss=Huber,
+    bce=BinaryCrossentropy, BCE=BinaryCrossentropy,
+)  # fmt: skip
+
+
+def get(identifier: Any) -> Loss | None:
+    """The loss that `identifier` names: a string, a class, an instance, a function of this module or a description."""
+    if callable(identifier) and not isinstance(identifier, (type, Loss)):
+        if identifier not in _functions:
+            raise ValueError(
+                f"unknown loss {identifier!r}: the gradient of a Python function is not known; expected one of "
+                f"{', '.join(sorted(_registry.classes))}"
+            )
+        identifier = _functions[identifier]
+    return _registry.get(identifier)
+
+
+def serialize(loss: Loss) -> dict[str, Any]:
+    """The {"class_name", "config"} description."""
+    return dict(to_config(loss))
+
+
+def deserialize(config: Any) -> Loss | None:
+    """The loss of a {"class_name", "config"} description, or of a name."""
+    return get(config)

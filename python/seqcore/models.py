@@ -1,0 +1,440 @@
+"""Models: `Sequential`, and how models are made from files and descriptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _engine
+from ._config import check_mapping, sizes, to_config
+from ._names import unique_name
+from ._network import Network, Shape, chain_shapes
+from ._training import Trainer
+from ._variable import Variable
+from .layers import InputLayer, Layer
+from .layers import deserialize as _deserialize_layer
+from .layers._base import assign_all, count_params, stateful_message
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json"]
+
+
+class Tensor(NamedTuple):
+    """What is known of a model's input or output."""
+
+    shape: Shape
+    dtype: str
+    name: str
+
+
+class Sequential(Trainer):
+    """A chain of layers.
+
+    Args:
+        layers: layers to begin with; an `Input` may be the first.
+        trainable: whether training changes any weight.
+        name: a name.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import layers, models
+        >>> model = models.Sequential()
+        >>> model.add(layers.LSTM(8, input_shape=(10, 3)))
+        >>> model.add(layers.Dense(2, activation="softmax"))
+        >>> model.predict(np.zeros((5, 10, 3)), verbose=0).shape
+        (5, 2)
+    """
+
+    def __init__(self, layers: Sequence[Layer] | None = None, trainable: bool = True, name: str | None = None) -> None:
+        super().__init__()
+        self.name = name or unique_name("sequential")
+        self.trainable = trainable
+        self.seed = _engine.next_seed()
+        self._input: InputLayer | None = None
+        self._layers: list[Layer] = []
+        self._shape: Shape | None = None  # of the input, once known
+        self._network: Network | None = None
+        self._built_explicitly = False
+        for layer in layers or ():
+            self.add(layer)
+
+    # ---- the chain
+
+    def add(self, layer: Layer) -> None:
+        """Adds a layer at the end.
+
+        Raises:
+            RuntimeError: after `build` or training: the weights of the chain exist then.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"`layer`: expected a layer, got {layer!r}")
+        if self._built_explicitly or self._trained:
+            raise RuntimeError(
+                f'model "{self.name}" was {"trained" if self._trained else "built"}: no layer can be added; make a new '
+                f"one from its layers, `Sequential([*model.layers, layer])`, which keeps their weights"
+            )
+        if isinstance(layer, InputLayer):
+            if self._input is not None or self._layers:
+                raise ValueError(
+                    f'Input must be the first layer and the only Input; model "{self.name}" has {self._names()}'
+                )
+            self._input, self._shape = layer, layer.declared_shape()
+            return
+        if layer.name in self._names():
+            raise ValueError(
+                f"layers should have unique names: there is a layer {layer.name!r} already in {self._names()}"
+            )
+        shape = self._shape if self._layers or self._input else layer.declared_shape()
+        layers = [*self._layers, layer]
+        if shape is not None:
+            self._check_stateful(layers, shape)
+            chain_shapes(layers, shape)
+        self._shape, self._layers = shape, layers
+        self._forget_network()
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Removes the last layer and returns it. The others keep their weights; other layers can be added."""
+        if not self._layers:
+            raise ValueError(f'model "{self.name}" has no layer to remove')
+        layer = self._layers.pop()
+        self._built_explicitly = self._trained = False
+        self._forget_network()
+        return layer
+
+    def _names(self) -> list[str | None]:
+        return [layer.name for layer in self._layers]
+
+    def _forget_network(self) -> None:
+        self._network = self._core_compiled = None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without Input."""
+        return list(self._layers)
+
+    @layers.setter
+    def layers(self, _: Any) -> None:
+        raise AttributeError("`layers` cannot be set: use add and pop")
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name, or at that place."""
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer: expected a name or an index, got name={name!r}, index={index!r}")
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(f"`index`: there are {len(self._layers)} layers, got {index}")
+            return self._layers[index]
+        for layer in self._layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"No such layer: {name}. Existing layers are: {self._names()}.")
+
+    # ---- building
+
+    def _check_stateful(self, layers: Sequence[Layer], shape: Shape) -> None:
+        for layer in layers:
+            if layer.stateful and shape[0] is None:
+                raise ValueError(stateful_message(layer))
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Makes the weights, for inputs of this shape (batch in front). No layer can be added afterwards."""
+        if input_shape is not None:
+            shape = sizes(input_shape, "`input_shape`")
+            if self._shape is not None and self._shape[1:] != shape[1:]:
+                raise ValueError(f"`input_shape`: the model's input has shape {self._shape}, got {shape}")
+            self._shape = self._shape or shape
+        if self._existing_network() is None:
+            raise ValueError("`input_shape`: expected a shape, got None: nothing else says what the input is")
+        self._built_explicitly = True
+
+    @property
+    def _input_dtype(self) -> str:
+        return self._layers[0]._input_dtype
+
+    def _existing_network(self) -> Network | None:
+        if self._network is None and self._shape is not None and self._layers:
+            self._check_stateful(self._layers, self._shape)
+            self._network = Network(self._layers, self._shape, self._input_dtype, self.seed)
+        return self._network
+
+    def _network_for(self, x: Any) -> Network:
+        if not self._layers:
+            raise ValueError(f'model "{self.name}" has no layers')
+        if self._existing_network() is None:
+            shape = _engine.to_array(x, "x").shape
+            if 0 in shape or len(shape) < 2:
+                raise ValueError(f"`x`: expected a batch of samples, got shape {shape}")
+            self._shape = self._open_shape(shape)
+        network = self._existing_network()
+        assert network is not None
+        return network
+
+    def _open_shape(self, shape: tuple[int, ...]) -> Shape:
+        """The input's shape as first data show it: any batch and, where the layers can do with that, any time."""
+        fixed: Shape = (None, *shape[1:])
+        ids = self._input_dtype == "int32"
+        if len(shape) >= 3 or (ids and len(shape) == 2):
+            free: Shape = (None, None, *shape[2:])
+            try:
+                if None not in chain_shapes(self._layers, free)[-1][-1:]:
+                    return free
+            except ValueError:
+                pass
+        return fixed
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self._network is not None
+
+    @property
+    def input_shape(self) -> Shape:
+        """The input's shape, batch in front."""
+        return self._require_shape()
+
+    @property
+    def output_shape(self) -> Shape:
+        """The output's shape, batch in front."""
+        return chain_shapes(self._layers, self._require_shape())[-1]
+
+    def _require_shape(self) -> Shape:
+        if self._shape is None:
+            raise ValueError(
+                f'model "{self.name}" has no input shape yet: give one to the first layer, or call the model on data'
+            )
+        return self._shape
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The input's shape and dtype."""
+        return [
+            Tensor(self.input_shape, self._input_dtype if self._layers else "float32", self._input_config()["name"])
+        ]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The output's shape and dtype."""
+        return [Tensor(self.output_shape, "float32", str(self._layers[-1].name))]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Shape:
+        """The output's shape for an input's."""
+        return chain_shapes(self._layers, sizes(input_shape, "`input_shape`"))[-1]
+
+    def layer_shapes(self) -> list[Shape | None]:
+        """Each layer's output shape, None where it is not known yet."""
+        if self._shape is None:
+            return [None] * len(self._layers)
+        return list(chain_shapes(self._layers, self._shape)[1:])
+
+    def __call__(self, x: Any, training: bool = False, mask: Any = None) -> Any:
+        """What the model gives for a batch; with `training`, dropout is active."""
+        network = self._network_for(x)
+        ready = network.prepare(x)
+        network.pull()
+        mask = None if mask is None else _engine.to_mask(mask, ready.shape[:2])
+        outputs = network.core.forward(ready, bool(training), mask, None)[0]
+        return outputs if self._several else outputs[0]
+
+    def reset_states(self) -> None:
+        """Sets the states of stateful layers to zero."""
+        for layer in self._layers:
+            layer.reset_state()
+
+    reset_state = reset_states
+
+    # ---- weights
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All weights, layer by layer."""
+        self._existing_network()
+        return [v for layer in self._layers for v in layer.variables]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """As `weights`."""
+        return self.weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes."""
+        self._existing_network()
+        return [v for layer in self._layers for v in layer.trainable_weights] if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training leaves alone."""
+        self._existing_network()
+        return [v for layer in self._layers for v in layer.non_trainable_weights] if self.trainable else self.weights
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def get_weights(self) -> list[_engine.Array]:
+        """Copies of all weights."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replaces all weights by arrays of the same shapes; all are checked before one is changed."""
+        assign_all(self.weights, weights, f'model "{self.name}"')
+
+    def count_params(self) -> int:
+        """The number of numbers in the weights."""
+        if self._existing_network() is None:
+            raise ValueError(f'model "{self.name}" has no weights yet: build it, or call it on data, first')
+        return count_params(self.weights)
+
+    def count_optimizer_params(self) -> int:
+        """The number of numbers in the optimizer: slots, learning rate and counter."""
+        if self._core_compiled is None or not self._trained:
+            return 0
+        return 2 + sum(value.size for _, value in self._core_compiled.optimizer_variables())
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Prints the layers, their output shapes and their numbers of weights.
+
+        Args:
+            line_length: width of the table.
+            positions, expand_nested: accepted as Keras's.
+            print_fn: called with each part, in place of `print`.
+            show_trainable: whether a column tells which layers are trained.
+            layer_range: names of the first and the last layer shown.
+        """
+        from ._summary import print_summary
+
+        self._existing_network()
+        print_summary(self, line_length, print_fn, show_trainable, layer_range)
+
+    # ---- descriptions and files
+
+    def _input_config(self) -> dict[str, Any]:
+        if self._input is not None:
+            return {**self._input.get_config(), "batch_shape": list(self._require_shape())}
+        dtype = self._input_dtype if self._layers else "float32"
+        return {"name": "input_layer", "batch_shape": list(self._require_shape()), "dtype": dtype}
+
+    def get_config(self) -> dict[str, Any]:
+        """The model's name and its layers' descriptions; no weights."""
+        layers = [to_config(layer) for layer in self._layers]
+        if self._shape is not None:
+            layers.insert(0, {"class_name": "InputLayer", "config": self._input_config()})
+        return {"name": self.name, "trainable": self.trainable, "dtype": "float32", "layers": layers}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
+        """A new model, with new weights, from what `get_config` returned."""
+        config = check_mapping(config, "the config of Sequential")
+        known = {"name", "trainable", "dtype", "layers", "build_input_shape", "module", "registered_name"}
+        unknown = [k for k, v in config.items() if k not in known and v is not None]
+        if unknown or not isinstance(config.get("layers"), (list, tuple)):
+            raise ValueError(f"the config of Sequential: expected a list `layers`, and no keys {unknown}")
+        name = config.get("name")
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"the config of Sequential: expected `name` to be a string, got {name!r}")
+        return cls([_deserialize_layer(c) for c in config["layers"]], bool(config.get("trainable", True)), name)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The model's description as JSON; `model_from_json` undoes it. **kwargs go to `json.dumps`."""
+        return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **kwargs)
+
+    def save(self, filepath: Any, overwrite: bool = True, include_optimizer: bool = True, **kwargs: Any) -> None:
+        """Saves everything into one `.safetensors` file: description, weights, optimizer, counters, random state.
+        Training that goes on from the file gives the same bits as training that never stopped.
+
+        Args:
+            filepath: a path ending in `.safetensors`.
+            overwrite: whether an existing file is replaced.
+            include_optimizer: whether the optimizer's state is kept.
+        """
+        from ._saving import save_model
+
+        save_model(self, filepath, overwrite, include_optimizer)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Saves the weights alone into a `.safetensors` file."""
+        from ._saving import save_weights
+
+        save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
+        """Loads the weights that `save_weights` or `save` wrote, by the places of the layers.
+
+        Args:
+            filepath: a `.safetensors` file.
+            skip_mismatch: whether weights that are missing or of another shape are left as they are, with a warning.
+        """
+        from ._saving import load_weights
+
+        load_weights(self, filepath, skip_mismatch)
+
+    def __repr__(self) -> str:
+        return f"<Sequential name={self.name}, built={self.built}>"
+
+
+Model = Sequential
+
+
+def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True) -> Sequential:
+    """The model that `model.save` wrote.
+
+    Args:
+        filepath: a `.safetensors` file. It holds data only: nothing in it is ever executed.
+        custom_objects: None; only seqcore's own layers are known.
+        compile: whether the optimizer, the loss and the metrics are restored too.
+        safe_mode: accepted as Keras's; there is no unsafe mode.
+
+    Raises:
+        ValueError: the file is no seqcore model, or damaged.
+    """
+    from ._saving import load_model as load
+
+    if custom_objects:
+        raise ValueError(
+            f"`custom_objects`: expected None, only seqcore's own layers can be loaded; got {custom_objects!r}"
+        )
+    return load(filepath, compile)
+
+
+def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:
+    """A new model, with new weights, from what `to_json` returned."""
+    try:
+        description = json.loads(json_string)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"`json_string`: no JSON: {error}") from None
+    return model_from_description(description)
+
+
+def model_from_description(description: Any) -> Sequential:
+    description = check_mapping(description, "the description of a model")
+    if description.get("class_name") != "Sequential":
+        raise ValueError(f"expected the description of a Sequential, got {description.get('class_name')!r}")
+    return Sequential.from_config(description.get("config") or {})
+
+
+def clone_model(
+    model: Sequential, input_tensors: Any = None, clone_function: Callable[[Layer], Layer] | None = None
+) -> Sequential:
+    """A model of the same layers with new weights.
+
+    Args:
+        model: the model.
+        input_tensors: None.
+        clone_function: makes each new layer from the old one.
+    """
+    config = model.get_config()
+    copies = [_deserialize_layer(c) for c in config["layers"]]
+    if clone_function is not None:
+        first = copies[:1] if copies and isinstance(copies[0], InputLayer) else []
+        copies = [*first, *(clone_function(layer) for layer in model.layers)]
+    return Sequential(copies, trainable=model.trainable, name=model.name)

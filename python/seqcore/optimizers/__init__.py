@@ -1,0 +1,223 @@
+"""Optimizers: declarations. The core makes the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import _engine
+from .._config import (
+    UNSET,
+    Configurable,
+    Registry,
+    arg,
+    boolean,
+    fraction,
+    non_negative,
+    optional,
+    positive_int,
+    snake_case,
+    text,
+    to_config,
+)
+from .._variable import Variable
+from . import schedules
+from .schedules import LearningRateSchedule
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "deserialize", "get", "schedules", "serialize"]
+
+LearningRate = float | LearningRateSchedule | dict[str, Any] | Callable[[], float]
+
+
+def _learning_rate(value: Any, where: str) -> Any:
+    if isinstance(value, LearningRateSchedule):
+        return value
+    if isinstance(value, Mapping):
+        return schedules.deserialize(value)
+    if isinstance(value, Variable):
+        value = float(value)
+    return float(np.float32(non_negative(value, where)))  # Keras keeps it as a float32
+
+
+class Optimizer(Configurable):
+    """Base of all optimizers.
+
+    Args:
+        learning_rate: a number or a schedule. `lr` is another name for it.
+        weight_decay: share of each weight taken off at every update, times the learning rate.
+        clipnorm: the largest norm of one weight's gradient. Of the three clips at most one may be given.
+        clipvalue: the largest absolute value in a gradient.
+        global_clipnorm: the largest norm of all gradients together.
+        use_ema: whether averages of the weights are kept, to replace the weights at the end of `fit`.
+        ema_momentum: how slowly the averages move.
+        ema_overwrite_frequency: replace the weights every so many updates as well.
+        loss_scale_factor: the loss is multiplied by it, the gradients divided.
+        gradient_accumulation_steps: how many batches make one update.
+        name: a name.
+    """
+
+    learning_rate: Any = arg(_learning_rate, default=0.001, attribute="_learning_rate")
+    weight_decay: float | None = arg(optional(non_negative), default=None, kw_only=True)
+    clipnorm: float | None = arg(optional(non_negative), default=None, kw_only=True)
+    clipvalue: float | None = arg(optional(non_negative), default=None, kw_only=True)
+    global_clipnorm: float | None = arg(optional(non_negative), default=None, kw_only=True)
+    use_ema: bool = arg(boolean, default=False, kw_only=True)
+    ema_momentum: float = arg(fraction, default=0.99, kw_only=True)
+    ema_overwrite_frequency: int | None = arg(optional(positive_int), default=None, kw_only=True)
+    loss_scale_factor: float | None = arg(optional(non_negative), default=None, kw_only=True)
+    gradient_accumulation_steps: int | None = arg(optional(positive_int), default=None, kw_only=True)
+    name: str | None = arg(optional(text), default=None, kw_only=True)
+    lr: float | None = arg(optional(_learning_rate), default=None, kw_only=True, in_config=False, attribute="_lr")
+
+    _ignored = frozenset({"decay", "jit_compile", "is_legacy_optimizer"})
+    _learning_rate = UNSET
+    _lr = UNSET
+
+    def _setup(self) -> None:
+        if self.name is None:
+            self.name = snake_case(type(self).__name__)
+        if self._lr is not None:
+            self._learning_rate = self._lr
+        given = {k: getattr(self, k) for k in ("clipnorm", "clipvalue", "global_clipnorm")}
+        if sum(v is not None for v in given.values()) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected at most one of clipnorm, clipvalue, global_clipnorm, got {given}"
+            )
+        if self.gradient_accumulation_steps == 1:
+            raise ValueError("`gradient_accumulation_steps`: expected at least 2, got 1")
+        self._core: _engine.CoreModel | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What the core is told: the config, with the learning rate as a number."""
+        config = {**self.get_config(), "learning_rate": self.current_learning_rate(0)}
+        return {"class_name": type(self).__name__, "config": config}
+
+    def bind(self, core: _engine.CoreModel) -> None:
+        """The compiled model that holds the slots and the counter from now on."""
+        self._core = core
+
+    @property
+    def schedule(self) -> LearningRateSchedule | None:
+        """The schedule, where there is one."""
+        return self._learning_rate if isinstance(self._learning_rate, LearningRateSchedule) else None
+
+    def current_learning_rate(self, iterations: int) -> float:
+        return float(self._learning_rate(iterations) if self.schedule is not None else self._learning_rate)
+
+    def _set_learning_rate(self, value: Any) -> None:
+        if self.schedule is not None:
+            raise TypeError(
+                f"`learning_rate`: it follows a schedule ({type(self._learning_rate).__name__}) and cannot be set; "
+                f"compile with a number instead"
+            )
+        self._learning_rate = _learning_rate(value, "`learning_rate`")
+        if self._core is not None:
+            self._core.learning_rate = self._learning_rate
+
+    @property
+    def iterations(self) -> Variable:
+        """How many updates were made."""
+        return Variable("iteration", (), read=lambda: self._core.iterations if self._core else 0, dtype="int64")
+
+    @property
+    def variables(self) -> list[Variable]:
+        """iteration, learning_rate, then the slots."""
+        slots = [] if self._core is None else self._core.optimizer_variables()
+        return [
+            self.iterations,
+            self.learning_rate,
+            *(Variable(n, v.shape, read=lambda v=v: v) for n, v in slots),  # type: ignore[misc]
+        ]
+
+
+def _get_learning_rate(self: Optimizer) -> Variable:
+    """A variable that reads as the present value and can be assigned; setting it to a number does the same."""
+    return Variable(
+        "learning_rate",
+        (),
+        read=lambda: self.current_learning_rate(self._core.iterations if self._core else 0),
+        write=self._set_learning_rate,
+    )
+
+
+# Beside the declared argument of that name: reading gives a Variable, setting takes a number.
+Optimizer.learning_rate = property(_get_learning_rate, Optimizer._set_learning_rate)
+Optimizer.lr = Optimizer.learning_rate
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum.
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: share of the last step kept.
+        nesterov: whether to look ahead.
+
+    Example:
+        >>> from seqcore import optimizers
+        >>> optimizer = optimizers.SGD(0.5, momentum=0.9)
+        >>> optimizer.learning_rate = 0.25
+        >>> float(optimizer.learning_rate)
+        0.25
+    """
+
+    learning_rate: Any = arg(_learning_rate, default=0.01, attribute="_learning_rate")
+    momentum: float = arg(fraction, default=0.0)
+    nesterov: bool = arg(boolean, default=False)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2014).
+
+    Args:
+        learning_rate: a number or a schedule.
+        beta_1, beta_2: how slowly the two moments move.
+        epsilon: added to the root of the second moment, outside the bias correction.
+        amsgrad: whether the largest second moment so far is used.
+    """
+
+    beta_1: float = arg(fraction, default=0.9)
+    beta_2: float = arg(fraction, default=0.999)
+    epsilon: float = arg(non_negative, default=1e-7)
+    amsgrad: bool = arg(boolean, default=False)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2017).
+
+    Args:
+        learning_rate: a number or a schedule.
+        weight_decay: share of each weight taken off at every update, times the learning rate.
+        beta_1, beta_2, epsilon, amsgrad: as in Adam.
+    """
+
+    weight_decay: float | None = arg(optional(non_negative), default=0.004)
+    beta_1: float = arg(fraction, default=0.9)
+    beta_2: float = arg(fraction, default=0.999)
+    epsilon: float = arg(non_negative, default=1e-7)
+    amsgrad: bool = arg(boolean, default=False)
+
+
+_registry: Registry[Optimizer] = Registry("optimizer", Optimizer, [SGD, Adam, AdamW], adamw=lambda: AdamW())
+
+
+def get(identifier: Any) -> Optimizer:
+    """The optimizer that `identifier` names: a string, a class, an instance or a description."""
+    if isinstance(identifier, str):
+        identifier = identifier if identifier in ("SGD", "AdamW", "Adam") else identifier.lower()
+    optimizer = _registry.get(identifier)
+    if optimizer is None:
+        raise ValueError("`optimizer`: expected a name or an optimizer, got None")
+    return optimizer
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """The {"class_name", "config"} description."""
+    return dict(to_config(optimizer))
+
+
+def deserialize(config: Any) -> Optimizer:
+    """The optimizer of a {"class_name", "config"} description."""
+    return _registry.deserialize(config)

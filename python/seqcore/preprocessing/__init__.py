@@ -1,0 +1,5 @@
+"""Preparing data."""
+
+from . import sequence
+
+__all__ = ["sequence"]

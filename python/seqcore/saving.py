@@ -1,0 +1,5 @@
+"""Loading models."""
+
+from .models import load_model
+
+__all__ = ["load_model"]

@@ -1,0 +1,333 @@
+"""Every layer: `build` declares the weights, `forward` keeps what `backward` needs, `backward` fills `g`.
+
+`noise` is None at inference; in training it holds the dropout multipliers (0 or 1/(1-rate)), given by the caller:
+an array for Dropout, {"input": (1 or G, B, I), "recurrent": (G, B, H)} for recurrent layers, {"forward_layer": …,
+"backward_layer": …} for Bidirectional.
+"""
+
+import numpy as np
+
+from .activations import activate, activate_backward
+from .penalties import regularize
+from .recurrent import CELLS, GATES, STATES, scan, scan_backward
+
+
+class Layer:
+    def __init__(self, config):
+        self.config = config
+        self.w, self.g, self.shapes = {}, {}, {}
+        self.logits = None  # (activation, pre-activation) of the last forward, where there is one
+
+    def build(self, shape):
+        """Shape of the input, batch first, to shape of the output; fills `shapes`."""
+        return shape
+
+    def forward(self, x, mask, noise):
+        """(y, its mask)."""
+        raise NotImplementedError
+
+    def backward(self, dy):
+        """dL/dx, or None where x is integer. Layers with `logits` also take dL/d(pre-activation)."""
+        raise NotImplementedError
+
+    def regularization(self):
+        """Adds the weight penalties' gradients to `g`; returns their sum."""
+        total = 0.0
+        for name, value in self.w.items():
+            penalty, gradient = regularize(self.config.get(REGULARIZER.get(name, "")), value)
+            total += penalty
+            self.g[name] = self.g[name] + gradient
+        return total
+
+    def constraint(self, name):
+        return self.config.get(CONSTRAINT.get(name, ""))
+
+    # Activity regularization: a penalty on the output, divided by the batch size; its gradient joins dy.
+    def activity(self, y):
+        return regularize(self.config.get("activity_regularizer"), y)[0] / len(y)
+
+    def activity_backward(self, y, dy):
+        return dy + regularize(self.config.get("activity_regularizer"), y)[1] / len(y)
+
+
+_ROLES = ("kernel", "recurrent", "bias", "embeddings", "gamma", "beta")
+REGULARIZER = {(r + "_kernel" if r == "recurrent" else r): r + "_regularizer" for r in _ROLES}
+CONSTRAINT = {(r + "_kernel" if r == "recurrent" else r): r + "_constraint" for r in _ROLES}
+
+
+def _readable(x, mask, dy):
+    # A masked row whose gradient is zero is not read: what stands there, NaN included, reaches nothing.
+    if mask is None:
+        return x
+    needed = (dy != 0).any(tuple(range(mask.ndim, dy.ndim)), keepdims=True)
+    return np.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)) | needed, x, 0.0)
+
+
+class Dense(Layer):
+    def build(self, shape):
+        units = self.config["units"]
+        self.shapes = {"kernel": (shape[-1], units)}
+        if self.config.get("use_bias", True):
+            self.shapes["bias"] = (units,)
+        return (*shape[:-1], units)
+
+    def forward(self, x, mask, noise):
+        z = x @ self.w["kernel"] + self.w.get("bias", 0.0)
+        self.cache, self.logits = (x, mask), (self.config.get("activation"), z)
+        return activate(self.config.get("activation"), z), mask
+
+    def backward(self, dy, dz=0.0):
+        x, mask = self.cache
+        activation, z = self.logits
+        dz = dz + activate_backward(activation, _readable(z, mask, dy), dy)
+        rows = dz.reshape(-1, dz.shape[-1])
+        self.g["kernel"] = _readable(x, mask, dz).reshape(-1, x.shape[-1]).T @ rows
+        if "bias" in self.w:
+            self.g["bias"] = rows.sum(0)
+        return dz @ self.w["kernel"].T
+
+
+class Embedding(Layer):
+    def build(self, shape):
+        self.shapes = {"embeddings": (self.config["input_dim"], self.config["output_dim"])}
+        return (*shape, self.config["output_dim"])
+
+    def forward(self, x, mask, noise):
+        self.cache = x.astype(np.int64)
+        return self.w["embeddings"][self.cache], x != 0 if self.config.get("mask_zero") else None
+
+    def backward(self, dy):
+        self.g["embeddings"] = np.zeros_like(self.w["embeddings"])
+        np.add.at(self.g["embeddings"], self.cache, dy)
+        return None
+
+
+class Masking(Layer):
+    def forward(self, x, mask, noise):
+        self.cache = (x != self.config.get("mask_value", 0.0)).any(-1)
+        return np.where(self.cache[..., None], x, 0.0), self.cache
+
+    def backward(self, dy):
+        return np.where(self.cache[..., None], dy, 0.0)
+
+
+class Dropout(Layer):
+    def forward(self, x, mask, noise):
+        self.cache = 1.0 if noise is None else noise
+        return x * self.cache, mask
+
+    def backward(self, dy):
+        return dy * self.cache
+
+
+class Activation(Layer):
+    def forward(self, x, mask, noise):
+        self.cache, self.logits = mask, (self.config["activation"], x)
+        return activate(self.config["activation"], x), mask
+
+    def backward(self, dy, dz=0.0):
+        activation, x = self.logits
+        return dz + activate_backward(activation, _readable(x, self.cache, dy), dy)
+
+
+class Flatten(Layer):
+    def build(self, shape):
+        return (shape[0], int(np.prod(shape[1:])))
+
+    def forward(self, x, mask, noise):
+        self.cache = x.shape
+        return x.reshape(len(x), -1), None
+
+    def backward(self, dy):
+        return dy.reshape(self.cache)
+
+
+class LayerNormalization(Layer):
+    def build(self, shape):
+        names = [n for n, flag in (("gamma", "scale"), ("beta", "center")) if self.config.get(flag, True)]
+        self.shapes = {name: (shape[-1],) for name in names}
+        return shape
+
+    def forward(self, x, mask, noise):
+        y, _ = self.normalize(x)
+        self.cache = x, mask
+        return y * self.w.get("gamma", 1.0) + self.w.get("beta", 0.0), mask
+
+    def normalize(self, x):
+        centred = x - x.mean(-1, keepdims=True)
+        inv_std = 1.0 / np.sqrt((centred * centred).mean(-1, keepdims=True) + self.config.get("epsilon", 1e-3))
+        return centred * inv_std, inv_std
+
+    def backward(self, dy):
+        x, mask = self.cache
+        xhat, inv_std = self.normalize(_readable(x, mask, dy))
+        axes = tuple(range(dy.ndim - 1))
+        if "gamma" in self.w:
+            self.g["gamma"] = (dy * xhat).sum(axes)
+        if "beta" in self.w:
+            self.g["beta"] = dy.sum(axes)
+        d = dy * self.w.get("gamma", 1.0)
+        return inv_std * (d - d.mean(-1, keepdims=True) - xhat * (d * xhat).mean(-1, keepdims=True))
+
+
+class Recurrent(Layer):
+    """SimpleRNN, LSTM and GRU by config["class_name"]."""
+
+    state = None  # initial states of the next call: given by the caller, or carried when stateful
+
+    def build(self, shape):
+        kind, units = self.config["class_name"], self.config["units"]
+        columns = GATES[kind] * units
+        self.shapes = {"kernel": (shape[-1], columns), "recurrent_kernel": (units, columns)}
+        if self.config.get("use_bias", True):
+            two_rows = kind == "GRU" and self.config.get("reset_after", True)
+            self.shapes["bias"] = (2, columns) if two_rows else (columns,)
+        return (*shape[:-1], units) if self.config.get("return_sequences") else (shape[0], units)
+
+    def forward(self, x, mask, noise):
+        config = self.config
+        self.cell = CELLS[config["class_name"]](config, self.w)
+        states = self.state
+        if states is None:
+            states = [np.zeros((len(x), config["units"])) for _ in range(STATES[config["class_name"]])]
+        zero = config.get("zero_output_for_mask", False)
+        y, self.states, self.cache = scan(self.cell, x, states, mask, noise, config.get("go_backwards", False), zero)
+        if config.get("stateful"):
+            self.state = self.states
+        self.steps = y.shape
+        return (y, mask) if config.get("return_sequences") else (y[:, -1], None)
+
+    def backward(self, dy):
+        if not self.config.get("return_sequences"):
+            dy, last = np.zeros(self.steps), dy
+            dy[:, -1] = last
+        dx = scan_backward(self.cell, dy, self.cache)
+        self.g = self.cell.g
+        return dx
+
+
+class Wrapper(Layer):
+    """Holds inner layers by name; their weights appear as "name/weight"."""
+
+    def inner(self):
+        raise NotImplementedError
+
+    def gather(self):
+        self.shapes = {f"{n}/{k}": s for n, layer in self.inner().items() for k, s in layer.shapes.items()}
+
+    def scatter(self):
+        for name, layer in self.inner().items():
+            layer.w = {key: self.w[f"{name}/{key}"] for key in layer.shapes}
+
+    def collect(self):
+        self.g = {f"{n}/{k}": g for n, layer in self.inner().items() for k, g in layer.g.items()}
+
+    def regularization(self):
+        total = sum(layer.regularization() for layer in self.inner().values())
+        self.collect()
+        return total
+
+    def constraint(self, name):
+        prefix, key = name.split("/", 1)
+        return self.inner()[prefix].constraint(key)
+
+
+class Bidirectional(Wrapper):
+    def __init__(self, config):
+        super().__init__(config)
+        forward = config["layer"]
+        backward = config.get("backward_layer") or {**forward, "config": {**forward["config"], "go_backwards": True}}
+        # Keras's rule: in sequences, outputs of masked steps are zeros, whatever the inner layers say.
+        zero = {"zero_output_for_mask": forward["config"].get("return_sequences", False)}
+        self.forward_layer, self.backward_layer = (
+            make({**s, "config": {**s["config"], **zero}}) for s in (forward, backward)
+        )
+
+    def inner(self):
+        return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
+
+    def build(self, shape):
+        out = self.forward_layer.build(shape)
+        self.backward_layer.build(shape)
+        self.gather()
+        return (*out[:-1], out[-1] * (2 if self.config.get("merge_mode", "concat") == "concat" else 1))
+
+    def forward(self, x, mask, noise):
+        self.scatter()
+        noise = noise or {}
+        yf, mask_out = self.forward_layer.forward(x, mask, noise.get("forward_layer"))
+        self.raw_b, _ = self.backward_layer.forward(x, mask, noise.get("backward_layer"))
+        self.yf, self.yb = yf, self.flip(self.raw_b)
+        mode = self.config.get("merge_mode", "concat")
+        if mode == "concat":
+            y = np.concatenate([self.yf, self.yb], -1)
+        else:
+            y = {"sum": self.yf + self.yb, "mul": self.yf * self.yb, "ave": (self.yf + self.yb) / 2.0}[mode]
+        return y, mask_out
+
+    def flip(self, y):
+        return y[:, ::-1] if self.forward_layer.config.get("return_sequences") else y
+
+    def activity(self, y):
+        inner = self.forward_layer.activity(self.yf) + self.backward_layer.activity(self.raw_b)
+        return inner + super().activity(y)
+
+    def backward(self, dy):
+        mode = self.config.get("merge_mode", "concat")
+        if mode == "concat":
+            df, db = dy[..., : self.yf.shape[-1]], dy[..., self.yf.shape[-1] :]
+        else:
+            df, db = {"sum": (dy, dy), "mul": (dy * self.yb, dy * self.yf), "ave": (dy / 2.0, dy / 2.0)}[mode]
+        df = self.forward_layer.activity_backward(self.yf, df)
+        db = self.backward_layer.activity_backward(self.raw_b, self.flip(db))
+        dx = self.forward_layer.backward(df) + self.backward_layer.backward(db)
+        self.collect()
+        return dx
+
+
+class TimeDistributed(Wrapper):
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = make(config["layer"])
+
+    def inner(self):
+        return {"layer": self.layer}
+
+    def build(self, shape):
+        out = self.layer.build((shape[0], *shape[2:]))
+        self.gather()
+        return (shape[0], shape[1], *out[1:])
+
+    def forward(self, x, mask, noise):
+        self.scatter()
+        fold = lambda a: None if a is None else a.reshape(-1, *a.shape[2:])
+        rows = None if mask is None else mask.reshape(-1)
+        self.y, _ = self.layer.forward(fold(x), rows, fold(noise))
+        self.shape, self.batch = x.shape, len(x)
+        return self.y.reshape(*x.shape[:2], *self.y.shape[1:]), mask
+
+    def activity(self, y):
+        steps = self.shape[1]  # the inner layer divides by B*T rows; Keras adds up T calls of B rows
+        return self.layer.activity(self.y) * steps + super().activity(y)
+
+    def backward(self, dy):
+        dy = dy.reshape(self.y.shape)
+        dy = dy + (self.layer.activity_backward(self.y, dy) - dy) * self.shape[1]
+        dx = self.layer.backward(dy)
+        self.collect()
+        return None if dx is None else dx.reshape(self.shape)
+
+
+LAYERS = {
+    cls.__name__: cls
+    for cls in (
+        Dense, Embedding, Masking, Dropout, Activation, Flatten, LayerNormalization, Bidirectional, TimeDistributed
+    )
+}  # fmt: skip
+
+
+def make(spec):
+    name = spec["class_name"]
+    if name in CELLS:
+        return Recurrent({**spec["config"], "class_name": name})
+    return LAYERS[name](spec["config"])

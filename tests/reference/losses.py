@@ -1,0 +1,74 @@
+"""Losses: per-sample values with gradients, and Keras's weighting and reduction."""
+
+import numpy as np
+
+from .activations import activate
+
+EPSILON = 1e-7
+
+
+def per_sample(spec, y, p):
+    """(loss (...,), dloss/dp (..., n)) of targets y against predictions p (..., n)."""
+    name, config = spec["class_name"], spec.get("config", {})
+    n = p.shape[-1]
+    smoothing, logits = config.get("label_smoothing", 0.0), config.get("from_logits", False)
+    if name == "SparseCategoricalCrossentropy":
+        y = np.eye(n)[np.asarray(y, np.int64).reshape(p.shape[:-1])]
+    elif y.ndim < p.ndim:
+        y = y[..., None]
+    if name == "MeanSquaredError":
+        return ((p - y) ** 2).mean(-1), 2.0 * (p - y) / n
+    if name == "MeanAbsoluteError":
+        return np.abs(p - y).mean(-1), np.sign(p - y) / n
+    if name == "Huber":
+        e, delta = p - y, config.get("delta", 1.0)
+        value = np.where(np.abs(e) <= delta, 0.5 * e * e, delta * np.abs(e) - 0.5 * delta * delta)
+        return value.mean(-1), np.clip(e, -delta, delta) / n
+    if name == "BinaryCrossentropy":
+        y = y * (1.0 - smoothing) + 0.5 * smoothing
+        if logits:
+            value = np.maximum(p, 0.0) - p * y + np.log1p(np.exp(-np.abs(p)))
+            return value.mean(-1), (activate("sigmoid", p) - y) / n
+        q = np.clip(p, EPSILON, 1.0 - EPSILON)
+        value = -(y * np.log(q) + (1.0 - y) * np.log(1.0 - q))
+        return value.mean(-1), np.where(p == q, (q - y) / (q * (1.0 - q)), 0.0) / n
+    if name == "CategoricalCrossentropy":
+        y = y * (1.0 - smoothing) + smoothing / n
+    if logits:
+        log_p = activate("log_softmax", p)
+        return -(y * log_p).sum(-1), np.exp(log_p) * y.sum(-1, keepdims=True) - y
+    total = p.sum(-1, keepdims=True)
+    q = p / total
+    clipped = np.clip(q, EPSILON, 1.0 - EPSILON)
+    dq = np.where(q == clipped, -y / clipped, 0.0)
+    return -(y * np.log(clipped)).sum(-1), (dq - (dq * q).sum(-1, keepdims=True)) / total
+
+
+def weights(shape, mask, sample_weight):
+    """Mask and sample weights merged, of the per-sample losses' shape."""
+    w = np.ones(shape) if mask is None else np.broadcast_to(mask, shape).astype(np.float64)
+    if sample_weight is not None:
+        sample_weight = np.asarray(sample_weight, np.float64)
+        w = w * sample_weight.reshape(sample_weight.shape + (1,) * (w.ndim - sample_weight.ndim))
+    return w
+
+
+def divisor(spec, shape, mask, w):
+    """What the weighted sum is divided by. With a mask it is the number of valid entries."""
+    reduction = spec.get("config", {}).get("reduction", "sum_over_batch_size")
+    if reduction == "sum":
+        return 1.0
+    if reduction == "mean_with_sample_weight":
+        return w.sum()
+    return float(np.prod(shape)) if mask is None else float(mask.sum())
+
+
+def loss(spec, y, p, mask=None, sample_weight=None):
+    """(scalar, dL/dp). A masked or weightless sample is not read; nothing valid at all gives 0 and zero gradients."""
+    w = weights(p.shape[:-1], mask, sample_weight)
+    keep = np.ones(p.shape[:-1], bool) if mask is None else mask
+    uniform = np.full(p.shape[-1], 1.0 / p.shape[-1])
+    values, dp = per_sample(spec, y, np.where(keep[..., None], p, uniform))
+    d = divisor(spec, p.shape[:-1], mask, w)
+    scale = np.where(keep, w, 0.0) / d if d else np.zeros_like(w)
+    return (np.where(keep, values, 0.0) * scale).sum(), dp * scale[..., None]

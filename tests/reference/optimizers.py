@@ -1,0 +1,92 @@
+"""Adam and SGD in Keras's order: clip, decay, step, moving average, constraint, iterations + 1."""
+
+import numpy as np
+
+
+def _clip(config, grads):
+    if config.get("clipvalue") is not None:
+        return [np.clip(g, -config["clipvalue"], config["clipvalue"]) for g in grads]
+    if config.get("clipnorm") is not None:
+        limit = config["clipnorm"]
+        return [g * limit / max(np.sqrt((g * g).sum()), limit) for g in grads]
+    if config.get("global_clipnorm") is not None:
+        limit = config["global_clipnorm"]
+        norm = np.sqrt(sum((g * g).sum() for g in grads))
+        return [g * limit / max(norm, limit) for g in grads]
+    return grads
+
+
+class Optimizer:
+    """`apply(weights, gradients)` returns new weights. `learning_rate` may be a function of the iteration."""
+
+    def __init__(self, config, constraints=None):
+        self.config, self.iterations, self.slots = config, 0, None
+        self.constraints = constraints
+
+    def make_slots(self, weights):
+        return None
+
+    def step(self, w, g, slot, lr):
+        raise NotImplementedError
+
+    def apply(self, weights, grads):
+        config = self.config
+        if self.slots is None:
+            self.slots = [self.make_slots(w) for w in weights]
+            self.average = [np.zeros_like(w) for w in weights]
+            self.accumulated = [np.zeros_like(w) for w in weights]
+        lr = config.get("learning_rate", self.LEARNING_RATE)
+        lr = lr(self.iterations) if callable(lr) else lr
+        every = config.get("gradient_accumulation_steps") or 1
+        grads = [g + a for g, a in zip(grads, self.accumulated)]
+        if (self.iterations + 1) % every == 0:
+            self.accumulated = [np.zeros_like(g) for g in grads]
+            grads = _clip(config, [g / every for g in grads])
+            decay = (config.get("weight_decay") or 0.0) * lr
+            weights = [w - w * decay for w in weights]
+            weights = [self.step(w, g, s, lr) for w, g, s in zip(weights, grads, self.slots)]
+        else:
+            self.accumulated = grads
+        if config.get("use_ema"):
+            momentum = config.get("ema_momentum", 0.99) if self.iterations else 0.0
+            self.average = [momentum * a + (1.0 - momentum) * w for a, w in zip(self.average, weights)]
+            if config.get("ema_overwrite_frequency") and (self.iterations + 1) % config["ema_overwrite_frequency"] == 0:
+                weights = [a.copy() for a in self.average]
+        if self.constraints is not None:
+            weights = [c(w) for c, w in zip(self.constraints, weights)]
+        self.iterations += 1
+        return weights
+
+
+class Adam(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"m": np.zeros_like(w), "v": np.zeros_like(w), "vhat": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        b1, b2 = self.config.get("beta_1", 0.9), self.config.get("beta_2", 0.999)
+        t = self.iterations + 1
+        alpha = lr * np.sqrt(1.0 - b2**t) / (1.0 - b1**t)
+        slot["m"] += (g - slot["m"]) * (1.0 - b1)
+        slot["v"] += (g * g - slot["v"]) * (1.0 - b2)
+        slot["vhat"] = np.maximum(slot["vhat"], slot["v"])
+        v = slot["vhat"] if self.config.get("amsgrad") else slot["v"]
+        return w - slot["m"] * alpha / (np.sqrt(v) + self.config.get("epsilon", 1e-7))
+
+
+class SGD(Optimizer):
+    LEARNING_RATE = 0.01
+
+    def make_slots(self, w):
+        return {"m": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        momentum = self.config.get("momentum", 0.0)
+        if not momentum:
+            return w - lr * g
+        slot["m"] = momentum * slot["m"] - lr * g
+        return w + (momentum * slot["m"] - lr * g if self.config.get("nesterov") else slot["m"])
+
+
+OPTIMIZERS = {"Adam": Adam, "SGD": SGD}

@@ -1,0 +1,211 @@
+"""What the tests share: descriptions of layers and models, random ones, the engine beside the reference, subprocesses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from reference.activations import ACTIVATIONS
+from reference.model import Model as Reference
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ELEMENTWISE = [name for name in ACTIVATIONS if name not in ("softmax", "log_softmax")]
+TAME = [name for name in ELEMENTWISE if name != "exponential"]  # those whose recurrences stay moderate
+
+
+def spec(class_name, **config):
+    """A layer, loss, metric, optimizer, regularizer … in Keras's words."""
+    return {"class_name": class_name, "config": config}
+
+
+def chain(shape, *layers, dtype="float32"):
+    """The description of a Sequential model; shape includes the batch."""
+    return {"input": {"shape": list(shape), "dtype": dtype}, "layers": list(layers)}
+
+
+def instance(library, item):
+    """The object that `item` describes, made by `library` (seqcore or keras)."""
+    homes = {"regularizer": "regularizers", "constraint": "constraints", "initializer": "initializers"}
+
+    def value(key, v):
+        if isinstance(v, dict) and "class_name" in v:
+            home = next((h for word, h in homes.items() if key.endswith(word)), "layers")
+            return getattr(getattr(library, home), v["class_name"])(**v["config"])
+        return v
+
+    if "layer" in item["config"]:
+        inner = {k: instance(library, v) for k, v in item["config"].items() if k in ("layer", "backward_layer")}
+        return getattr(library.layers, item["class_name"])(**{**item["config"], **inner})
+    return getattr(library.layers, item["class_name"])(**{k: value(k, v) for k, v in item["config"].items()})
+
+
+def sequential(library, description):
+    """The public model of a description, built."""
+    shape, dtype = description["input"]["shape"], description["input"]["dtype"]
+    layers = [instance(library, item) for item in description["layers"]]
+    return library.Sequential([library.layers.Input(batch_shape=tuple(shape), dtype=dtype), *layers])
+
+
+# ------------------------------------------------------------------------------------------------------ random models
+
+
+class Case:
+    """A description with data for it. `kind` of target follows from the loss."""
+
+    def __init__(self, description, loss, batch, seed, mask=None):
+        self.description, self.loss, self.mask = description, loss, mask
+        rng = np.random.default_rng(seed)
+        reference = Reference(description)
+        # Glorot-like scales keep every activation's iterates moderate.
+        self.weights = [
+            rng.uniform(-1, 1, s).astype(np.float32) * np.float32(0.3 if len(s) < 2 else (3 / sum(s[-2:])) ** 0.5)
+            for s in reference.shapes
+        ]
+        shape = (batch, *description["input"]["shape"][1:])
+        if description["input"]["dtype"] == "int32":
+            self.x = rng.integers(0, description["layers"][0]["config"]["input_dim"], shape).astype(np.int32)
+        else:
+            self.x = rng.normal(size=shape).astype(np.float32)
+            if description["layers"][0]["class_name"] == "Masking":
+                self.x[rng.random(shape[:2]) < 0.3] = description["layers"][0]["config"]["mask_value"]
+        self.y = target(loss, (batch, *reference.output_shape[1:]), rng)
+        self.sample_weight = rng.uniform(0.5, 2.0, batch).astype(np.float32)
+
+    def reference(self, weights=None):
+        model = Reference(self.description)
+        model.set_weights(self.weights if weights is None else weights)
+        return model
+
+    def __repr__(self):
+        return f"{json.dumps(self.description)} {self.loss} x{self.x.shape}"
+
+
+def target(loss, shape, rng):
+    name = loss["class_name"]
+    if name == "SparseCategoricalCrossentropy":
+        return rng.integers(0, shape[-1], shape[:-1]).astype(np.int32)
+    if name == "CategoricalCrossentropy":
+        return np.eye(shape[-1], dtype=np.float32)[rng.integers(0, shape[-1], shape[:-1])]
+    if name == "BinaryCrossentropy":
+        return rng.integers(0, 2, shape).astype(np.float32)
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def random_recurrent(pick):
+    kind = pick(["SimpleRNN", "LSTM", "GRU"])
+    cell = {
+        "units": pick([1, 2, 3, 7, 16, 17, 33]),
+        "activation": pick(["tanh", "tanh", "relu", *TAME, "softmax"]),
+        "use_bias": pick([True, True, False]),
+        "go_backwards": pick([False, False, True]),
+        "zero_output_for_mask": pick([False, False, True]),
+        "return_sequences": pick([True, False]),
+    }
+    if kind != "SimpleRNN":
+        cell["recurrent_activation"] = pick(["sigmoid", "sigmoid", "hard_sigmoid", "silu", "tanh", "softmax"])
+    if kind == "GRU":
+        cell["reset_after"] = pick([True, False])
+    for role in ("kernel", "recurrent", "bias", "activity"):
+        if pick([False] * 7 + [True]):
+            cell[f"{role}_regularizer"] = pick(
+                [spec("L1", l1=0.01), spec("L2", l2=0.02), spec("L1L2", l1=0.01, l2=0.02)]
+            )
+    return kind, cell
+
+
+def random_case(pick):
+    """A random model, loss and data. `pick(options)` chooses one of a list."""
+    steps, features, batch = pick([1, 2, 3, 5, 7, 11]), pick([1, 2, 3, 5, 8, 13, 17]), pick([1, 2, 3, 5, 17])
+    masked = pick([True, False])
+    dtype, layers = "float32", []
+    if pick([True, False]):
+        dtype, shape = "int32", (None, steps)
+        layers.append(spec("Embedding", input_dim=pick([2, 7]), output_dim=features, mask_zero=masked))
+    else:
+        shape = (None, steps, features)
+        if masked:
+            layers.append(spec("Masking", mask_value=pick([0.0, -1.5])))
+    sequences = True
+    for _ in range(pick([1, 1, 2])):
+        kind, cell = random_recurrent(pick)
+        if pick([False, False, True]):
+            cell["go_backwards"] = False  # its copy is the one that goes backwards
+            layers.append(
+                spec("Bidirectional", layer=spec(kind, **cell), merge_mode=pick(["concat", "sum", "mul", "ave"]))
+            )
+        else:
+            layers.append(spec(kind, **cell))
+        if not cell["return_sequences"]:
+            sequences = False
+            break
+        between = pick(["none", "none", "Dense", "TimeDistributed", "LayerNormalization", "Activation", "Dropout"])
+        dense = {"units": pick([1, 4, 19]), "activation": pick(ELEMENTWISE), "use_bias": pick([True, False])}
+        layers += {
+            "none": [],
+            "Dense": [spec("Dense", **dense)],
+            "TimeDistributed": [spec("TimeDistributed", layer=spec("Dense", **dense))],
+            "LayerNormalization": [spec("LayerNormalization", center=pick([True, False]), scale=pick([True, False]))],
+            "Activation": [spec("Activation", activation=pick(ELEMENTWISE))],
+            "Dropout": [spec("Dropout", rate=0.0)],
+        }[between]
+    if sequences and pick([False, False, True]):
+        layers.append(spec("Flatten"))
+    loss, activation = pick(
+        [
+            (spec("MeanSquaredError"), "linear"),
+            (spec("MeanAbsoluteError"), "tanh"),
+            (spec("Huber", delta=0.7), "linear"),
+            (spec("BinaryCrossentropy"), "sigmoid"),
+            (spec("BinaryCrossentropy", from_logits=True, label_smoothing=0.1), "linear"),
+            (spec("CategoricalCrossentropy", label_smoothing=0.2), "softmax"),
+            (spec("CategoricalCrossentropy", from_logits=True), "linear"),
+            (spec("SparseCategoricalCrossentropy"), "softmax"),
+            (spec("SparseCategoricalCrossentropy", from_logits=True), "linear"),
+        ]
+    )
+    layers.append(spec("Dense", units=pick([2, 3, 5, 18]), activation=activation))
+    return Case(chain(shape, *layers, dtype=dtype), loss, batch, seed=pick(list(range(1000))))
+
+
+def rng_pick(seed):
+    """A `pick` from a seed, for use without hypothesis."""
+    rng = np.random.default_rng(seed)
+    return lambda options: options[rng.integers(len(options))]
+
+
+# --------------------------------------------------------------------------------------------- float32 beside float64
+
+
+def assert_close(actual, expected, nearby=None, rtol=1e-5, what=""):
+    """|actual - expected| <= rtol * max|expected| + 4 |nearby - expected|, NaN never.
+
+    `nearby` is the same reference value for weights moved by a few float32 roundings: where the problem itself is
+    sensitive (kinks, growing recurrences) float32 cannot do better than that.
+    """
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    allowed = rtol * max(np.abs(expected).max(initial=0.0), 1e-3)
+    if nearby is not None:
+        allowed += 4.0 * np.abs(np.asarray(nearby) - expected).max(initial=0.0)
+    error = np.abs(actual - expected).max(initial=0.0)
+    assert error <= allowed, f"{what}: error {error:.3g} > {allowed:.3g}"
+
+
+def nudge(weights, seed=1):
+    """The weights moved by about four float32 roundings each."""
+    rng = np.random.default_rng(seed)
+    return [np.asarray(w, np.float64) * (1.0 + 2.4e-7 * rng.choice([-1.0, 1.0], np.shape(w))) for w in weights]
+
+
+# --------------------------------------------------------------------------------------------------------- subprocess
+
+
+def run_python(code, timeout=120, **environment):
+    """Runs `code` in a fresh interpreter with tests/ importable; returns its stdout. A failure shows its stderr."""
+    env = {**os.environ, **{k: str(v) for k, v in environment.items()}}
+    env["PYTHONPATH"] = os.pathsep.join([os.path.join(ROOT, "tests"), env.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
+    return done.stdout

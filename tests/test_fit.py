@@ -1,0 +1,451 @@
+"""fit, evaluate, predict and their friends: what a Keras user relies on."""
+
+import re
+
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import callbacks, layers, models, optimizers
+from support import run_python
+
+RNG = np.random.default_rng(0)
+X = RNG.random((50, 4, 3)).astype(np.float32)
+Y = RNG.integers(0, 3, 50)
+
+
+def classifier(optimizer=None, **arguments):
+    model = models.Sequential([layers.Input((4, 3)), layers.GRU(5), layers.Dense(3, activation="softmax")])
+    arguments = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **arguments}
+    model.compile(optimizer=optimizers.SGD(0.0) if optimizer is None else optimizer, **arguments)
+    return model
+
+
+def one_weight(w=0.0, lr=0.0, loss="mse"):
+    """y = w x, so that with x = 1, y = 0 the loss is w²."""
+    model = models.Sequential([layers.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.compile(optimizers.SGD(lr), loss)
+    model.set_weights([np.array([[w]])])
+    return model
+
+
+ONES, ZEROS = np.ones((8, 1), np.float32), np.zeros((8, 1), np.float32)
+
+
+class Recorder(callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __getattribute__(self, name):
+        if re.fullmatch(r"on_(train|test|predict|epoch)(_batch)?_(begin|end)", name):
+            return lambda *a, **k: self.calls.append((name, *[v if isinstance(v, int) else sorted(v or {}) for v in a]))
+        return super().__getattribute__(name)
+
+
+class SetWeight(callbacks.Callback):
+    """The weight of each epoch."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.set_weights([np.array([[self.values[epoch]]])])
+
+
+# ---------------------------------------------------------------------------------------------------------- the script
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["SimpleRNN(64, activation='relu', input_shape=(10, 8))", "LSTM(64, activation='relu', input_shape=(10, 8))"],
+)
+def test_the_tutorial_script(layer):
+    out = run_python(f"""
+import numpy as np
+from seqcore import layers, models
+model = models.Sequential()
+model.add(layers.{layer})
+model.add(layers.Dense(2, activation='softmax'))
+model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', metrics=['accuracy'])
+model.fit(np.random.rand(1000, 10, 8), np.random.randint(0, 2, 1000), epochs=5, batch_size=64)
+""")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert [f"Epoch {e}/5" in plain for e in range(1, 7)] == [True] * 5 + [False]
+    last = re.search(r"16/16 ━{20} 0s \d+(ms|us)/step - accuracy: (0\.\d{4}) - loss: (\d\.\d{4})\s*$", plain)
+    assert last and 0.3 < float(last[2]) < 0.8 and 0.5 < float(last[3]) < 1.5
+
+
+def test_it_learns():
+    """Whether the first step's sign returns at the end: solved only by carrying it over twenty steps."""
+    x = RNG.normal(size=(512, 20, 1)).astype(np.float32)
+    y = (x[:, 0, 0] > 0).astype(np.int64)
+    seqcore.utils.set_random_seed(1)
+    model = models.Sequential([layers.Input((20, 1)), layers.LSTM(16), layers.Dense(1, activation="sigmoid")])
+    model.compile(optimizers.Adam(0.02), "binary_crossentropy", metrics=["accuracy"])
+    history = model.fit(x, y, epochs=30, batch_size=64, verbose=0)
+    assert history.history["accuracy"][-1] > 0.95 and history.history["loss"][-1] < 0.2
+
+
+# -------------------------------------------------------------------------------------------------------------- output
+
+
+def shown(capsys):
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+def test_verbose_0(capsys):
+    classifier().fit(X, Y, verbose=0)
+    assert shown(capsys) == ""
+
+
+def test_verbose_1(capsys):
+    classifier().fit(X, Y, epochs=2, batch_size=16, validation_split=0.2, verbose=1)
+    out = shown(capsys)
+    number = r"\d\.\d{4}"
+    line = rf"3/3 ━{{20}} \d+s \d+(us|ms|s)/step - accuracy: {number} - loss: {number} - val_accuracy: {number} - val_loss: {number}"
+    assert len(re.findall(line, out)) == 2
+    assert re.search(r"^Epoch 1/2\n", out) and "Epoch 2/2" in out
+
+
+def test_verbose_2(capsys):
+    classifier().fit(X, Y, epochs=2, batch_size=16, verbose=2)
+    number = r"\d\.\d{4}"
+    line = rf"4/4 - \d+s - \d+(us|ms|s)/step - accuracy: {number} - loss: {number}"
+    assert re.fullmatch(rf"Epoch 1/2\n{line}\nEpoch 2/2\n{line}\n", shown(capsys))
+
+
+def test_small_losses_are_shown_in_scientific_notation(capsys):
+    one_weight(0.01).fit(ONES, ZEROS, verbose=2)
+    assert "loss: 1.0000e-04" in shown(capsys)
+
+
+def test_evaluate_and_predict_show_steps(capsys):
+    model = classifier()
+    model.evaluate(X, Y, verbose=1)
+    model.predict(X, verbose=1)
+    out = shown(capsys)
+    assert len(re.findall(r"2/2 ━{20}", out)) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def test_history():
+    history = classifier().fit(
+        X, Y, epochs=5, initial_epoch=2, validation_data=(X[:9], Y[:9]), validation_freq=2, verbose=0
+    )
+    assert history.epoch == [2, 3, 4]
+    assert list(history.history) == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert [len(v) for v in history.history.values()] == [3, 3, 1, 1]
+    assert all(type(v) is float for values in history.history.values() for v in values)
+    assert history.params["epochs"] == 5 and history.params["steps"] == 2
+    assert history.model.history is history
+
+
+def test_epoch_loss_is_the_mean_over_rows_of_batch_losses():
+    model = classifier(loss="sparse_categorical_crossentropy")
+    losses = [model.test_on_batch(X[i : i + 16], Y[i : i + 16], return_dict=False) for i in range(0, 50, 16)]
+    model.reset_metrics()
+    history = model.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
+    rows = [16, 16, 16, 2]
+    parts = [model.evaluate(X[i : i + 16], Y[i : i + 16], verbose=0)[0] for i in range(0, 50, 16)]
+    assert history.history["loss"][0] == pytest.approx(np.average(parts, weights=rows), rel=1e-6)
+    assert len(losses) == 4
+
+
+def test_metrics_run_on_between_batches():
+    model = classifier()
+    alone = [model.evaluate(X[i : i + 25], Y[i : i + 25], verbose=0) for i in (0, 25)]
+    model.reset_metrics()
+    model.train_on_batch(X[:25], Y[:25])
+    loss, accuracy = model.train_on_batch(X[25:], Y[25:])
+    assert accuracy == pytest.approx((alone[0][1] + alone[1][1]) / 2)
+    assert loss == pytest.approx((alone[0][0] + alone[1][0]) / 2, rel=1e-6)
+    assert set(model.test_on_batch(X, Y, return_dict=True)) == {"loss", "accuracy"}
+
+
+def test_validation_split_takes_the_tail_before_shuffling():
+    model = classifier()
+    history = model.fit(X, Y, validation_split=0.3, verbose=0, batch_size=10)
+    loss, accuracy = model.evaluate(X[35:], Y[35:], verbose=0)
+    assert history.history["val_loss"][0] == pytest.approx(loss, rel=1e-6)
+    assert history.history["val_accuracy"][0] == pytest.approx(accuracy)
+    assert history.history["loss"][0] == pytest.approx(model.evaluate(X[:35], Y[:35], verbose=0)[0], rel=1e-6)
+    with pytest.raises(ValueError, match="validation_split"):
+        model.fit(X[:1], Y[:1], validation_split=0.5, verbose=0)
+
+
+def test_class_weight_and_sample_weight():
+    model = classifier(weighted_metrics=["accuracy"], metrics=["accuracy"])
+    weights = np.choose(Y, [2.0, 0.5, 1.0])
+    by_class = model.fit(X, Y, class_weight={0: 2.0, 1: 0.5}, verbose=0, batch_size=50).history
+    by_sample = model.fit(X, Y, sample_weight=weights, verbose=0, batch_size=50).history
+    assert by_class == by_sample
+    plain = model.fit(X, Y, verbose=0, batch_size=50).history
+    assert plain["loss"] != by_sample["loss"] and plain["accuracy"] == by_sample["accuracy"]
+    assert by_sample["weighted_accuracy"] != by_sample["accuracy"]
+    one_hot = classifier(loss="categorical_crossentropy")
+    one_hot.set_weights(model.get_weights())
+    got = one_hot.fit(X, np.eye(3)[Y], class_weight={0: 2.0, 1: 0.5}, verbose=0, batch_size=50).history
+    assert got["loss"][0] == pytest.approx(by_class["loss"][0], rel=1e-6)
+    with pytest.raises(ValueError, match="class_weight"):
+        model.fit(X, Y, class_weight={0: 2.0}, sample_weight=weights, verbose=0)
+
+
+def test_validation_data_with_weights():
+    model = classifier()
+    w = RNG.uniform(0, 2, 50)
+    history = model.fit(X, Y, validation_data=(X, Y, w), verbose=0)
+    assert history.history["val_loss"][0] == pytest.approx(
+        model.evaluate(X, Y, sample_weight=w, verbose=0)[0], rel=1e-6
+    )
+
+
+def test_shuffle_visits_every_row_once_in_another_order():
+    class Watch(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(logs["loss"])
+
+    x, y = np.arange(32, dtype=np.float32)[:, None], np.zeros((32, 1), np.float32)
+    model = one_weight(1.0, loss="mae")
+    orders = []
+    for shuffle in (True, True, False):
+        seen = []
+        model.fit(x, y, batch_size=1, shuffle=shuffle, callbacks=[Watch()], verbose=0)
+        totals = np.asarray(seen) * np.arange(1, 33)  # running means of |x|
+        orders.append(np.diff(totals, prepend=0).round().astype(int).tolist())
+    assert all(sorted(o) == list(range(32)) for o in orders)
+    assert orders[2] == list(range(32)) and orders[0] != orders[2] and orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_generators(steps):
+    def batches():
+        while True:
+            for i in range(0, 50, 10):
+                yield X[i : i + 10], Y[i : i + 10]
+
+    model = classifier()
+    history = model.fit(batches(), steps_per_epoch=steps, epochs=2, verbose=0)
+    loss = model.evaluate(X[: 10 * steps], Y[: 10 * steps], verbose=0)[0]
+    assert history.history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    assert history.params["steps"] == steps
+    assert model.evaluate(batches(), steps=5, verbose=0) == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
+    assert np.array_equal(model.predict(batches(), steps=5, verbose=0), model.predict(X, verbose=0))
+
+
+def test_a_generator_that_runs_out_ends_with_a_warning():
+    recorder = Recorder()
+    with pytest.warns(UserWarning, match="ran out of data"):
+        classifier().fit(iter([(X, Y)] * 3), steps_per_epoch=2, epochs=5, verbose=0, callbacks=[recorder])
+    assert sum(c[0] == "on_train_batch_end" for c in recorder.calls) == 3
+
+
+def test_steps_per_epoch_over_arrays_goes_on_where_it_was():
+    recorder, model = Recorder(), classifier()
+    history = model.fit(
+        X, Y, batch_size=10, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0, callbacks=[recorder]
+    )
+    parts = [model.evaluate(X[a : a + 20], Y[a : a + 20], verbose=0)[0] for a in (0, 20)]
+    assert history.history["loss"] == pytest.approx(parts, rel=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------- callbacks
+
+
+def test_callback_order():
+    recorder = Recorder()
+    model = classifier()
+    model.fit(X[:20], Y[:20], batch_size=10, validation_data=(X[:5], Y[:5]), verbose=0, callbacks=[recorder])
+    logs = ["accuracy", "loss"]
+    val = ["accuracy", "loss", "val_accuracy", "val_loss"]
+    names = [c[0] for c in recorder.calls]
+    assert names == [
+        "on_train_begin", "on_epoch_begin",
+        "on_train_batch_begin", "on_train_batch_end", "on_train_batch_begin", "on_train_batch_end",
+        "on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end",
+        "on_epoch_end", "on_train_end",
+    ]  # fmt: skip
+    assert ("on_train_batch_end", 1, logs) in recorder.calls and ("on_epoch_end", 0, val) in recorder.calls
+    recorder.calls.clear()
+    model.evaluate(X[:5], Y[:5], verbose=0, callbacks=[recorder])
+    model.predict(X[:5], verbose=0, callbacks=[recorder])
+    assert [c[0] for c in recorder.calls] == [
+        "on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end",
+        "on_predict_begin", "on_predict_batch_begin", "on_predict_batch_end", "on_predict_end",
+    ]  # fmt: skip
+
+
+def test_stop_training_and_params():
+    class Stop(callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            assert self.params["epochs"] == 9 and self.params["steps"] == 2
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    assert classifier().fit(X, Y, epochs=9, verbose=0, callbacks=[Stop()]).epoch == [0, 1]
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_early_stopping(restore):
+    values = [3.0, 1.0, 2.0, 1.5, 0.1]
+    stop = callbacks.EarlyStopping(monitor="val_loss", patience=2, restore_best_weights=restore)
+    model = one_weight()
+    history = model.fit(
+        ONES, ZEROS, epochs=5, validation_data=(ONES, ZEROS), verbose=0, callbacks=[SetWeight(values), stop]
+    )
+    assert history.epoch == [0, 1, 2, 3] and stop.stopped_epoch == 3
+    assert float(model.get_weights()[0][0, 0]) == (1.0 if restore else 1.5)
+
+
+def test_early_stopping_min_delta_and_mode():
+    stop = callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=0.5, mode="max", restore_best_weights=True)
+    model = one_weight()
+    assert model.fit(ONES, ZEROS, epochs=4, verbose=0, callbacks=[SetWeight([1, 2, 2.01, 9]), stop]).epoch == [0, 1, 2]
+    assert float(model.get_weights()[0][0, 0]) == 2.0
+
+
+def test_model_checkpoint(tmp_path):
+    path = tmp_path / "{epoch:02d}-{val_loss:.2f}.safetensors"
+    best = tmp_path / "best.safetensors"
+    model = one_weight()
+    model.fit(
+        ONES, ZEROS, epochs=3, validation_data=(ONES, ZEROS), verbose=0,
+        callbacks=[SetWeight([2.0, 1.0, 3.0]), callbacks.ModelCheckpoint(path),
+                   callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True)],
+    )  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "01-4.00.safetensors", "02-1.00.safetensors", "03-9.00.safetensors", "best.safetensors",
+    ]  # fmt: skip
+    assert float(models.load_model(best).get_weights()[0][0, 0]) == 1.0
+
+
+def test_terminate_on_nan_and_the_warning_of_a_skipped_update():
+    model = one_weight(1.0, lr=1e20)
+    with pytest.warns(UserWarning, match="finite"):
+        history = model.fit(ONES, ZEROS, epochs=5, batch_size=2, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    assert len(history.epoch) == 1
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
+def test_a_callback_that_raises_leaves_a_usable_model():
+    class Boom(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise RuntimeError("boom")
+
+    model = classifier("adam")
+    with pytest.raises(RuntimeError, match="boom"):
+        model.fit(X, Y, verbose=0, callbacks=[Boom()])
+    assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"][0])
+
+
+# --------------------------------------------------------------------------------------------------------- odds and ends
+
+
+@pytest.mark.parametrize("accuracy", ["accuracy", "acc"])
+@pytest.mark.parametrize(
+    ("units", "activation", "loss", "y"),
+    [
+        (1, "sigmoid", "binary_crossentropy", RNG.integers(0, 2, 50)),
+        (3, "softmax", "categorical_crossentropy", np.eye(3)[Y]),
+        (3, "softmax", "sparse_categorical_crossentropy", Y),
+        (3, "softmax", "sparse_categorical_crossentropy", Y[:, None]),
+    ],
+)
+def test_accuracy_takes_the_form_of_the_data(accuracy, units, activation, loss, y):
+    model = models.Sequential([layers.Input((4, 3)), layers.SimpleRNN(4), layers.Dense(units, activation=activation)])
+    model.compile("sgd", loss, metrics=[accuracy])
+    result = model.evaluate(X, y, verbose=0, return_dict=True)
+    p = model.predict(X, verbose=0)
+    labels = (p[:, 0] > 0.5) if units == 1 else p.argmax(1)
+    assert result[accuracy] == pytest.approx((labels == (y.argmax(1) if loss.startswith("cat") else y.ravel())).mean())
+
+
+def test_losses_and_metrics_by_function_string_and_object():
+    values = []
+    for loss in ("mse", "mean_squared_error", "MeanSquaredError", seqcore.losses.MeanSquaredError()):
+        model = one_weight(3.0, loss=loss)
+        values.append(model.evaluate(ONES, ZEROS, verbose=0))
+    assert values == [9.0] * 4
+    model.compile("sgd", "mse", metrics=["mae", seqcore.metrics.MeanAbsoluteError(name="mine")])
+    assert list(model.evaluate(ONES, ZEROS, verbose=0, return_dict=True)) == ["loss", "mae", "mine"]
+
+
+def test_evaluate_returns_a_float_or_a_list():
+    assert type(one_weight(1.0).evaluate(ONES, ZEROS, verbose=0)) is float
+    assert type(classifier().evaluate(X, Y, verbose=0)) is list
+
+
+def test_regularization_is_in_the_losses_that_are_shown():
+    model = models.Sequential([layers.Input((1,)), layers.Dense(1, use_bias=False, kernel_regularizer="l2")])
+    model.compile(optimizers.SGD(0.0), "mse")
+    model.set_weights([[[3.0]]])
+    assert model.evaluate(ONES, ZEROS, verbose=0) == pytest.approx(9 + 0.01 * 9)
+    assert model.fit(ONES, ZEROS, verbose=0, validation_split=0.5).history["val_loss"][0] == pytest.approx(9.09)
+
+
+def test_predict_forms():
+    model = classifier()
+    whole = model.predict(X, verbose=0)
+    assert whole.dtype == np.float32 and whole.shape == (50, 3)
+    assert np.array_equal(model.predict(X, batch_size=7, verbose=0), whole)
+    assert np.array_equal(model.predict_on_batch(X), whole)
+    assert np.array_equal(np.asarray(model(X)), whole)
+    assert not np.array_equal(model.predict(X[::-1], verbose=0), whole)
+
+
+def test_ema_replaces_the_weights_at_the_end_of_fit():
+    seqcore.utils.set_random_seed(1)
+    model = one_weight(1.0)
+    model.compile(optimizers.SGD(0.25, use_ema=True, ema_momentum=0.5), "mse")
+    model.fit(ONES, ZEROS, batch_size=4, epochs=1, verbose=0)
+    # w: 1 -> 0.5 -> 0.25; average: 0.5, then 0.5 * 0.5 + 0.5 * 0.25
+    assert float(model.get_weights()[0][0, 0]) == pytest.approx(0.375)
+
+
+def test_trainable_false_takes_effect_at_compile():
+    model = classifier("adam")
+    model.layers[0].trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    model.fit(X, Y, verbose=0)
+    after = model.get_weights()
+    assert [np.array_equal(a, b) for a, b in zip(before, after)] == [True, True, True, False, False]
+
+
+def test_stateful_across_batches_and_epochs_until_reset():
+    model = models.Sequential([layers.Input(batch_shape=(2, 3, 1)), layers.LSTM(4, stateful=True), layers.Dense(1)])
+    model.compile(optimizers.SGD(0.0), "mse")
+    x, y = RNG.random((4, 3, 1)), np.zeros((4, 1))
+    first = model.predict(x, batch_size=2, verbose=0)
+    assert not np.array_equal(model.predict(x, batch_size=2, verbose=0), first)
+    model.reset_states()
+    assert np.array_equal(model.predict(x, batch_size=2, verbose=0), first)
+    model.reset_states()
+    model.fit(x, y, batch_size=2, shuffle=False, verbose=0)  # carries into predict
+    assert not np.array_equal(model.predict(x, batch_size=2, verbose=0), first)
+    model.layers[0].reset_state()
+    assert np.array_equal(model.predict(x, batch_size=2, verbose=0), first)
+    with pytest.raises(ValueError, match="batch"):
+        model.predict(x[:3], batch_size=2, verbose=0)
+    with pytest.raises(ValueError, match="batch"):
+        models.Sequential([layers.Input((3, 1)), layers.LSTM(4, stateful=True)])
+
+
+def test_masks_reach_loss_and_metrics_through_fit():
+    ids = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
+    y = np.array([[0, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 1]])
+    model = models.Sequential([
+        layers.Input((4,), dtype="int32"), layers.Embedding(5, 3, mask_zero=True), layers.LSTM(4, return_sequences=True),
+        layers.Dense(2, activation="softmax"),
+    ])  # fmt: skip
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(ids, y, verbose=0)
+    p, valid = model.predict(ids, verbose=0), ids != 0
+    chosen = np.take_along_axis(p, y[..., None], -1)[..., 0]
+    assert loss == pytest.approx(-np.log(chosen[valid]).mean(), rel=1e-5)
+    assert accuracy == pytest.approx((p.argmax(-1) == y)[valid].mean())
+    assert model.evaluate(ids[2:], y[2:], verbose=0) == [0.0, 0.0]

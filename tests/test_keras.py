@@ -1,0 +1,144 @@
+"""Beside Keras 3, from the same weights: predictions, and the losses of 20 training steps.
+
+Collected only where SEQCORE_TEST_KERAS holds the number of models (CI: 25): `SEQCORE_TEST_KERAS=500 pytest tests/test_keras.py`.
+"""
+
+import os
+import warnings
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import numpy as np
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import keras
+
+import seqcore
+from support import Case, chain, random_case, rng_pick, sequential, spec
+
+COUNT = int(os.environ["SEQCORE_TEST_KERAS"])
+FIRST = int(os.environ.get("SEQCORE_TEST_KERAS_FIRST", 0))
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def comparable(case):
+    """Keras's SimpleRNN drops activity_regularizer (3.15): such models are not compared."""
+    return not any(
+        "SimpleRNN" in repr(item) and "activity_regularizer" in repr(item) for item in case.description["layers"]
+    )
+
+
+def both(case):
+    models = [sequential(library, case.description) for library in (seqcore, keras)]
+    for model in models:
+        model.set_weights(case.weights)
+    return models
+
+
+def instance(library, item):
+    return getattr(library, item["class_name"])(**item["config"])
+
+
+def same_losses(case, optimizer, steps=20, rtol=1e-3, **arguments):
+    ours, theirs = both(case)
+    for library, model in ((seqcore, ours), (keras, theirs)):
+        model.compile(optimizer=instance(library.optimizers, optimizer), loss=instance(library.losses, case.loss))
+    losses = [
+        [float(np.ravel(m.train_on_batch(case.x, case.y, **arguments))[0]) for _ in range(steps)]
+        for m in (ours, theirs)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=rtol, atol=1e-6)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_random_model(seed):
+    pick = rng_pick(seed)
+    case = random_case(pick)
+    while not comparable(case):
+        case = random_case(pick)
+    ours, theirs = both(case)
+    assert [w.shape for w in ours.get_weights()] == [w.shape for w in theirs.get_weights()]
+    a, b = ours.predict(case.x, verbose=0), theirs.predict(case.x, verbose=0)
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * max(1.0, np.abs(b).max()))
+    same_losses(case, spec("Adam", epsilon=1e-3))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        spec("Adam", learning_rate=0.02, amsgrad=True, weight_decay=0.01),
+        spec("Adam", learning_rate=0.02, clipnorm=0.05),
+        spec(
+            "Adam", learning_rate=0.02, global_clipnorm=0.05, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3
+        ),
+        spec("Adam", learning_rate=0.02, clipvalue=0.01, gradient_accumulation_steps=3),
+        spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
+        spec("SGD", learning_rate=0.1, momentum=0.9, weight_decay=0.1, gradient_accumulation_steps=2),
+    ],
+    ids=str,
+)
+def test_optimizers(optimizer):
+    items = [
+        spec(
+            "LSTM", units=6, kernel_constraint=spec("MaxNorm", max_value=0.8), recurrent_regularizer=spec("L2", l2=0.01)
+        ),
+        spec(
+            "Dense", units=3, activation="softmax", kernel_constraint=spec("NonNeg"), bias_constraint=spec("UnitNorm")
+        ),
+    ]
+    case = Case(chain((None, 4, 5), *items), spec("SparseCategoricalCrossentropy"), 8, seed=3)
+    ours, theirs = same_losses(case, optimizer)
+    for a, b in zip(ours.get_weights(), theirs.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+def test_sample_weights_and_reductions(reduction):
+    layers = [spec("GRU", units=4), spec("Dense", units=2, activation="sigmoid")]
+    case = Case(chain((None, 3, 2), *layers), spec("BinaryCrossentropy", reduction=reduction), 6, seed=1)
+    same_losses(case, spec("Adam"), sample_weight=case.sample_weight)
+
+
+def test_fit_history():
+    """validation_split, class_weight, metrics, regularization and the tail batch: the same History."""
+    layers = [
+        spec("GRU", units=4, kernel_regularizer=spec("L2", l2=0.01)),
+        spec("Dense", units=3, activation="softmax"),
+    ]
+    case = Case(chain((None, 3, 2), *layers), spec("SparseCategoricalCrossentropy"), 47, seed=1)
+    histories = []
+    for library, model in zip((seqcore, keras), both(case)):
+        model.compile(library.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"],
+                      weighted_metrics=[library.metrics.SparseCategoricalCrossentropy(name="ce")]
+                      if hasattr(seqcore.metrics, "SparseCategoricalCrossentropy") else None)  # fmt: skip
+        fitted = model.fit(
+            case.x, case.y, epochs=4, initial_epoch=1, batch_size=10, validation_split=0.2, validation_freq=2,
+            class_weight={0: 2.0, 1: 0.5}, shuffle=False, verbose=0,
+        )  # fmt: skip
+        histories.append((fitted.epoch, fitted.params["steps"], fitted.history))
+    assert histories[0][:2] == histories[1][:2] and list(histories[0][2]) == list(histories[1][2])
+    for key, values in histories[1][2].items():
+        np.testing.assert_allclose(histories[0][2][key], values, rtol=1e-4, err_msg=key)
+
+
+def test_masked_metrics():
+    layers = [spec("Embedding", input_dim=5, output_dim=4, mask_zero=True), spec("LSTM", units=4, return_sequences=True),
+              spec("Dense", units=3, activation="softmax")]  # fmt: skip
+    case = Case(chain((None, 6), *layers, dtype="int32"), spec("SparseCategoricalCrossentropy"), 9, seed=1)
+    results = []
+    for model in both(case):
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"])
+        results.append(model.evaluate(case.x, case.y, batch_size=4, verbose=0))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+
+
+def test_activity_of_states_and_dropout_rates_keep_the_mean():
+    """Dropout draws differ; over many draws the mean of a dropped layer is Keras's own, the undropped value."""
+    x = np.ones((4000, 8), np.float32)
+    for library in (seqcore, keras):
+        y = np.asarray(library.layers.Dropout(0.3, seed=1)(x, training=True))
+        assert abs(y.mean() - 1) < 0.02 and set(np.round(np.unique(y), 4)) == {0.0, np.float32(1.4286)}

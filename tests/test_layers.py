@@ -1,0 +1,421 @@
+"""The engine against the float64 reference: every layer, activation and mask; random models; finite differences."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference.activations import ACTIVATIONS, activate, activate_backward
+from reference.recurrent import GATES
+from seqcore import _core
+from support import ELEMENTWISE, Case, assert_close, chain, nudge, random_case, spec
+
+MSE = spec("MeanSquaredError")
+
+
+def engine(case, **compiled):
+    """The core model of a case, with its weights and its loss."""
+    model = _core.Model(json.dumps(case.description), 0)
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    model.compile(json.dumps({"loss": case.loss, "optimizer": None, "metrics": [], "weighted_metrics": [], **compiled}))
+    return model
+
+
+def check_layer(case, sample_weight=None):
+    """Weights' names and shapes, forward, loss and gradients of a model against the reference."""
+    model, reference = engine(case), case.reference()
+    assert [(w.layer, w.name, tuple(w.shape)) for w in model.weights] == [
+        (*key, tuple(shape)) for key, shape in zip(reference.names, reference.shapes)
+    ]
+    nearby = case.reference(nudge(case.weights))
+    loss, gradients = reference.loss_and_gradients(case.loss, case.x, case.y, sample_weight)
+    near_loss, near_gradients = nearby.loss_and_gradients(case.loss, case.x, case.y, sample_weight)
+
+    (y,), mask = model.forward(case.x, False, None, None)
+    assert_close(y, reference.values[-1], nearby.values[-1], what="forward")
+    assert np.array_equal(model.predict(case.x, 32), y)
+    assert (mask is None) == (reference.mask is None)
+    if mask is not None:
+        assert np.array_equal(mask, reference.mask)
+    value, actual = model.gradients(case.x, case.y, sample_weight)
+    assert_close(value, loss, near_loss, what="loss")
+    # One scale for all weights: a gradient that vanishes beside the others may be made of their rounding.
+    scale = max(np.abs(g).max(initial=0.0) for g in gradients)
+    for weight, a, g, near in zip(model.weights, actual, gradients, near_gradients):
+        allowed = max(1e-5 * np.abs(g).max(initial=0.0), 2e-6 * scale, 1e-8) + 4 * np.abs(near - g).max(initial=0.0)
+        error = np.abs(a - g).max(initial=0.0)
+        assert a.shape == g.shape and error <= allowed, f"{weight.layer}/{weight.name}: {error:.3g} > {allowed:.3g}"
+
+
+# --------------------------------------------------------------------------------------------------------- activations
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name):
+    """Within a few roundings of the value, and of x where the value is what is left of it (squareplus, gelu)."""
+    x = np.concatenate([np.linspace(-30, 30, 2000), np.geomspace(1e-8, 1, 100), -np.geomspace(1e-8, 1, 100)])
+    x = x.astype(np.float32).reshape(-1, 5)
+    expected = activate(name, x.astype(np.float64))
+    y = _core.activation(name, x)
+    assert y.dtype == np.float32 and y.shape == x.shape
+    assert (np.abs(y - expected) <= 2e-6 * np.abs(expected) + 1e-7 * np.abs(x)).all()
+    dy = np.linspace(-1, 1, x.size).astype(np.float32).reshape(x.shape)
+    dx = _core.activation_gradient(name, x, dy)
+    expected = activate_backward(name, x.astype(np.float64), dy.astype(np.float64))
+    largest = np.abs(dy).max(-1, keepdims=True)
+    assert (np.abs(dx - expected) <= 4e-6 * np.maximum(np.abs(expected), largest)).all()
+
+
+def test_activations_are_all_there():
+    assert sorted(_core.ACTIVATIONS) == sorted(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_ranges_and_specials(name):
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-40], np.float32)
+    y = _core.activation(name, x)
+    low = {"tanh": -1.0, "sigmoid": 0.0}[name]
+    assert y[2] == y[5] == 1.0 and y[3] == y[6] == low and np.isnan(y[4])
+    assert (np.abs(y[[0, 1]]) == (0.0 if name == "tanh" else 0.5)).all()
+
+
+# -------------------------------------------------------------------------------------------------------------- layers
+
+RECURRENT = {
+    "SimpleRNN": spec("SimpleRNN", units=7),
+    "LSTM": spec("LSTM", units=7),
+    "GRU": spec("GRU", units=7),
+    "GRU reset before": spec("GRU", units=7, reset_after=False),
+}
+
+
+def recurrent(name, **config):
+    item = RECURRENT[name]
+    return spec(item["class_name"], **{**item["config"], **config})
+
+
+def cell_case(item, steps=5, features=6, batch=3, head=True):
+    layers = [item, spec("Dense", units=3)] if head else [item]
+    return Case(chain((None, steps, features), *layers), MSE, batch, seed=4)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("slot", ["activation", "recurrent_activation"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_every_activation_in_every_slot(name, slot, activation):
+    if (name, slot) == ("SimpleRNN", "recurrent_activation"):
+        with pytest.raises(ValueError, match="recurrent_activation"):
+            engine(cell_case(recurrent(name, recurrent_activation=activation)))
+    else:
+        check_layer(cell_case(recurrent(name, **{slot: activation}), steps=2 if activation == "exponential" else 5))
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"use_bias": False},
+        {"go_backwards": True},
+        {"unroll": True},
+        {"zero_output_for_mask": True},
+        {"kernel_regularizer": spec("L1", l1=0.1), "recurrent_regularizer": spec("L2", l2=0.1)},
+        {"bias_regularizer": spec("L1L2", l1=0.1, l2=0.2), "activity_regularizer": spec("L2", l2=0.1)},
+        {"kernel_constraint": spec("NonNeg"), "dropout": 0.5, "recurrent_dropout": 0.5},
+        {"units": 1},
+        {"units": 64, "activation": "relu"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent(name, config, sequences):
+    check_layer(cell_case(recurrent(name, **config, return_sequences=sequences)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 37])
+@pytest.mark.parametrize("features", [1, 17])
+@pytest.mark.parametrize("batch", [1, 2, 65])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_shapes(name, batch, features, steps):
+    check_layer(cell_case(recurrent(name, units=17, return_sequences=steps == 2), steps, features, batch))
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_bidirectional(name, merge_mode, sequences, masked):
+    layer = recurrent(name, return_sequences=sequences, activity_regularizer=spec("L2", l2=0.1))
+    first = [spec("Masking", mask_value=0.0)] if masked else []
+    layers = [*first, spec("Bidirectional", layer=layer, merge_mode=merge_mode), spec("Dense", units=2)]
+    check_layer(Case(chain((None, 6, 3), *layers), MSE, 4, seed=9))
+
+
+def test_bidirectional_of_two_different_layers():
+    forward = spec("LSTM", units=5, return_sequences=True)
+    backward = spec("GRU", units=5, return_sequences=True, go_backwards=True)
+    check_layer(cell_case(spec("Bidirectional", layer=forward, backward_layer=backward, merge_mode="sum")))
+
+
+L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers"),
+    [
+        ((4,), [spec("Dense", units=3, use_bias=False)]),
+        ((1,), [spec("Dense", units=1)]),
+        ((2, 3, 5), [spec("Dense", units=33, activation="softmax")]),
+        ((40,), [spec("Dense", units=130, activation="gelu", kernel_regularizer=L1, bias_regularizer=L2)]),
+        ((3, 4), [spec("Dense", units=5, activity_regularizer=L1), spec("Flatten"), spec("Dense", units=2)]),
+        (
+            (3, 4),
+            [spec("TimeDistributed", layer=spec("Dense", units=5, activity_regularizer=L2, kernel_regularizer=L1))],
+        ),
+        ((3, 4, 2), [spec("TimeDistributed", layer=spec("Flatten")), spec("Dense", units=2)]),
+        ((3, 4, 2), [spec("TimeDistributed", layer=spec("LSTM", units=3)), spec("Dense", units=2)]),
+        ((5, 33), [spec("LayerNormalization"), spec("Dense", units=2)]),
+        ((33,), [spec("Dense", units=17), spec("LayerNormalization", center=False, epsilon=0.1, gamma_regularizer=L2)]),
+        ((3,), [spec("Dense", units=4), spec("LayerNormalization", scale=False, beta_regularizer=L1)]),
+        ((3,), [spec("Dense", units=4), spec("Dropout", rate=0.5), spec("Activation", activation="softmax")]),
+        *(
+            ((6,), [spec("Dense", units=4), spec("Activation", activation=a), spec("Dense", units=2)])
+            for a in ELEMENTWISE
+        ),
+    ],
+    ids=lambda v: str(v) if isinstance(v, tuple) else "-".join(i["class_name"] for i in v),
+)
+def test_layer(shape, layers):
+    check_layer(Case(chain((None, *shape), *layers), MSE, 5, seed=2))
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+@pytest.mark.parametrize("shape", [(1,), (9,)])
+def test_embedding(shape, mask_zero):
+    embedding = spec("Embedding", input_dim=11, output_dim=5, mask_zero=mask_zero, embeddings_regularizer=L2)
+    layers = [embedding, spec("LSTM", units=4, return_sequences=True), spec("Dense", units=3)]
+    check_layer(Case(chain((None, *shape), *layers, dtype="int32"), MSE, 20, seed=1))
+    check_layer(
+        Case(chain((None, *shape), embedding, spec("Flatten"), spec("Dense", units=1), dtype="int32"), MSE, 3, seed=1)
+    )
+
+
+@given(st.data())
+def test_random_models(data):
+    case = random_case(lambda options: data.draw(st.sampled_from(options)))
+    check_layer(case)
+    check_layer(case, case.sample_weight)
+
+
+@given(st.data())
+def test_gradient_is_the_derivative_of_the_loss(data):
+    """Along the gradient, the reference's loss changes as the engine's gradient says."""
+    case = random_case(lambda options: data.draw(st.sampled_from(options)))
+    gradients = [g.astype(np.float64) for g in engine(case).gradients(case.x, case.y, None)[1]]
+    norm = np.sqrt(sum((g * g).sum() for g in gradients))
+    step = 1e-6 / max(norm, 1.0)
+
+    def loss(s):
+        moved = [w + s * step * g for w, g in zip(case.weights, gradients)]
+        return case.reference(moved).loss_and_gradients(case.loss, case.x, case.y)[0]
+
+    slope = [(loss(s) - loss(-s)) / (2 * s * step) for s in (1, 2)]
+    kink = abs(slope[0] - slope[1])  # a kink inside the step
+    assert abs(slope[0] - norm**2) <= 1e-3 * norm**2 + 2 * kink + 1e-6
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize("zero_output", [False, True])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_what_stands_in_masked_steps_reaches_nothing(name, zero_output):
+    """NaN in masked steps: outputs are those without them, row by row; a fully masked row keeps its initial state."""
+    rng = np.random.default_rng(0)
+    layer = recurrent(name, return_sequences=True, zero_output_for_mask=zero_output)
+    case = Case(chain((None, 9, 6), layer), MSE, 6, seed=4)
+    case.description["input"]["shape"][1] = None
+    model, reference = engine(case), case.reference()
+    mask = rng.random((6, 9)) < 0.6
+    mask[0], mask[1] = False, True
+    poisoned = np.where(mask[..., None], case.x, np.float32(np.nan))
+    (y,), _ = model.forward(poisoned, False, mask, None)
+    assert_close(y, reference.forward(case.x, mask))
+    assert (y[0] == 0).all()
+    for row in range(1, 6):
+        (alone,), _ = model.forward(np.ascontiguousarray(case.x[row : row + 1, mask[row]]), False, None, None)
+        assert np.array_equal(y[row, mask[row]], alone[0])
+
+
+def test_fully_masked_batch_has_no_loss_and_no_gradient():
+    layers = [spec("Masking", mask_value=0.0), spec("GRU", units=4, return_sequences=True), spec("Dense", units=2)]
+    case = Case(chain((None, 3, 2), *layers), MSE, 3, seed=0)
+    loss, gradients = engine(case).gradients(np.zeros_like(case.x), case.y, None)
+    assert loss == 0 and all((g == 0).all() for g in gradients)
+
+
+def test_masked_targets_are_not_read():
+    layers = [spec("Masking", mask_value=0.0), spec("LSTM", units=4, return_sequences=True), spec("Dense", units=2)]
+    case = Case(chain((None, 4, 2), *layers), MSE, 3, seed=0)
+    x = case.x.copy()
+    x[:, 2] = 0
+    y = case.y.copy()
+    y[:, 2] = 1e30
+    expected, actual = (engine(case).gradients(x, target, None) for target in (np.where(y > 1e20, 0, y), y))
+    assert expected[0] == actual[0]
+    assert all(np.array_equal(a, b) for a, b in zip(expected[1], actual[1]))
+
+
+# -------------------------------------------------------------------------------------------------------------- states
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_initial_and_returned_states(name):
+    kind = RECURRENT[name]["class_name"]
+    rng = np.random.default_rng(1)
+    case = cell_case(recurrent(name, return_sequences=True, return_state=True), head=False)
+    model, reference = engine(case), case.reference()
+    states = [rng.normal(size=(3, 7)).astype(np.float32) for _ in range(2 if kind == "LSTM" else 1)]
+    mask = np.array([[1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 1]], bool)
+    outputs, _ = model.forward(case.x, False, mask, states)
+    reference.layers[0].state = [s.astype(np.float64) for s in states]
+    assert_close(outputs[0], reference.forward(case.x, mask), what="sequence")
+    for actual, expected in zip(outputs[1:], reference.layers[0].states, strict=True):
+        assert_close(actual, expected, what="state")
+    assert np.array_equal(outputs[1][1], states[0][1]) and np.array_equal(outputs[0][1, 0], states[0][1])
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_stateful_is_one_long_sequence(name):
+    whole = cell_case(recurrent(name, return_sequences=True), steps=12, head=False)
+    description = json.loads(json.dumps(whole.description))
+    description["input"]["shape"] = [3, 4, 6]
+    description["layers"][0]["config"]["stateful"] = True
+    model = _core.Model(json.dumps(description), 0)
+    for i, w in enumerate(whole.weights):
+        model.set_weight(i, w)
+    expected = engine(whole).predict(whole.x, 3)
+    parts = [np.ascontiguousarray(whole.x[:, t : t + 4]) for t in (0, 4, 8)]
+    for _ in range(2):
+        model.reset_states(-1)
+        assert np.array_equal(np.concatenate([model.predict(p, 3) for p in parts], 1), expected)
+    states = model.get_states(0)
+    model.reset_states(0)
+    again = model.predict(parts[0], 3)
+    model.set_states(0, states)
+    carried = model.predict(parts[0], 3)
+    assert not np.array_equal(again, carried)
+    assert np.array_equal(again, expected[:, :4])
+    with pytest.raises(ValueError, match="batch"):
+        model.predict(parts[0][:2].copy(), 2)
+
+
+# ------------------------------------------------------------------------------------------------------------- dropout
+
+
+def drawn_noise(name, rate, recurrent_rate, batch, features, counter):
+    """The multipliers that a recurrent layer draws, read through one linear step whose weights copy one gate's (dropped)
+    input or state to the output: x = h0 = c0 = 1, and biases of 1 at the gates that must let it pass."""
+    kind = RECURRENT[name]["class_name"]
+    gates, n = GATES[kind], features
+    config = {"units": n, "activation": "linear", "dropout": rate, "recurrent_dropout": recurrent_rate}
+    if kind != "SimpleRNN":
+        config["recurrent_activation"] = "linear"
+    open_gates = {
+        "SimpleRNN": [[]],
+        "LSTM": [[2, 3], [3], [0, 3], [1]],  # h = o (f c0 + i g)
+        "GRU": [[], [5], [1]],  # h = z h0 + (1 - z) (x_h + r (rec_h + bias[5]))
+    }[kind]
+    model = _core.Model(json.dumps(chain((None, 1, n), recurrent(name, **config))), 11)
+
+    def read(gate, source):
+        weights = [np.zeros((n, gates * n), np.float32), np.zeros((n, gates * n), np.float32)]
+        weights[source][:, gate * n : (gate + 1) * n] = np.eye(n)
+        bias = np.zeros((6 if kind == "GRU" else gates, n), np.float32)
+        bias[open_gates[gate]] = 1
+        weights.append(bias.reshape(2, -1) if kind == "GRU" else bias.reshape(-1))
+        for i, w in enumerate(weights):
+            model.set_weight(i, w)
+        model.rng_counter = counter
+        states = [np.ones((batch, n), np.float32)] * (2 if kind == "LSTM" else 1)
+        (y, *_), _ = model.forward(np.ones((batch, 1, n), np.float32), True, None, states)
+        return y
+
+    inputs, states = (np.stack([read(g, source) for g in range(gates)]) for source in (0, 1))
+    return {"input": inputs, "recurrent": states}
+
+
+def test_dropout_layer_multiplies_by_zero_or_the_inverse():
+    case = Case(chain((None, 50), spec("Dropout", rate=0.2)), MSE, 200, seed=0)
+    model = engine(case)
+    ones = np.ones((200, 50), np.float32)
+    (y,), _ = model.forward(ones, True, None, None)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1) / np.float32(1 - np.float32(0.2))}
+    assert abs((y == 0).mean() - 0.2) < 0.02  # five standard deviations of 10,000 draws
+    assert abs(np.corrcoef((y[:, :-1] == 0).ravel(), (y[:, 1:] == 0).ravel())[0, 1]) < 0.05
+    (again,), _ = model.forward(ones, True, None, None)
+    assert not np.array_equal(y, again)
+    (quiet,), _ = model.forward(ones, False, None, None)
+    assert np.array_equal(quiet, ones)
+    model.rng_counter -= 1
+    (repeated,), _ = model.forward(ones, True, None, None)
+    assert np.array_equal(repeated, again)
+
+
+@pytest.mark.parametrize("rates", [(0.4, 0.0), (0.0, 0.4), (0.3, 0.4)])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_dropout_gradients(name, rates):
+    """With the random state held, the loss along each weight's step of SGD falls as the gradient's norm says."""
+    case = cell_case(recurrent(name, dropout=rates[0], recurrent_dropout=rates[1], units=8), steps=6, batch=16)
+    model = engine(case, optimizer=spec("SGD", learning_rate=1.0))
+    start = [w.astype(np.float64) for w in case.weights]
+
+    def train(weights):
+        for i, w in enumerate(weights):
+            model.set_weight(i, w.astype(np.float32))
+        model.rng_counter = 5
+        loss = model.train_on_batch(case.x, case.y, None, None)
+        return loss, [model.get_weight(i).astype(np.float64) for i in range(len(weights))]
+
+    loss, after = train(start)
+    assert loss != engine(case).gradients(case.x, case.y, None)[0]
+    gradient = [b - a for a, b in zip(after, start)]
+    for k, g in enumerate(gradient):
+        norm = np.sqrt((g * g).sum())
+        step = 0.01 / norm
+        up, down = (train([w + s * step * g if i == k else w for i, w in enumerate(start)])[0] for s in (1, -1))
+        assert (up - down) / (2 * step) == pytest.approx(norm**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("rates", [(0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+def test_recurrent_dropout_against_the_reference(name, rates):
+    """One mask for all steps; one input mask for all gates, or with recurrent_dropout masks of their own per gate."""
+    noise = drawn_noise(name, *rates, batch=4, features=6, counter=9)
+    for key, rate in zip(("input", "recurrent"), rates):
+        inverse = np.float32(1) / (np.float32(1) - np.float32(rate))
+        assert set(np.unique(noise[key])) == ({np.float32(0), inverse} if rate else {np.float32(1)})
+    gates = len(noise["input"])
+    same = [
+        np.array_equal(noise[k][i], noise[k][j])
+        for k, r in zip(noise, rates)
+        if r
+        for i in range(gates)
+        for j in range(i)
+    ]
+    assert not any(same) if rates[1] else all(same)
+    check_noise(name, {"dropout": rates[0], "recurrent_dropout": rates[1]}, noise, counter=9)
+
+
+def check_noise(name, rates, noise, counter):
+    """A sequence in training mode against the reference with these multipliers."""
+    case = Case(chain((None, 5, 6), recurrent(name, units=6, return_sequences=True, **rates)), MSE, 4, seed=3)
+    model = _core.Model(json.dumps(case.description), 11)
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    model.rng_counter = counter
+    (y,), _ = model.forward(case.x, True, None, None)
+    assert_close(y, case.reference().forward(case.x, noise={0: noise}))

@@ -1,0 +1,256 @@
+"""Losses, metrics, regularizers, constraints, activations and initializers called as people call them, against the reference."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import seqcore
+from reference import losses as reference_losses
+from reference import metrics as reference_metrics
+from reference import penalties
+from reference.metrics import Metric
+from seqcore import _core, constraints, initializers, losses, metrics, regularizers
+from support import Case, assert_close, chain, spec, target
+
+LOSSES = [
+    spec("MeanSquaredError"),
+    spec("MeanAbsoluteError"),
+    spec("Huber"),
+    spec("Huber", delta=0.3),
+    spec("BinaryCrossentropy"),
+    spec("BinaryCrossentropy", label_smoothing=0.2),
+    spec("BinaryCrossentropy", from_logits=True),
+    spec("CategoricalCrossentropy"),
+    spec("CategoricalCrossentropy", label_smoothing=0.2),
+    spec("CategoricalCrossentropy", from_logits=True),
+    spec("SparseCategoricalCrossentropy"),
+    spec("SparseCategoricalCrossentropy", from_logits=True),
+]
+METRICS = [
+    spec("MeanSquaredError"),
+    spec("MeanAbsoluteError"),
+    spec("BinaryAccuracy"),
+    spec("BinaryAccuracy", threshold=0.3),
+    spec("CategoricalAccuracy"),
+    spec("SparseCategoricalAccuracy"),
+]
+label = json.dumps
+
+
+def prediction(item, shape, rng):
+    logits = rng.normal(size=shape)
+    if "Crossentropy" not in item["class_name"] or item["config"].get("from_logits"):
+        return logits.astype(np.float32)
+    e = np.exp(logits)
+    return (e / e.sum(-1, keepdims=True) if "Categorical" in item["class_name"] else 1 / (1 + 1 / e)).astype(np.float32)
+
+
+@pytest.mark.parametrize("item", LOSSES, ids=label)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 4, 5), (2, 65)])
+def test_loss_per_sample(item, shape):
+    rng = np.random.default_rng(0)
+    p, y = prediction(item, shape, rng), target(item, shape, rng)
+    expected, _ = reference_losses.per_sample(item, y, p.astype(np.float64))
+    assert_close(_core.loss(json.dumps(item), y, p), expected, rtol=3e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", "none"])
+@pytest.mark.parametrize("item", LOSSES[::3], ids=label)
+def test_loss_object(item, reduction):
+    rng = np.random.default_rng(1)
+    p, y = prediction(item, (5, 4), rng), target(item, (5, 4), rng)
+    w = rng.uniform(0, 2, 5).astype(np.float32)
+    loss = getattr(losses, item["class_name"])(**item["config"], reduction=reduction)
+    config = {**item["config"], "reduction": reduction}
+    for weights in (None, w):
+        value = loss(y, p, sample_weight=weights)
+        if reduction == "none":
+            per, _ = reference_losses.per_sample(item, y, p.astype(np.float64))
+            assert_close(value, per * (1 if weights is None else weights))
+        else:
+            assert_close(value, reference_losses.loss(spec(item["class_name"], **config), y, p, None, weights)[0])
+    again = type(loss).from_config(loss.get_config())
+    assert again.get_config() == loss.get_config()
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1.0])
+def test_probabilities_of_zero_and_one_are_clipped(extreme):
+    p = np.array([[extreme, 1 - extreme]], np.float32)
+    for name, y in (
+        ("CategoricalCrossentropy", np.float32([[1, 0]])),
+        ("SparseCategoricalCrossentropy", np.int32([0])),
+    ):
+        assert_close(
+            _core.loss(json.dumps(spec(name)), y, p), [-np.log(1e-7) if extreme == 0 else -np.log1p(-1e-7)], rtol=1e-3
+        )
+
+
+@given(st.data())
+def test_weights_masks_and_reductions(data):
+    """Training loss and gradients with masks, weights per row or step, and every reduction."""
+    pick = lambda options: data.draw(st.sampled_from(options))  # noqa: E731
+    item = pick(LOSSES)
+    item = spec(
+        item["class_name"], **item["config"], reduction=pick(["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+    )
+    activation = "linear"
+    if "Crossentropy" in item["class_name"] and not item["config"].get("from_logits"):
+        activation = "softmax" if "Categorical" in item["class_name"] else "sigmoid"
+    first = spec("Masking", mask_value=0.0) if pick([True, False]) else spec("Dropout", rate=0.0)
+    layers = [first, spec("SimpleRNN", units=3, return_sequences=True), spec("Dense", units=4, activation=activation)]
+    case = Case(chain((None, 3, 2), *layers), item, pick([1, 4]), seed=pick(list(range(20))))
+    rng = np.random.default_rng(0)
+    case.x[rng.random(case.x.shape[:2]) < pick([0.0, 0.5])] = 0
+    weights = {
+        "none": None,
+        "row": case.sample_weight,
+        "step": rng.uniform(0, 2, case.x.shape[:2]).astype(np.float32),
+        "zero": np.zeros(len(case.x), np.float32),
+    }[pick(["none", "row", "step", "zero"])]
+    model = _core.Model(json.dumps(case.description), 0)
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    model.compile(
+        json.dumps({"optimizer": None, "loss": item, "metrics": METRICS[:2], "weighted_metrics": METRICS[:2]})
+    )
+    reference = case.reference()
+    if item["class_name"].startswith("Sparse"):
+        model.compile(json.dumps({"optimizer": None, "loss": item, "metrics": [], "weighted_metrics": []}))
+    loss, gradients = reference.loss_and_gradients(item, case.x, case.y, weights)
+    value, actual = model.gradients(case.x, case.y, weights)
+    assert_close(value, loss, what="loss")
+    for a, g in zip(actual, gradients, strict=True):
+        assert_close(a, g, what="gradient")
+    if item["class_name"].startswith("Sparse"):
+        return
+    for half in (slice(0, 2), slice(2, 4)):
+        if len(case.x[half]):
+            rows = np.arange(len(case.x))[half].astype(np.int64)
+            model.test_on_batch(case.x, case.y, weights, rows)
+    expected = []
+    for weighted in (False, True):
+        for m in METRICS[:2]:
+            metric = Metric(m)
+            metric.update(case.y, reference.values[-1], reference.mask, weights if weighted else None)
+            expected.append(metric.result())
+    assert_close(model.metric_results(), expected, what="metrics")
+
+
+@pytest.mark.parametrize("item", METRICS, ids=label)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_metric_object(item, weighted):
+    rng = np.random.default_rng(2)
+    metric, expected = getattr(metrics, item["class_name"])(**item["config"]), Metric(item)
+    for _ in range(3):
+        p = rng.random((6, 4)).astype(np.float32)
+        kind = {
+            "Sparse": "SparseCategoricalCrossentropy",
+            "Catego": "CategoricalCrossentropy",
+            "Binary": "BinaryCrossentropy",
+        }
+        y = target(spec(kind.get(item["class_name"][:6], "MeanSquaredError")), p.shape, rng)
+        w = rng.uniform(0, 2, 6).astype(np.float32) if weighted else None
+        metric.update_state(y, p, sample_weight=w)
+        expected.update(y, p, None, w)
+    assert_close(metric.result(), expected.result())
+    metric.reset_state()
+    assert float(metric.result()) == 0
+    assert reference_metrics.values(item, y, p).shape == (6,)
+
+
+def test_mean_metric():
+    mean = metrics.Mean()
+    mean.update_state([1.0, 3.0], sample_weight=[1.0, 3.0])
+    mean.update_state(5.0)
+    assert float(mean.result()) == pytest.approx((1 + 9 + 5) / 5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 5), (7, 2)])
+@pytest.mark.parametrize(
+    "item",
+    [
+        spec("MaxNorm", max_value=0.7, axis=0),
+        spec("NonNeg"),
+        spec("UnitNorm", axis=0),
+        spec("MinMaxNorm", min_value=0.3, max_value=0.9, rate=0.6, axis=0),
+    ],
+    ids=label,
+)
+def test_constraints(item, shape):
+    w = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    assert_close(getattr(constraints, item["class_name"])(**item["config"])(w), penalties.constrain(item, w), rtol=1e-6)
+
+
+@pytest.mark.parametrize("item", [spec("L1", l1=0.3), spec("L2", l2=0.2), spec("L1L2", l1=0.1, l2=0.4)], ids=label)
+def test_regularizers(item):
+    w = np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)
+    assert_close(
+        getattr(regularizers, item["class_name"])(**item["config"])(w), penalties.regularize(item, w)[0], rtol=1e-6
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- initializers
+
+SHAPE = (200, 150)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "mean", "std", "limit"),
+    [
+        ("Zeros", {}, 0, 0, 0),
+        ("Ones", {}, 1, 0, 1),
+        ("Constant", {"value": 0.5}, 0.5, 0, 0.5),
+        ("RandomUniform", {}, 0, 0.1 / 12**0.5, 0.05),
+        ("RandomUniform", {"minval": 1.0, "maxval": 3.0}, 2, 2 / 12**0.5, 3.0),
+        ("RandomNormal", {}, 0, 0.05, 0.4),
+        ("RandomNormal", {"mean": 2.0, "stddev": 1.0}, 2, 1, 9),
+        ("TruncatedNormal", {}, 0, 0.05 * 0.8796, 0.1),
+        ("GlorotUniform", {}, 0, (2 / 350) ** 0.5, (6 / 350) ** 0.5),
+        ("GlorotNormal", {}, 0, (2 / 350) ** 0.5, 2 / 0.8796 * (2 / 350) ** 0.5),
+        ("HeUniform", {}, 0, (2 / 200) ** 0.5, (6 / 200) ** 0.5),
+        ("HeNormal", {}, 0, (2 / 200) ** 0.5, 2 / 0.8796 * (2 / 200) ** 0.5),
+        ("LecunUniform", {}, 0, (1 / 200) ** 0.5, (3 / 200) ** 0.5),
+        ("LecunNormal", {}, 0, (1 / 200) ** 0.5, 2 / 0.8796 * (1 / 200) ** 0.5),
+        (
+            "VarianceScaling",
+            {"scale": 2.0, "mode": "fan_out", "distribution": "uniform"},
+            0,
+            (2 / 150) ** 0.5,
+            (6 / 150) ** 0.5,
+        ),
+    ],
+)
+def test_initializer_moments(name, config, mean, std, limit):
+    make = lambda seed: getattr(initializers, name)(**config, **({"seed": seed} if std else {}))  # noqa: E731
+    w = np.asarray(make(3)(SHAPE), np.float64)
+    assert w.shape == SHAPE and np.abs(w).max() <= limit * (1 + 1e-6)
+    assert abs(w.mean() - mean) <= 5 * std / w.size**0.5
+    assert abs(w.std() - std) <= 0.03 * std
+    assert np.array_equal(w, make(3)(SHAPE))
+    if std:
+        assert not np.array_equal(w, make(4)(SHAPE))
+        assert len(np.unique(w)) > 0.9 * w.size
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 30), (30, 100), (1, 5), (7, 1)])
+def test_orthogonal(shape):
+    w = np.asarray(initializers.Orthogonal(gain=2.0, seed=1)(shape), np.float64)
+    gram = w @ w.T if shape[0] <= shape[1] else w.T @ w
+    assert np.abs(gram - 4 * np.eye(min(shape))).max() < 1e-5
+
+
+def test_identity():
+    assert np.array_equal(initializers.Identity(gain=3.0)((3, 3)), 3 * np.eye(3))
+
+
+def test_lstm_starts_with_an_open_forget_gate_and_keras_fans():
+    model = seqcore.Sequential([seqcore.layers.Input((5, 30)), seqcore.layers.LSTM(40)])
+    kernel, recurrent, bias = model.get_weights()
+    assert np.array_equal(bias, np.repeat([0, 1, 0, 0], 40))
+    assert np.abs(kernel).max() == pytest.approx((6 / (30 + 160)) ** 0.5, rel=1e-3)
+    assert np.abs(recurrent @ recurrent.T - np.eye(40)).max() < 1e-5
+    closed = seqcore.Sequential([seqcore.layers.Input((5, 30)), seqcore.layers.LSTM(4, unit_forget_bias=False)])
+    assert (closed.get_weights()[2] == 0).all()

@@ -1,0 +1,191 @@
+"""Sequential as a container: building, names, weights, configs, summary, layers called alone, utilities, doctests."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import layers, models, utils
+from support import Case, chain, rng_pick, random_case, sequential, spec
+
+RNG = np.random.default_rng(0)
+
+
+def small():
+    return models.Sequential([layers.Input((4, 3)), layers.LSTM(5), layers.Dropout(0.5), layers.Dense(2)])
+
+
+def test_weights_have_keras_order_shapes_and_names():
+    model = models.Sequential([
+        layers.Input((6,), dtype="int32"), layers.Embedding(10, 4), layers.SimpleRNN(3, return_sequences=True),
+        layers.Bidirectional(layers.GRU(2, return_sequences=True)), layers.LayerNormalization(),
+        layers.TimeDistributed(layers.Dense(3)), layers.GRU(2, reset_after=False), layers.Dense(1, use_bias=False),
+    ])  # fmt: skip
+    shapes = [
+        (10, 4), (4, 3), (3, 3), (3,), (3, 6), (2, 6), (2, 6), (3, 6), (2, 6), (2, 6), (4,), (4,), (4, 3), (3,),
+        (3, 6), (2, 6), (6,), (2, 1),
+    ]  # fmt: skip
+    assert [w.shape for w in model.get_weights()] == shapes
+    assert [tuple(v.shape) for v in model.weights] == shapes
+    assert model.count_params() == sum(int(np.prod(s)) for s in shapes)
+    assert [w.shape for w in model.layers[2].get_weights()] == shapes[4:10]
+    names = [v.name for v in model.layers[1].weights]
+    assert names == ["kernel", "recurrent_kernel", "bias"]
+
+
+def test_set_weights_round_trip_and_layer_by_layer():
+    a, b = small(), small()
+    assert not np.array_equal(a.predict(np.ones((1, 4, 3)), verbose=0), b.predict(np.ones((1, 4, 3)), verbose=0))
+    b.set_weights(a.get_weights())
+    assert np.array_equal(a.predict(np.ones((1, 4, 3)), verbose=0), b.predict(np.ones((1, 4, 3)), verbose=0))
+    new = [np.full_like(w, 0.5) for w in a.layers[0].get_weights()]
+    a.layers[0].set_weights(new)
+    assert all((w == 0.5).all() for w in a.get_weights()[:3])
+    copied = a.get_weights()
+    copied[0][:] = 9
+    assert (a.get_weights()[0] == 0.5).all()
+
+
+def test_add_pop_and_shapes():
+    model = models.Sequential()
+    model.add(layers.SimpleRNN(4, return_sequences=True, input_shape=(None, 3)))
+    model.add(layers.Dense(2))
+    assert model.input_shape == (None, None, 3) and model.output_shape == (None, None, 2)
+    assert len(model.layers) == 2
+    model.pop()
+    assert model.output_shape == (None, None, 4)
+    assert model.predict(np.zeros((2, 7, 3)), verbose=0).shape == (2, 7, 4)
+    assert model.predict(np.zeros((2, 1, 3)), verbose=0).shape == (2, 1, 4)
+
+
+def test_deferred_build():
+    model = models.Sequential([layers.LSTM(3), layers.Dense(1)])
+    assert not model.built
+    model.compile("adam", "mse")
+    model.fit(RNG.random((4, 2, 5)), RNG.random((4, 1)), verbose=0)
+    assert model.built and model.get_weights()[0].shape == (5, 12)
+    other = models.Sequential([layers.Dense(1)])
+    other.build((None, 7))
+    assert other.get_weights()[0].shape == (7, 1)
+
+
+def test_names_are_unique_and_layers_are_found():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2, name="a"), layers.Dense(2)])
+    assert model.get_layer("a") is model.layers[0] and model.get_layer(index=1) is model.layers[1]
+    assert layers.Dense(1).name != layers.Dense(1).name
+    assert re.fullmatch(r"simple_rnn(_\d+)?", layers.SimpleRNN(1).name)
+    with pytest.raises(ValueError, match="unique"):
+        models.Sequential([layers.Input((3,)), layers.Dense(2, name="a"), layers.Dense(2, name="a")])
+    with pytest.raises(ValueError, match="nothing"):
+        model.get_layer("nothing")
+
+
+def test_summary():
+    model = small()
+    model.compile("adam", "mse")
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
+    assert re.search(r'Model: "sequential', text)
+    assert re.search(r"Layer \(type\)\s*[│|┃]\s*Output Shape\s*[│|┃]\s*Param #", text)
+    for row in (
+        r"lstm\w* \(LSTM\)\s*[│|]\s*\(None, 5\)\s*[│|]\s*180",
+        r"dense\w* \(Dense\)\s*[│|]\s*\(None, 2\)\s*[│|]\s*12",
+    ):
+        assert re.search(row, text), row
+    assert re.search(r"Total params: 192 \(768\.00 B\)", text)
+    assert re.search(r"Trainable params: 192", text) and re.search(r"Non-trainable params: 0", text)
+
+
+def test_summary_of_an_unbuilt_model(capsys):
+    models.Sequential([layers.LSTM(3)]).summary()
+    assert "unbuilt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(40, 60))
+def test_config_round_trip(seed):
+    """from_config(get_config()) and clone_model give the same model, whatever is in it."""
+    case = random_case(rng_pick(seed))
+    model = sequential(seqcore, case.description)
+    again = models.Sequential.from_config(model.get_config())
+    clone = models.clone_model(model)
+    model.set_weights(case.weights)
+    for other in (again, clone):
+        assert [type(layer) for layer in other.layers] == [type(layer) for layer in model.layers]
+        assert other.get_config() == model.get_config()
+        other.set_weights(case.weights)
+        assert np.array_equal(other.predict(case.x, verbose=0), model.predict(case.x, verbose=0))
+    parsed = models.model_from_json(model.to_json())
+    assert parsed.get_config() == model.get_config()
+
+
+def test_description_and_public_layers_agree():
+    """The public model's weights and outputs are the core's, for models built from Python arguments."""
+    case = Case(
+        chain((None, 3, 2), spec("GRU", units=3, reset_after=False, activation="relu"), spec("Dense", units=2)),
+        spec("MeanSquaredError"), 4, seed=0,
+    )  # fmt: skip
+    model = sequential(seqcore, case.description)
+    model.set_weights(case.weights)
+    np.testing.assert_allclose(model.predict(case.x, verbose=0), case.reference().forward(case.x), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_called_alone():
+    x = RNG.normal(size=(2, 5, 3)).astype(np.float32)
+    lstm = layers.LSTM(4, return_sequences=True, return_state=True)
+    y, h, c = lstm(x)
+    assert y.shape == (2, 5, 4) and np.array_equal(y[:, -1], h) and c.shape == (2, 4)
+    y2, h2, _ = lstm(x[:, 2:], initial_state=lstm(x[:, :2])[1:])
+    assert np.array_equal(y2, y[:, 2:]) and np.array_equal(h2, h)
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
+    masked = layers.SimpleRNN(4)
+    assert np.array_equal(masked(x, mask=mask)[1], masked(x[1:, :2])[0])
+    with_mask = np.where(mask[..., None], x, np.nan)
+    assert np.isfinite(masked(with_mask, mask=mask)).all()
+    d = layers.Dropout(0.5, seed=1)
+    assert np.array_equal(d(x), x) and not np.array_equal(d(x, training=True), x)
+    f, b = layers.Bidirectional(layers.GRU(3), merge_mode=None)(x)
+    assert f.shape == b.shape == (2, 3)
+    assert layers.Dense(7).compute_output_shape((None, 5, 3)) == (None, 5, 7)
+    assert np.array_equal(layers.Embedding(5, 2, mask_zero=True).compute_mask(np.array([[1, 0]])), [[True, False]])
+
+
+def test_seeds_of_layers_make_the_same_layer():
+    a, b = (layers.Dense(4, kernel_initializer=seqcore.initializers.GlorotUniform(seed=3)) for _ in range(2))
+    x = RNG.random((2, 3))
+    assert np.array_equal(a(x), b(x))
+    assert not np.array_equal(layers.Dense(4)(x), layers.Dense(4)(x))
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("truncating", ["pre", "post"])
+def test_pad_sequences(padding, truncating):
+    got = utils.pad_sequences([[1, 2, 3, 4], [5]], maxlen=3, padding=padding, truncating=truncating)
+    first = [2, 3, 4] if truncating == "pre" else [1, 2, 3]
+    assert got.dtype == np.int32 and got.tolist() == [first, [0, 0, 5] if padding == "pre" else [5, 0, 0]]
+    assert seqcore.preprocessing.sequence.pad_sequences([[1], [1, 2]]).tolist() == [[0, 1], [1, 2]]
+
+
+def test_to_categorical():
+    assert utils.to_categorical([0, 2], 3).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert utils.to_categorical([[0], [1]]).shape == (2, 2)
+
+
+def test_the_tree_of_names():
+    for name in "models layers optimizers losses metrics callbacks initializers regularizers constraints activations utils".split():
+        __import__(f"seqcore.{name}")
+    for name in ("optimizers.schedules", "preprocessing.sequence"):
+        __import__(f"seqcore.{name}")
+    assert seqcore.Sequential is models.Sequential and seqcore.Input is layers.Input
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", seqcore.__version__)
+    config = seqcore.show_config()
+    assert {"isa", "threads", "compiler", "version"} <= set(config)
+
+
+def test_models_can_be_copied():
+    model = small()
+    other = copy.deepcopy(model)
+    other.layers[0].set_weights([np.zeros_like(w) for w in other.layers[0].get_weights()])
+    assert any(w.any() for w in model.layers[0].get_weights()[:1])

@@ -1,0 +1,150 @@
+"""The law of one order, by bits: threads, batches, instruction sets, runs."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import _core
+from support import Case, chain, random_case, rng_pick, run_python, spec
+
+ENTROPY = spec("SparseCategoricalCrossentropy")
+
+
+def cases():
+    """One of everything, at sizes that split unevenly over threads, panels and blocks, then some random models."""
+    sequence = {"return_sequences": True, "dropout": 0.2}
+    yield Case(
+        chain(
+            (None, 9),
+            spec("Embedding", input_dim=30, output_dim=19, mask_zero=True),
+            spec("LSTM", units=37, **sequence, recurrent_dropout=0.3),
+            spec("Bidirectional", layer=spec("GRU", units=21, **sequence)),
+            spec("LayerNormalization"),
+            spec("Dropout", rate=0.3),
+            spec("TimeDistributed", layer=spec("Dense", units=50, activation="gelu")),
+            spec("GRU", units=18, reset_after=False, recurrent_activation="softmax"),
+            spec("Dense", units=7, activation="softmax"),
+            dtype="int32",
+        ),
+        ENTROPY, batch=67, seed=1,
+    )  # fmt: skip
+    yield Case(
+        chain((None, 10, 8), spec("SimpleRNN", units=64, activation="relu"), spec("Dense", units=2, activation="softmax")),
+        ENTROPY, batch=300, seed=2,
+    )  # fmt: skip
+    yield Case(
+        chain((None, 3, 5), spec("LSTM", units=300), spec("Dense", units=1)), spec("MeanSquaredError"), 2, seed=3
+    )
+    for seed in range(100, 112):
+        yield random_case(rng_pick(seed))
+
+
+def results(case):
+    """Everything that is promised to the bit: initial weights, outputs, loss and gradients, ten Adam steps, predictions."""
+    model = _core.Model(json.dumps(case.description), 5)
+    yield from (model.get_weight(i) for i in range(len(case.weights)))
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    model.compile(
+        json.dumps({"optimizer": spec("Adam", learning_rate=0.01, global_clipnorm=1.0), "loss": case.loss,
+                    "metrics": [spec("MeanAbsoluteError")] if case.y.dtype == np.float32 else [], "weighted_metrics": []})
+    )  # fmt: skip
+    yield model.predict(case.x, 32)
+    loss, gradients = model.gradients(case.x, case.y, case.sample_weight)
+    yield np.float64(loss)
+    yield from gradients
+    for _ in range(10):
+        yield np.float64(model.train_on_batch(case.x, case.y, case.sample_weight, None))
+    yield np.float64(model.metric_results())
+    yield from (model.get_weight(i) for i in range(len(case.weights)))
+
+
+def digest():
+    """One hash of all results."""
+    h = hashlib.sha256()
+    for case in cases():
+        for value in results(case):
+            h.update(np.ascontiguousarray(value).tobytes())
+    for name in _core.ACTIVATIONS:
+        h.update(_core.activation(name, np.linspace(-20, 20, 9999, dtype=np.float32).reshape(-1, 3)).tobytes())
+    return h.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def here():
+    return digest()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads(threads, here):
+    seqcore.set_num_threads(threads)
+    assert digest() == here
+
+
+@pytest.mark.parametrize("isa", seqcore.show_config()["available_isas"])
+def test_instruction_sets(isa, here):
+    out = run_python(
+        "import test_one_order, seqcore; print(seqcore.show_config()['isa'], test_one_order.digest())", SEQCORE_ISA=isa
+    )
+    assert out.split() == [isa, here]
+
+
+def test_a_wrong_isa_is_refused():
+    with pytest.raises(AssertionError, match="SEQCORE_ISA"):
+        run_python("import seqcore; seqcore.show_config()", SEQCORE_ISA="avx1024")
+    assert run_python("import seqcore; print(seqcore.show_config()['isa'])", SEQCORE_ISA="").strip()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_batch_of_64_is_64_batches_of_one(seed):
+    case = random_case(rng_pick(seed))
+    rng = np.random.default_rng(seed)
+    x = case.x[rng.integers(0, len(case.x), 64)]
+    model = _core.Model(json.dumps(case.description), 5)
+    whole = model.predict(x, 64)
+    for size in (1, 7, 32):
+        assert np.array_equal(model.predict(x, size), whole)
+    rows = [model.forward(x[i : i + 1], False, None, None)[0][0][0] for i in range(64)]
+    assert np.array_equal(np.stack(rows), whole)
+
+
+def test_a_sequence_whole_or_in_pieces():
+    items = [spec("LSTM", units=20, return_sequences=True, return_state=True)]
+    model = _core.Model(json.dumps(chain((None, None, 6), *items)), 5)
+    x = np.random.default_rng(0).normal(size=(3, 40, 6)).astype(np.float32)
+    (whole, *_), _ = model.forward(x, False, None, None)
+    states, pieces = None, []
+    for t in range(0, 40, 8):
+        (y, *states), _ = model.forward(np.ascontiguousarray(x[:, t : t + 8]), False, None, states)
+        pieces.append(y)
+    assert np.array_equal(np.concatenate(pieces, 1), whole)
+
+
+def fit(seed):
+    """A short fit with dropout and shuffling; the weights and the history as bytes."""
+    from seqcore import layers, models
+
+    seqcore.utils.set_random_seed(seed)
+    model = models.Sequential()
+    model.add(layers.LSTM(9, dropout=0.3, recurrent_dropout=0.2, input_shape=(5, 4)))
+    model.add(layers.Dropout(0.4))
+    model.add(layers.Dense(3, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    history = model.fit(rng.random((50, 5, 4)), rng.integers(0, 3, 50), epochs=3, batch_size=16, verbose=0)
+    return b"".join(w.tobytes() for w in model.get_weights()) + repr(history.history).encode()
+
+
+def test_set_random_seed_repeats_a_run_to_the_bit():
+    assert fit(3) == fit(3)
+    assert fit(3) != fit(4)
+    other = run_python("import test_one_order; print(test_one_order.fit(3).hex())", PYTHONHASHSEED=5, OMP_NUM_THREADS=3)
+    assert other.strip() == fit(3).hex()
+
+
+def test_without_a_seed_runs_differ():
+    code = "import seqcore; print(seqcore.Sequential([seqcore.layers.Input((3,)), seqcore.layers.Dense(2)]).get_weights()[0].tobytes())"
+    assert run_python(code) != run_python(code)

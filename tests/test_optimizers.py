@@ -1,0 +1,171 @@
+"""Adam and SGD: ten steps loss by loss beside the reference, with every option; schedules; slots; frozen weights."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import seqcore
+from seqcore import _core, layers, optimizers
+from support import Case, assert_close, chain, nudge, random_case, spec
+
+OPTIONS = [
+    spec("Adam"),
+    spec("Adam", learning_rate=0.05, beta_1=0.8, beta_2=0.9, epsilon=1e-3),
+    spec("Adam", learning_rate=0.02, amsgrad=True, beta_2=0.5),
+    spec("Adam", learning_rate=0.02, weight_decay=0.1),
+    spec("Adam", learning_rate=0.02, clipnorm=0.05),
+    spec("Adam", learning_rate=0.02, clipvalue=0.01),
+    spec("Adam", learning_rate=0.02, global_clipnorm=0.05),
+    spec("Adam", learning_rate=0.02, use_ema=True, ema_momentum=0.7),
+    spec("Adam", learning_rate=0.02, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=3),
+    spec("Adam", learning_rate=0.02, gradient_accumulation_steps=3),
+    spec("SGD"),
+    spec("SGD", learning_rate=0.1, momentum=0.9),
+    spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
+    spec("SGD", learning_rate=0.1, weight_decay=0.1, global_clipnorm=0.1),
+    spec("SGD", learning_rate=0.1, gradient_accumulation_steps=2, momentum=0.5, clipnorm=0.1),
+]
+
+
+def ten_steps(case, optimizer, trainable=None, steps=10):
+    """Trains engine and reference side by side; checks each loss and the last weights."""
+    model = _core.Model(json.dumps(case.description), 0)
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    config = {"optimizer": optimizer, "loss": case.loss, "metrics": [], "weighted_metrics": []}
+    if trainable is not None:
+        config["trainable"] = trainable
+    model.compile(json.dumps(config))
+    exact, near = case.reference(), case.reference(nudge(case.weights))
+    for reference in (exact, near):
+        reference.compile(config)
+    for step in range(steps):
+        expected, nearby = (r.train_step(case.x, case.y, case.sample_weight) for r in (exact, near))
+        value = model.train_on_batch(case.x, case.y, case.sample_weight, None)
+        assert_close(value, expected, nearby, rtol=3e-5, what=f"loss of step {step}")
+        assert model.iterations == step + 1
+    for i, (w, v) in enumerate(zip(exact.get_weights(), near.get_weights(), strict=True)):
+        assert_close(model.get_weight(i), w, v, rtol=1e-4, what=f"weight {i} after {steps} steps")
+    return model, exact
+
+
+def plain_case():
+    items = [
+        spec(
+            "LSTM", units=6, kernel_constraint=spec("MaxNorm", max_value=0.8), recurrent_regularizer=spec("L2", l2=0.01)
+        ),
+        spec(
+            "Dense", units=3, activation="softmax", kernel_constraint=spec("NonNeg"), bias_constraint=spec("UnitNorm")
+        ),
+    ]
+    return Case(chain((None, 4, 5), *items), spec("SparseCategoricalCrossentropy"), 8, seed=3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIONS, ids=json.dumps)
+def test_ten_steps(optimizer):
+    model, reference = ten_steps(plain_case(), optimizer)
+    if optimizer["config"].get("use_ema"):
+        model.finalize_ema()
+        for i, average in enumerate(reference.optimizer.average):
+            assert_close(model.get_weight(i), average, rtol=1e-4)
+
+
+@given(st.data())
+def test_ten_steps_of_random_models(data):
+    pick = lambda options: data.draw(st.sampled_from(options))  # noqa: E731
+    ten_steps(random_case(pick), pick([spec("Adam", epsilon=1e-2), spec("SGD", momentum=0.9)]))
+
+
+def test_frozen_weights_stay():
+    case = plain_case()
+    model, _ = ten_steps(case, spec("Adam", learning_rate=0.1), trainable=[False, True, True, False, True])
+    still = [np.array_equal(model.get_weight(i), w) for i, w in enumerate(case.weights)]
+    assert still == [True, False, False, True, False]
+
+
+def test_non_finite_gradient_skips_the_update():
+    case = plain_case()
+    model, _ = ten_steps(case, spec("Adam"), steps=2)
+    before = [model.get_weight(i) for i in range(5)]
+    bad = case.x.copy()
+    bad[0, 0, 0] = np.inf
+    loss = model.train_on_batch(bad * np.float32(1e30), case.y, None, None)
+    after = [model.get_weight(i) for i in range(5)]
+    if not np.isfinite(loss):
+        assert model.skipped_steps == 1
+        assert all(np.array_equal(a, b) for a, b in zip(before, after))
+    bad[:] = np.nan
+    loss = model.train_on_batch(bad, case.y, None, None)
+    assert np.isnan(loss) and model.skipped_steps >= 1
+    assert all(np.array_equal(a, model.get_weight(i)) for i, a in enumerate(after if np.isfinite(loss) else before))
+
+
+def test_slots_round_trip_and_resume():
+    case = plain_case()
+    model, _ = ten_steps(case, spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2), steps=3)
+    other = _core.Model(json.dumps(case.description), 0)
+    other.compile(
+        json.dumps({"optimizer": spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2), "loss": case.loss,
+                    "metrics": [], "weighted_metrics": []})
+    )  # fmt: skip
+    for i in range(5):
+        other.set_weight(i, model.get_weight(i))
+    other.set_optimizer_variables(model.optimizer_variables())
+    other.iterations = model.iterations
+    for _ in range(4):
+        assert model.train_on_batch(case.x, case.y, None, None) == other.train_on_batch(case.x, case.y, None, None)
+    assert all(np.array_equal(model.get_weight(i), other.get_weight(i)) for i in range(5))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (lambda s: s.ExponentialDecay(0.1, 10, 0.5), lambda t: 0.1 * 0.5 ** (t / 10)),
+        (lambda s: s.ExponentialDecay(0.1, 10, 0.5, staircase=True), lambda t: 0.1 * 0.5 ** (t // 10)),
+        (
+            lambda s: s.PiecewiseConstantDecay([5, 20], [1.0, 0.5, 0.1]),
+            lambda t: 1.0 if t <= 5 else 0.5 if t <= 20 else 0.1,
+        ),
+        (
+            lambda s: s.CosineDecay(0.1, 20, alpha=0.1),
+            lambda t: 0.1 * (0.9 * 0.5 * (1 + np.cos(np.pi * min(t, 20) / 20)) + 0.1),
+        ),
+    ],
+)
+def test_schedules(schedule, expected):
+    s = schedule(optimizers.schedules)
+    for t in (0, 1, 5, 6, 10, 19, 20, 21, 100):
+        assert float(s(t)) == pytest.approx(expected(t), rel=1e-5)
+    again = type(s).from_config(s.get_config())
+    assert float(again(7)) == float(s(7))
+    # In training: SGD steps of a loss with constant gradient have the schedule's lengths.
+    model = seqcore.Sequential([layers.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.compile(optimizers.SGD(schedule(optimizers.schedules)), "mae")
+    x, y = np.ones((1, 1), np.float32), np.full((1, 1), 1e6, np.float32)
+    w = [float(model.get_weights()[0][0, 0])]
+    for _ in range(12):
+        model.train_on_batch(x, y)
+        w.append(float(model.get_weights()[0][0, 0]))
+    assert np.diff(w) == pytest.approx([expected(t) for t in range(12)], rel=1e-3)
+
+
+def test_learning_rate_can_be_read_and_set():
+    model = seqcore.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.compile(optimizers.Adam(0.25), "mse")
+    assert float(model.optimizer.learning_rate) == 0.25
+    model.optimizer.learning_rate = 0.0
+    before = model.get_weights()
+    model.train_on_batch(np.ones((3, 2)), np.ones((3, 1)))
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+    model.optimizer.learning_rate = 0.5
+    model.train_on_batch(np.ones((3, 2)), np.ones((3, 1)))
+    assert not np.array_equal(before[0], model.get_weights()[0])
+
+
+@pytest.mark.parametrize("arguments", [{"clipnorm": 1.0, "clipvalue": 1.0}, {"learning_rate": "fast"}, {"beta_1": 2.0}])
+def test_bad_arguments(arguments):
+    with pytest.raises((ValueError, TypeError), match="|".join(arguments)):
+        optimizers.Adam(**arguments)

@@ -1,0 +1,135 @@
+"""The reference against central differences of itself: its backward is the derivative of its forward."""
+
+import numpy as np
+import pytest
+
+from reference import penalties
+from reference.activations import ACTIVATIONS
+from reference.model import Model
+from support import chain, random_case, rng_pick, spec, target
+
+RNG = np.random.default_rng
+
+
+def check_gradients(description, loss, x, y, mask=None, sample_weight=None, noise=None):
+    """Fourth-order central differences along a random direction of every weight."""
+    rng = RNG(5)
+    model = Model(description)
+    weights = [0.4 * rng.normal(size=s) for s in model.shapes]
+
+    def value(w):
+        model.set_weights(w)
+        return model.loss_and_gradients(loss, x, y, sample_weight, mask, noise)
+
+    _, gradients = value(weights)
+    for k, w in enumerate(weights):
+        direction = rng.normal(size=w.shape)
+        direction /= np.sqrt((direction**2).sum())
+        step = 1e-4
+
+        def moved(s, k=k, direction=direction):
+            return value([v + s * step * direction if j == k else v for j, v in enumerate(weights)])[0]
+
+        numeric = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * step)
+        analytic = (gradients[k] * direction).sum()
+        assert abs(numeric - analytic) <= 1e-6 * max(abs(numeric), 1e-2), (model.names[k], numeric, analytic)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name):
+    x = RNG(0).normal(size=(50, 4)) * 2
+    value, gradient = ACTIVATIONS[name]
+    dy, direction, step = RNG(1).normal(size=x.shape), RNG(2).normal(size=x.shape), 1e-6
+    numeric = (dy * (value(x + step * direction) - value(x - step * direction))).sum() / (2 * step)
+    assert numeric == pytest.approx((gradient(x, value(x), dy) * direction).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma", ["sigmoid", "silu", "softmax"])
+@pytest.mark.parametrize("phi", ["tanh", "relu", "gelu", "softmax"])
+@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM", "GRU", "GRU reset before"])
+@pytest.mark.parametrize("variant", range(4))
+def test_cell(cell, phi, sigma, variant):
+    kind = cell.split()[0]
+    rng = RNG(variant)
+    config = {
+        "units": 3, "activation": phi, "return_sequences": True, "use_bias": variant != 1,
+        "go_backwards": variant == 2, "zero_output_for_mask": variant == 3,
+    }  # fmt: skip
+    if kind != "SimpleRNN":
+        config["recurrent_activation"] = sigma
+    if kind == "GRU":
+        config["reset_after"] = "before" not in cell
+    gates = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}[kind]
+    noise = {"input": (rng.random((gates, 2, 2)) > 0.3) / 0.7, "recurrent": (rng.random((gates, 2, 3)) > 0.3) / 0.7}
+    description = chain((None, 4, 2), spec(kind, **config), spec("Dense", units=2))
+    x, y = rng.normal(size=(2, 4, 2)), rng.normal(size=(2, 4, 2))
+    check_gradients(description, spec("MeanSquaredError"), x, y, rng.random((2, 4)) > 0.3, rng.random(2), {0: noise})
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize(
+    ("name", "activation", "config"),
+    [
+        ("MeanSquaredError", "linear", {}),
+        ("MeanAbsoluteError", "tanh", {}),
+        ("Huber", "linear", {"delta": 0.7}),
+        ("BinaryCrossentropy", "sigmoid", {"label_smoothing": 0.1}),
+        ("BinaryCrossentropy", "hard_sigmoid", {}),
+        ("CategoricalCrossentropy", "softmax", {"label_smoothing": 0.1}),
+        ("CategoricalCrossentropy", "sigmoid", {}),
+        ("CategoricalCrossentropy", "linear", {"from_logits": True}),
+        ("SparseCategoricalCrossentropy", "softmax", {}),
+    ],
+)
+def test_losses_and_layers(name, activation, config, reduction):
+    """Every layer, with penalties on weights and outputs, a mask from Embedding and weights per step."""
+    rng = RNG(3)
+    l2 = spec("L2", l2=0.1)
+    mode = ["concat", "sum", "mul", "ave"][len(name + reduction) % 4]
+    gru = spec("GRU", units=3, return_sequences=True, activity_regularizer=l2)
+    description = chain(
+        (None, 4),
+        spec("Embedding", input_dim=5, output_dim=4, mask_zero=True, embeddings_regularizer=l2),
+        spec("Bidirectional", layer=gru, merge_mode=mode),
+        spec("LayerNormalization"),
+        spec("TimeDistributed", layer=spec("Dense", units=4, activation="tanh", activity_regularizer=l2)),
+        spec("Dropout", rate=0.3),
+        spec("Activation", activation="tanh"),
+        spec("Dense", units=3, activation=activation, activity_regularizer=spec("L1", l1=0.1),
+             kernel_regularizer=spec("L1L2", l1=0.01, l2=0.02)),
+        dtype="int32",
+    )  # fmt: skip
+    loss = spec(name, reduction=reduction, **config)
+    noise = {4: (rng.random((3, 4, 4)) > 0.3) / 0.7}
+    x = rng.integers(0, 5, (3, 4))
+    check_gradients(description, loss, x, target(loss, (3, 4, 3), rng), None, rng.random((3, 4)), noise)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_models(seed):
+    case = random_case(rng_pick(seed))
+    check_gradients(case.description, case.loss, case.x.astype(np.float64), case.y)
+
+
+@pytest.mark.parametrize("name", ["MeanSquaredError", "SparseCategoricalCrossentropy"])
+def test_nothing_valid_gives_zero(name):
+    loss = spec(name)
+    description = chain(
+        (None, 3, 2), spec("Masking"), spec("LSTM", units=2, return_sequences=True), spec("Dense", units=2)
+    )
+    model = Model(description)
+    model.set_weights([np.ones(s) for s in model.shapes])
+    y = target(loss, (2, 3, 2), RNG(0))
+    value, gradients = model.loss_and_gradients(loss, np.zeros((2, 3, 2)), y)
+    assert value == 0 and all((g == 0).all() for g in gradients)
+
+
+def test_constraints_by_hand():
+    w = np.array([[3.0, 0.3], [4.0, -0.4]])
+    close = lambda actual, expected: np.testing.assert_allclose(actual, expected, rtol=1e-6)  # noqa: E731
+    close(penalties.constrain(spec("MaxNorm", max_value=1.0), w), [[0.6, 0.3], [0.8, -0.4]])
+    close(penalties.constrain(spec("UnitNorm"), w), [[0.6, 0.6], [0.8, -0.8]])
+    close(penalties.constrain(spec("NonNeg"), w), [[3.0, 0.3], [4.0, 0.0]])
+    close(
+        penalties.constrain(spec("MinMaxNorm", min_value=1.0, max_value=2.0, rate=0.5), w), [[2.1, 0.45], [2.8, -0.6]]
+    )
