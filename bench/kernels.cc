@@ -1,14 +1,14 @@
-// Microbenchmarks of the products and cells, one thread, per ISA: time, GFLOP/s, and percent of the FMA peak of the same
-// vector width, measured in the same run (inline assembly: no compiler stands between it and the machine).
+// Microbenchmarks of the products and cells, one thread, per ISA: time, GFLOP/s of processor time, and percent of the
+// FMA peak at the same vector width, measured in the same run (in assembly: no compiler stands between).
 //
-//   build/bench/kernels [--benchmark_filter=avx512/lstm]
+//   build/bench/bench_kernels [--benchmark_filter=avx512/lstm]
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -21,14 +21,19 @@ namespace {
 
 // 12 independent multiply-adds, so that their latency is hidden.
 #if defined(__x86_64__)
-#define SEQCORE_FMA12(r)                                                                                               \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "0\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "1\n\t"                      \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "2\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "3\n\t"                      \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "4\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "5\n\t"                      \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "6\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "7\n\t"                      \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "8\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "9\n\t"                      \
+#define SEQCORE_FMA12(r)                                                                 \
+  "vfmadd231ps %%" r "12, %%" r "13, %%" r "0\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
+  "1\n\t"                                                                                \
+  "vfmadd231ps %%" r "12, %%" r "13, %%" r "2\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
+  "3\n\t"                                                                                \
+  "vfmadd231ps %%" r "12, %%" r "13, %%" r "4\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
+  "5\n\t"                                                                                \
+  "vfmadd231ps %%" r "12, %%" r "13, %%" r "6\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
+  "7\n\t"                                                                                \
+  "vfmadd231ps %%" r "12, %%" r "13, %%" r "8\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
+  "9\n\t"                                                                                \
   "vfmadd231ps %%" r "12, %%" r "13, %%" r "10\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "11\n\t"
-#define SEQCORE_CLOBBERS                                                                                               \
+#define SEQCORE_CLOBBERS \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13"
 #endif
 
@@ -43,8 +48,8 @@ double measure_peak(int width) {
 #if defined(__x86_64__)
     __asm__ volatile("vxorps %%xmm12, %%xmm12, %%xmm12\n\tvxorps %%xmm13, %%xmm13, %%xmm13" ::: SEQCORE_CLOBBERS);
     for (int i = 0; i < kTimes; ++i) {
-      if (width == 16) __asm__ volatile(SEQCORE_FMA12("zmm") ::: SEQCORE_CLOBBERS);
-      if (width == 8) __asm__ volatile(SEQCORE_FMA12("ymm") ::: SEQCORE_CLOBBERS);
+      if (width == 16) __asm__ volatile(SEQCORE_FMA12("zmm")::: SEQCORE_CLOBBERS);
+      if (width == 8) __asm__ volatile(SEQCORE_FMA12("ymm")::: SEQCORE_CLOBBERS);
     }
     if (width < 8) return 0.0;
 #else
@@ -72,10 +77,15 @@ struct Floats {
   float* data;
 };
 
-void report(benchmark::State& state, const Kernels& k, double flops) {
-  const double total = flops * static_cast<double>(state.iterations());
-  state.counters["GFLOP/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
-  if (peak(k.width) > 0) state.counters["%peak"] = benchmark::Counter(total / peak(k.width) * 100, benchmark::Counter::kIsRate);
+template <class F>
+void measure(benchmark::State& state, const Kernels& k, double flops, F body) {
+  const FlushGuard flush;
+  const std::clock_t start = std::clock();
+  for (auto _ : state) body();
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  const double rate = flops * static_cast<double>(state.iterations()) / seconds;
+  state.counters["GFLOP/s"] = rate * 1e-9;
+  if (peak(k.width) > 0) state.counters["%peak"] = rate / peak(k.width) * 100;
 }
 
 struct Shape {
@@ -85,11 +95,11 @@ struct Shape {
 enum class Pass { predict, forward, backward };
 
 void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pass pass, bool dropout) {
-  const FlushGuard flush;
   const std::int64_t stride = pad(s.units), gates = cell_gates(kind), slots = cell_slots(kind);
   const bool predict = pass == Pass::predict;
   Floats w(s.input * gates * s.units), u(s.units * gates * s.units), b(2 * gates * s.units);
-  Floats x(s.steps * s.batch * s.input * gates, 1.0f), h((s.steps + 1) * s.batch * stride), c((s.steps + 1) * s.batch * stride);
+  Floats x(s.steps * s.batch * s.input * gates, 1.0f), h((s.steps + 1) * s.batch * stride),
+      c((s.steps + 1) * s.batch * stride);
   Floats caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
   Floats dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
   Floats packed(k.packed_cell_size(kind, s.input, s.units)), packed_back(k.packed_cell_backward_size(kind, s.units));
@@ -97,26 +107,60 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
   k.pack_cell(kind, weights, packed.data);
   k.pack_cell_backward(kind, weights, packed_back.data);
-  CellForwardArgs f{s.batch, s.input, s.units, 0, s.batch, 0, s.steps, Activation::tanh, Activation::sigmoid, packed.data,
-                    {x.data, s.batch * s.input, s.input}, dropout ? s.steps * s.batch * s.input : 0, nullptr, 0,
-                    h.data, predict ? 2 : s.steps + 1, kind == CellKind::lstm ? c.data : nullptr, predict ? 1 : s.steps + 1,
-                    predict ? nullptr : caches.data, dropout ? scale.data : nullptr, scratch.data};
-  CellBackwardArgs back{s.batch, s.input, s.units, 0, s.batch, 0, s.steps, Activation::tanh, Activation::sigmoid,
-                        packed_back.data, caches.data, h.data, c.data, {dy.data, s.batch * stride, stride}, nullptr, 0,
-                        false, dropout ? scale.data : nullptr, dh.data, dc.data, scratch.data};
+  CellForwardArgs f{s.batch,
+                    s.input,
+                    s.units,
+                    0,
+                    s.batch,
+                    0,
+                    s.steps,
+                    Activation::tanh,
+                    Activation::sigmoid,
+                    packed.data,
+                    {x.data, s.batch * s.input, s.input},
+                    dropout ? s.steps * s.batch * s.input : 0,
+                    nullptr,
+                    0,
+                    h.data,
+                    predict ? 2 : s.steps + 1,
+                    kind == CellKind::lstm ? c.data : nullptr,
+                    predict ? 1 : s.steps + 1,
+                    predict ? nullptr : caches.data,
+                    dropout ? scale.data : nullptr,
+                    scratch.data};
+  CellBackwardArgs back{s.batch,
+                        s.input,
+                        s.units,
+                        0,
+                        s.batch,
+                        0,
+                        s.steps,
+                        Activation::tanh,
+                        Activation::sigmoid,
+                        packed_back.data,
+                        caches.data,
+                        h.data,
+                        c.data,
+                        {dy.data, s.batch * stride, stride},
+                        nullptr,
+                        0,
+                        false,
+                        dropout ? scale.data : nullptr,
+                        dh.data,
+                        dc.data,
+                        scratch.data};
   if (kind != CellKind::lstm) back.c = nullptr, back.dc = nullptr;
-  for (auto _ : state)
+  const std::int64_t depth = (pass == Pass::backward ? 0 : s.input) + s.units;
+  measure(state, k, 2.0 * static_cast<double>(depth * gates * s.units * s.batch * s.steps), [&] {
     if (pass == Pass::backward) {
       k.cell_backward[static_cast<int>(kind)](back);
     } else {
       k.cell_forward[static_cast<int>(kind)](f);
     }
-  const std::int64_t depth = (pass == Pass::backward ? 0 : s.input) + s.units;
-  report(state, k, 2.0 * static_cast<double>(depth * gates * s.units * s.batch * s.steps));
+  });
 }
 
 void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, std::int64_t n) {
-  const FlushGuard flush;
   Floats a(m * depth), w(depth * n), c(m * pad(n)), bias(n), packed(k.packed_product_size(depth, n));
   k.pack_product(w.data, n, 1, depth, n, packed.data);
   ProductArgs p{};
@@ -129,18 +173,37 @@ void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64
   p.init = Init::bias;
   p.c = {c.data, m * pad(n), pad(n)};
   p.activation = Activation::linear;
-  for (auto _ : state) k.product(p);
-  report(state, k, 2.0 * static_cast<double>(m * depth * n));
+  measure(state, k, 2.0 * static_cast<double>(m * depth * n), [&] { k.product(p); });
 }
 
-void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, int groups, std::int64_t n) {
-  const FlushGuard flush;
+void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, int groups,
+              std::int64_t n) {
   const std::int64_t row = groups * pad(n);
   Floats a(m * depth), d(m * row), c(depth * groups * n), bias(groups * n), scratch(k.grad_scratch(depth, groups, n));
-  GradArgs g{m, 0, m, nullptr, {a.data, m * depth, depth}, depth, nullptr, 0, {d.data, m * row, row}, groups, pad(n), n,
-             c.data, groups * n, n, bias.data, n, false, 0, depth, 0, n, scratch.data};
-  for (auto _ : state) k.grad(g);
-  report(state, k, 2.0 * static_cast<double>(m * depth * groups * n));
+  GradArgs g{m,
+             0,
+             m,
+             nullptr,
+             {a.data, m * depth, depth},
+             depth,
+             nullptr,
+             0,
+             {d.data, m * row, row},
+             groups,
+             pad(n),
+             n,
+             c.data,
+             groups * n,
+             n,
+             bias.data,
+             n,
+             false,
+             0,
+             depth,
+             0,
+             n,
+             scratch.data};
+  measure(state, k, 2.0 * static_cast<double>(m * depth * groups * n), [&] { k.grad(g); });
 }
 
 void pack(benchmark::State& state, const Kernels& k, std::int64_t input, std::int64_t units) {
@@ -167,14 +230,18 @@ void add_all(const char* isa) {
       for (const Pass pass : {Pass::predict, Pass::forward, Pass::backward})
         add(std::string(kinds[kind]) + "/" + passes[static_cast<int>(pass)] + "/I" + std::to_string(s.input) + "_H" +
                 std::to_string(s.units) + "_B" + std::to_string(s.batch) + "_T" + std::to_string(s.steps),
-            [&k, kind, s, pass](benchmark::State& state) { cell(state, k, static_cast<CellKind>(kind), s, pass, false); });
-  for (const Shape& s : {Shape{64, 256, 7, 100}, Shape{64, 256, 13, 100}, Shape{64, 256, 24, 100}, Shape{128, 512, 64, 50}})
+            [&k, kind, s, pass](benchmark::State& state) {
+              cell(state, k, static_cast<CellKind>(kind), s, pass, false);
+            });
+  for (const Shape& s :
+       {Shape{64, 256, 7, 100}, Shape{64, 256, 13, 100}, Shape{64, 256, 24, 100}, Shape{128, 512, 64, 50}})
     add("lstm/forward/I" + std::to_string(s.input) + "_H" + std::to_string(s.units) + "_B" + std::to_string(s.batch),
         [&k, s](benchmark::State& state) { cell(state, k, CellKind::lstm, s, Pass::forward, false); });
   for (const Pass pass : {Pass::forward, Pass::backward})
-    add(std::string("lstm_dropout/") + passes[static_cast<int>(pass)] + "/I64_H256_B32_T100", [&k, pass](benchmark::State& state) {
-      cell(state, k, CellKind::lstm, {64, 256, 32, 100}, pass, true);
-    });
+    add(std::string("lstm_dropout/") + passes[static_cast<int>(pass)] + "/I64_H256_B32_T100",
+        [&k, pass](benchmark::State& state) {
+          cell(state, k, CellKind::lstm, {64, 256, 32, 100}, pass, true);
+        });
   add("product/640x64x2", [&k](benchmark::State& state) { dense(state, k, 640, 64, 2); });
   add("product/640x64x64", [&k](benchmark::State& state) { dense(state, k, 640, 64, 64); });
   add("product/3200x1024x64", [&k](benchmark::State& state) { dense(state, k, 3200, 1024, 64); });

@@ -1,5 +1,5 @@
-"""Profiles: "ci" (default; the same examples everywhere), "long" (SEQCORE_TEST_PROFILE=long). Comparisons with Keras are
-collected only where SEQCORE_TEST_KERAS says how many models to compare."""
+"""Profiles: "ci" (default; the same examples everywhere), "long" (SEQCORE_TEST_PROFILE=long). Comparisons with Keras
+are collected only where SEQCORE_TEST_KERAS says how many models to compare."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # support, reference
 
-import seqcore  # noqa: E402
+import seqcore
 
 hypothesis.settings.register_profile("ci", max_examples=40, derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)

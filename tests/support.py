@@ -1,4 +1,4 @@
-"""What the tests share: descriptions of layers and models, random ones, the engine beside the reference, subprocesses."""
+"""What the tests share: descriptions of layers and models, random ones, float32 beside float64, subprocesses."""
 
 import json
 import os
@@ -23,6 +23,12 @@ def spec(class_name, **config):
 def chain(shape, *layers, dtype="float32"):
     """The description of a Sequential model; shape includes the batch."""
     return {"input": {"shape": list(shape), "dtype": dtype}, "layers": list(layers)}
+
+
+def compiling(loss, optimizer=None, metrics=(), weighted_metrics=(), **more):
+    """What `_core.Model.compile` takes."""
+    parts = {"optimizer": optimizer, "loss": loss, "metrics": list(metrics), "weighted_metrics": list(weighted_metrics)}
+    return json.dumps({**parts, **more})
 
 
 def instance(library, item):

@@ -1,5 +1,6 @@
 """Saving and loading: resuming to the bit, atomic writes, hostile files, suffixes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -100,7 +101,7 @@ def test_the_file_is_plain_safetensors(tmp_path):
 def test_numpy_round_trip(tmp_path):
     tensors = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3.5), "empty": np.zeros((0, 4), np.int64),
-        "käse/ü": np.arange(3, dtype=np.int32), "u": np.array([2**64 - 1], np.uint64), "c": np.arange(7, dtype=np.uint8),
+        "käse/ü": np.arange(3, dtype=np.int32), "u": np.array([2**64 - 1], np.uint64), "c": np.arange(7).astype("u1"),
     }  # fmt: skip
     path = str(tmp_path / "ünïcode ✓.safetensors")
     _core.write_safetensors(path, tensors, {"k": 'v\n"\\ü'})
@@ -131,7 +132,7 @@ HOSTILE = {
     "not json": pack(b"{]"),
     "not an object": pack([1, 2]),
     "deep": pack(b"[" * 100000),
-    "duplicate": pack(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000"),
+    "duplicate": pack(b"{" + b",".join([b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'] * 2) + b"}", b"0" * 4),
     "hole": pack({"a": tensor(), "b": tensor(offsets=(8, 12))}, b"0" * 12),
     "overlap": pack({"a": tensor(), "b": tensor(offsets=(2, 6))}, b"0" * 6),
     "trailing": pack({"a": tensor()}, b"0" * 5),
@@ -180,17 +181,15 @@ def test_truncated_anywhere(saved, tmp_path):
 
 @given(st.data())
 def test_changed_bytes_raise_or_load(saved, tmp_path_factory, data):
-    """A flipped byte gives a ValueError or a model (data bytes are free), never anything else; a big size never allocates."""
+    """A changed byte gives a ValueError or a model (names and data are free), never anything else."""
     (size,) = struct.unpack("<Q", saved[:8])
     raw = bytearray(saved)
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, size + 20))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("m") / "m.safetensors"
     path.write_bytes(raw)
-    try:
-        models.load_model(path)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        assert models.load_model(path).layers
 
 
 def test_a_missing_file_is_the_systems_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Any layout of array gives the same bits as its contiguous float32 copy; bad input is named before a weight changes."""
+"""Any layout of array gives the bits of its contiguous float32 copy; bad input is named before a weight changes."""
 
 import json
 import re
@@ -66,7 +66,7 @@ LAYOUTS = {
     "int8": lambda a: a.astype(np.int8),
     "read only": read_only,
     "unaligned": unaligned,
-    "subclass": lambda a: a.view(np.recarray) if False else np.ma.asarray(a),
+    "subclass": np.ma.asarray,
     "list": lambda a: a.tolist(),
     "dlpack": OnlyDlpack,
     "__array__": OnlyArray,
@@ -161,8 +161,8 @@ FIT = {  # name: (x, y, keyword arguments, error, what its text must name)
     "class weights": (X, Y, {"class_weight": {"a": 1.0}}, (ValueError, TypeError), "class_weight"),
     "validation split": (X, Y, {"validation_split": 1.5}, ValueError, "validation_split"),
     "validation data": (X, Y, {"validation_data": (X[..., :1], Y)}, ValueError, r"\(12, 4, 1\)"),
-    "validation labels": (X, Y, {"validation_data": (X, Y + 5)}, ValueError, "7"),
-    "validation form": (X, Y, {"validation_data": X}, (ValueError, TypeError), "validation_data"),
+    "validation labels": (X, Y, {"validation_data": (X, Y + 5)}, ValueError, "got [5-7]"),
+    "validation form": (X, Y, {"validation_data": X}, (ValueError, TypeError), "validation_data|y"),
     "batch size 0": (X, Y, {"batch_size": 0}, ValueError, "batch_size"),
     "batch size text": (X, Y, {"batch_size": "8"}, (ValueError, TypeError), "batch_size"),
     "epochs": (X, Y, {"epochs": -1}, ValueError, "epochs"),
@@ -209,7 +209,7 @@ def test_not_compiled(call):
 
 def test_add_after_build():
     model = network()
-    with pytest.raises((ValueError, RuntimeError), match="LSTM|rank|axes|dimension|built"):
+    with pytest.raises((ValueError, RuntimeError), match=r"lstm|axes|built"):
         model.add(layers.LSTM(3))
     assert model.predict(X, verbose=0).shape == (12, 3)
 
@@ -264,7 +264,7 @@ def test_ids_outside_an_embedding():
         for call in (lambda i: model.predict(i, verbose=0), lambda i: model.train_on_batch(i, np.zeros((1, 2)))):
             with pytest.raises(ValueError, match=str(bad)):
                 call(ids)
-    with pytest.raises(ValueError, match="0.5"):
+    with pytest.raises(ValueError, match=r"0\.5"):
         model.predict(np.array([[0, 1, 0.5]]), verbose=0)
 
 

@@ -1,6 +1,7 @@
 """Beside Keras 3, from the same weights: predictions, and the losses of 20 training steps.
 
-Collected only where SEQCORE_TEST_KERAS holds the number of models (CI: 25): `SEQCORE_TEST_KERAS=500 pytest tests/test_keras.py`.
+Collected only where SEQCORE_TEST_KERAS holds the number of models (CI: 25):
+`SEQCORE_TEST_KERAS=500 pytest tests/test_keras.py`.
 """
 
 import os
@@ -126,14 +127,17 @@ def test_fit_history():
 
 
 def test_masked_metrics():
-    layers = [spec("Embedding", input_dim=5, output_dim=4, mask_zero=True), spec("LSTM", units=4, return_sequences=True),
-              spec("Dense", units=3, activation="softmax")]  # fmt: skip
+    layers = [
+        spec("Embedding", input_dim=5, output_dim=4, mask_zero=True),
+        spec("LSTM", units=4, return_sequences=True),
+        spec("Dense", units=3, activation="softmax"),
+    ]
     case = Case(chain((None, 6), *layers, dtype="int32"), spec("SparseCategoricalCrossentropy"), 9, seed=1)
     results = []
     for model in both(case):
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"])
-        results.append(model.evaluate(case.x, case.y, batch_size=4, verbose=0))
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+        results.append(model.evaluate(case.x, case.y, batch_size=4, verbose=0, return_dict=True))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
 def test_activity_of_states_and_dropout_rates_keep_the_mean():

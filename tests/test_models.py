@@ -8,7 +8,7 @@ import pytest
 
 import seqcore
 from seqcore import layers, models, utils
-from support import Case, chain, rng_pick, random_case, sequential, spec
+from support import Case, chain, random_case, rng_pick, sequential, spec
 
 RNG = np.random.default_rng(0)
 
@@ -174,9 +174,8 @@ def test_to_categorical():
 
 
 def test_the_tree_of_names():
-    for name in "models layers optimizers losses metrics callbacks initializers regularizers constraints activations utils".split():
-        __import__(f"seqcore.{name}")
-    for name in ("optimizers.schedules", "preprocessing.sequence"):
+    homes = ["models", "layers", "optimizers", "losses", "metrics", "callbacks", "initializers", "regularizers"]
+    for name in [*homes, "constraints", "activations", "utils", "optimizers.schedules", "preprocessing.sequence"]:
         __import__(f"seqcore.{name}")
     assert seqcore.Sequential is models.Sequential and seqcore.Input is layers.Input
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", seqcore.__version__)

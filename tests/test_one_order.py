@@ -21,7 +21,7 @@ def cases():
             (None, 9),
             spec("Embedding", input_dim=30, output_dim=19, mask_zero=True),
             spec("LSTM", units=37, **sequence, recurrent_dropout=0.3),
-            spec("Bidirectional", layer=spec("GRU", units=21, **sequence)),
+            spec("Bidirectional", layer=spec("GRU", units=21, **sequence), merge_mode="concat"),
             spec("LayerNormalization"),
             spec("Dropout", rate=0.3),
             spec("TimeDistributed", layer=spec("Dense", units=50, activation="gelu")),
@@ -32,7 +32,7 @@ def cases():
         ENTROPY, batch=67, seed=1,
     )  # fmt: skip
     yield Case(
-        chain((None, 10, 8), spec("SimpleRNN", units=64, activation="relu"), spec("Dense", units=2, activation="softmax")),
+        chain((None, 10, 8), spec("SimpleRNN", units=64, activation="relu"), spec("Dense", units=2)),
         ENTROPY, batch=300, seed=2,
     )  # fmt: skip
     yield Case(
@@ -43,7 +43,7 @@ def cases():
 
 
 def results(case):
-    """Everything that is promised to the bit: initial weights, outputs, loss and gradients, ten Adam steps, predictions."""
+    """What is promised to the bit: initial weights, outputs, loss and gradients, ten Adam steps."""
     model = _core.Model(json.dumps(case.description), 5)
     yield from (model.get_weight(i) for i in range(len(case.weights)))
     for i, w in enumerate(case.weights):
@@ -146,5 +146,5 @@ def test_set_random_seed_repeats_a_run_to_the_bit():
 
 
 def test_without_a_seed_runs_differ():
-    code = "import seqcore; print(seqcore.Sequential([seqcore.layers.Input((3,)), seqcore.layers.Dense(2)]).get_weights()[0].tobytes())"
+    code = "from seqcore.layers import Dense; print(Dense(2)([[1.0, 2.0, 3.0]]).tobytes())"
     assert run_python(code) != run_python(code)

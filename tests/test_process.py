@@ -138,7 +138,7 @@ from seqcore import layers, models
 model = models.Sequential([layers.Input((steps, 256)), layers.LSTM(512, return_sequences=True), layers.Dense(4)])
 model.compile("adam", "mse")
 x = np.zeros((batch, steps, 256), np.float32)
-y = np.zeros((batch, steps, 4), np.float32)
+y = np.ones((batch, steps, 4), np.float32)
 before = model.get_weights()
 handler = signal.getsignal(signal.SIGINT)
 sent = []
@@ -155,7 +155,6 @@ except KeyboardInterrupt:
     print("answered after", time.perf_counter() - sent[0])
 assert signal.getsignal(signal.SIGINT) is handler
 assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
-small = model.predict(x[:1, :], verbose=0) if steps < 100 else None
 model.train_on_batch(x[:1], y[:1])
 assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
 """
@@ -239,9 +238,9 @@ print(b, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
 
 
 def test_default_threads_are_what_the_process_may_use():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import seqcore; print(seqcore.get_num_threads())"
-    assert run_python(code).strip() == "1"
-    assert 1 <= int(run_python("import seqcore; print(seqcore.get_num_threads())")) <= len(os.sched_getaffinity(0))
+    ask = "import seqcore; print(seqcore.get_num_threads())"
+    assert run_python("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " + ask).strip() == "1"
+    assert 1 <= int(run_python(ask)) <= len(os.sched_getaffinity(0))
 
 
 def test_exit_while_a_thread_computes():
@@ -267,7 +266,6 @@ def test_the_floating_point_environment_is_the_hosts():
     model = network(8, 3, 2)
     model.predict(np.full((64, 3, 2), 1e-40, np.float32), verbose=0)
     assert tiny * np.float32(0.5) != 0
-    assert (layers.Activation("linear")(np.array([[tiny]])) == 0).all() or True
 
 
 def test_two_threads_train_two_models():

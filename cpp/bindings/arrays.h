@@ -7,7 +7,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +37,10 @@ const T* data_of(const py::array& a, const char* name, const char* dtype) {
 inline Input input_of(const py::array& a, const char* name) {
   Input in;
   in.shape = shape_of(a);
-  if (py::isinstance<py::array_t<std::int32_t>>(a)) in.ids = data_of<std::int32_t>(a, name, "int32");
-  else in.values = data_of<float>(a, name, "float32");
+  if (py::isinstance<py::array_t<std::int32_t>>(a))
+    in.ids = data_of<std::int32_t>(a, name, "int32");
+  else
+    in.values = data_of<float>(a, name, "float32");
   return in;
 }
 
@@ -66,12 +70,22 @@ class Signals {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// f(poll) without the GIL; Ctrl-C comes out as KeyboardInterrupt.
+// f(poll) without the GIL; Ctrl-C comes out as KeyboardInterrupt. Taking the GIL back ends the thread when the interpreter
+// is shutting down, by unwinding the stack: no destructor may do it.
 template <class F>
 auto run(F&& f) {
+  std::optional<decltype(f(Model::Poll()))> result;
+  std::exception_ptr error;
+  PyThreadState* const state = PyEval_SaveThread();
   try {
-    const py::gil_scoped_release release;
-    return f(Model::Poll(Signals()));
+    result.emplace(f(Model::Poll(Signals())));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  PyEval_RestoreThread(state);
+  if (!error) return std::move(*result);
+  try {
+    std::rethrow_exception(error);
   } catch (const Cancelled&) {
     throw py::error_already_set();
   }

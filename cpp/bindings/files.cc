@@ -23,7 +23,8 @@ void write(const std::string& path, const py::dict& tensors, const std::map<std:
     for (const auto& [stored, numpy] : kTypes)
       if (dtype == numpy) t.dtype = stored;
     if (t.dtype.empty() || !(array.flags() & py::array::c_style))
-      throw py::type_error("tensors['" + t.name + "']: expected a C-contiguous array of a storable dtype, got " + dtype);
+      throw py::type_error("tensors['" + t.name + "']: expected a C-contiguous array of a storable dtype, got " +
+                           dtype);
     t.shape = shape_of(array);
     t.data.resize(static_cast<std::size_t>(array.nbytes()));
     if (!t.data.empty()) std::memcpy(t.data.data(), array.data(), t.data.size());

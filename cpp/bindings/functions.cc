@@ -54,15 +54,19 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
   const Loss loss(Json::parse(config));
   const Input pred = floats_of(y_pred, "y_pred");
   const Input target = loss.takes_labels() ? input_of(y_true, "y_true") : floats_of(y_true, "y_true");
-  if (pred.shape.empty() || size_of(pred.shape) == 0) throw std::invalid_argument("y_pred: expected at least one row, got an empty array");
+  if (pred.shape.empty() || size_of(pred.shape) == 0)
+    throw std::invalid_argument("y_pred: expected at least one row, got an empty array");
   std::vector<std::int64_t> shape(pred.shape.begin(), pred.shape.end() - 1);
   if (loss.takes_labels() ? !target.ids || target.shape != shape : target.shape != pred.shape)
-    throw std::invalid_argument("y_true: expected " + std::string(loss.takes_labels() ? "int32 labels, one a row of y_pred" : "the shape of y_pred"));
+    throw std::invalid_argument("y_true: expected " + std::string(loss.takes_labels()
+                                                                      ? "int32 labels, one a row of y_pred"
+                                                                      : "the shape of y_pred"));
   const std::int64_t n = pred.shape.back(), rows = size_of(shape);
   if (loss.takes_labels())
     for (std::int64_t i = 0; i < rows; i++)
       if (target.ids[i] < 0 || target.ids[i] >= n)
-        throw std::invalid_argument("y_true: expected labels in [0, " + std::to_string(n) + "), got " + std::to_string(target.ids[i]));
+        throw std::invalid_argument("y_true: expected labels in [0, " + std::to_string(n) + "), got " +
+                                    std::to_string(target.ids[i]));
   std::vector<float> each(static_cast<std::size_t>(rows));
   run([&](const Model::Poll& poll) {
     Run r(kernels(), num_threads());
@@ -78,7 +82,8 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
   return to_array(std::move(each), shape);
 }
 
-py::array_t<float> initialize_array(const std::string& config, const std::vector<std::int64_t>& shape, std::uint64_t seed) {
+py::array_t<float> initialize_array(const std::string& config, const std::vector<std::int64_t>& shape,
+                                    std::uint64_t seed) {
   for (const std::int64_t d : shape)
     if (d < 0) throw std::invalid_argument("shape: dimensions must not be negative, got " + std::to_string(d));
   std::vector<float> w(static_cast<std::size_t>(size_of(shape)));
@@ -100,7 +105,8 @@ py::array_t<float> constrain_array(const std::string& config, const Floats& arra
 double regularize(const std::string& config, const Floats& array) {
   const Input in = floats_of(array, "w");
   const Penalty p = parse_penalty(Json::parse(config));
-  return p.l1 * kernels().sum_abs(size_of(in.shape), in.values) + p.l2 * kernels().sum_squares(size_of(in.shape), in.values);
+  return p.l1 * kernels().sum_abs(size_of(in.shape), in.values) +
+         p.l2 * kernels().sum_squares(size_of(in.shape), in.values);
 }
 
 // Fisher-Yates from the last place down; a draw is the high word of word * n, whose bias (n / 2^64) nobody can see.

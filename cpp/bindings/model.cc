@@ -15,7 +15,8 @@ struct Weight {
 
 py::tuple tuple_of(const std::vector<std::int64_t>& shape) {
   py::tuple t(shape.size());
-  for (std::size_t i = 0; i < shape.size(); i++) t[i] = shape[i] < 0 ? py::object(py::none()) : py::object(py::int_(shape[i]));
+  for (std::size_t i = 0; i < shape.size(); i++)
+    t[i] = shape[i] < 0 ? py::object(py::none()) : py::object(py::int_(shape[i]));
   return t;
 }
 
@@ -42,11 +43,13 @@ Batch batch_of(const py::array& x, const std::optional<py::array>& y, const std:
   }
   if (rows) {
     b.rows = data_of<std::int64_t>(*rows, "rows", "int64");
-    if (rows->ndim() != 1 || rows->size() == 0) throw std::invalid_argument("rows: expected a vector of at least one index");
+    if (rows->ndim() != 1 || rows->size() == 0)
+      throw std::invalid_argument("rows: expected a vector of at least one index");
     b.count = rows->size();
     const std::int64_t n = b.x.shape.empty() ? 0 : b.x.shape[0];
     for (std::int64_t i = 0; i < b.count; i++)
-      if (b.rows[i] < 0 || b.rows[i] >= n) throw py::index_error("rows: " + std::to_string(b.rows[i]) + " of " + std::to_string(n) + " samples");
+      if (b.rows[i] < 0 || b.rows[i] >= n)
+        throw py::index_error("rows: " + std::to_string(b.rows[i]) + " of " + std::to_string(n) + " samples");
   }
   return b;
 }
@@ -75,145 +78,166 @@ void bind_model(py::module_& m) {
       .def_property_readonly("weights",
                              [](const Model& self) {
                                std::vector<Weight> all;
-                               for (const Model::Weight& w : self.weights()) all.push_back({w.layer, w.spec->name, w.spec->shape});
+                               for (const Model::Weight& w : self.weights())
+                                 all.push_back({w.layer, w.spec->name, w.spec->shape});
                                return all;
                              })
-      .def("get_weight",
-           [](const Model& self, int index) {
-             const WeightSpec& spec = spec_of(self, index);
-             std::vector<float> w(static_cast<std::size_t>(spec.size()));
-             self.get_weight(index, w.data());
-             return to_array(std::move(w), spec.shape);
-           },
-           py::arg("index"))
-      .def("set_weight",
-           [](Model& self, int index, const Array& value) {
-             const WeightSpec& spec = spec_of(self, index);
-             const Input in = floats_of(value, "value");
-             if (in.shape != spec.shape)
-               throw std::invalid_argument("weight '" + spec.name + "': expected shape " + py::str(tuple_of(spec.shape)).cast<std::string>() +
-                                           ", got " + py::str(tuple_of(in.shape)).cast<std::string>());
-             self.set_weight(index, in.values);
-           },
-           py::arg("index"), py::arg("value"))
-      .def("initial_weight",
-           [](const Model& self, int index) {
-             const WeightSpec& spec = spec_of(self, index);
-             std::vector<float> w(static_cast<std::size_t>(spec.size()));
-             self.initial_weight(index, w.data());
-             return to_array(std::move(w), spec.shape);
-           },
-           py::arg("index"))
-      .def("predict",
-           [](const Model& self, const Array& x, std::int64_t batch_size) {
-             const Input in = input_of(x, "x");
-             return to_array(run([&](const Model::Poll& poll) { return self.predict(in, batch_size, poll); }));
-           },
-           py::arg("x"), py::arg("batch_size"))
-      .def("forward",
-           [](Model& self, const Array& x, bool training, const Maybe& mask, const std::optional<std::vector<py::array>>& initial_state) {
-             const Input in = input_of(x, "x");
-             const std::uint8_t* valid = nullptr;
-             if (mask) {
-               if (mask->ndim() != 2 || x.ndim() < 2 || mask->shape(0) != x.shape(0) || mask->shape(1) != x.shape(1))
-                 throw std::invalid_argument("mask: expected shape (batch, steps) of x");
-               valid = reinterpret_cast<const std::uint8_t*>(data_of<bool>(*mask, "mask", "bool"));
-             }
-             std::vector<Input> states;
-             if (initial_state)
-               for (const py::array& s : *initial_state) states.push_back(floats_of(s, "initial_state"));
-             Model::Result result = run([&](const Model::Poll& poll) {
-               return self.forward(in, training, valid, initial_state ? &states : nullptr, poll);
-             });
-             py::list outputs;
-             for (Output& out : result.outputs) outputs.append(to_array(std::move(out)));
-             py::object out_mask = py::none();
-             if (result.mask) {
-               const std::int64_t n = x.shape(0);
-               py::array_t<bool> array({n, static_cast<std::int64_t>(result.mask->size()) / n});
-               std::copy(result.mask->begin(), result.mask->end(), array.mutable_data());
-               out_mask = array;
-             }
-             return py::make_tuple(outputs, out_mask);
-           },
-           py::arg("x"), py::arg("training"), py::arg("mask"), py::arg("initial_state"))
-      .def("reset_states",
-           [](Model& self, int layer) {
-             check_layer(self, layer, true);
-             self.reset_states(layer);
-           },
-           py::arg("layer"))
-      .def("get_states",
-           [](const Model& self, int layer) {
-             check_layer(self, layer, false);
-             py::list all;
-             for (Output& s : self.states(layer)) all.append(to_array(std::move(s)));
-             return all;
-           },
-           py::arg("layer"))
-      .def("set_states",
-           [](Model& self, int layer, const std::vector<py::array>& states) {
-             check_layer(self, layer, false);
-             std::vector<Input> in;
-             for (const py::array& s : states) in.push_back(floats_of(s, "states"));
-             self.set_states(layer, in);
-           },
-           py::arg("layer"), py::arg("states"))
+      .def(
+          "get_weight",
+          [](const Model& self, int index) {
+            const WeightSpec& spec = spec_of(self, index);
+            std::vector<float> w(static_cast<std::size_t>(spec.size()));
+            self.get_weight(index, w.data());
+            return to_array(std::move(w), spec.shape);
+          },
+          py::arg("index"))
+      .def(
+          "set_weight",
+          [](Model& self, int index, const Array& value) {
+            const WeightSpec& spec = spec_of(self, index);
+            const Input in = floats_of(value, "value");
+            if (in.shape != spec.shape)
+              throw std::invalid_argument("weight '" + spec.name + "': expected shape " +
+                                          py::str(tuple_of(spec.shape)).cast<std::string>() + ", got " +
+                                          py::str(tuple_of(in.shape)).cast<std::string>());
+            self.set_weight(index, in.values);
+          },
+          py::arg("index"), py::arg("value"))
+      .def(
+          "initial_weight",
+          [](const Model& self, int index) {
+            const WeightSpec& spec = spec_of(self, index);
+            std::vector<float> w(static_cast<std::size_t>(spec.size()));
+            self.initial_weight(index, w.data());
+            return to_array(std::move(w), spec.shape);
+          },
+          py::arg("index"))
+      .def(
+          "predict",
+          [](const Model& self, const Array& x, std::int64_t batch_size) {
+            const Input in = input_of(x, "x");
+            return to_array(run([&](const Model::Poll& poll) { return self.predict(in, batch_size, poll); }));
+          },
+          py::arg("x"), py::arg("batch_size"))
+      .def(
+          "forward",
+          [](Model& self, const Array& x, bool training, const Maybe& mask,
+             const std::optional<std::vector<py::array>>& initial_state) {
+            const Input in = input_of(x, "x");
+            const std::uint8_t* valid = nullptr;
+            if (mask) {
+              if (mask->ndim() != 2 || x.ndim() < 2 || mask->shape(0) != x.shape(0) || mask->shape(1) != x.shape(1))
+                throw std::invalid_argument("mask: expected shape (batch, steps) of x");
+              valid = reinterpret_cast<const std::uint8_t*>(data_of<bool>(*mask, "mask", "bool"));
+            }
+            std::vector<Input> states;
+            if (initial_state)
+              for (const py::array& s : *initial_state) states.push_back(floats_of(s, "initial_state"));
+            Model::Result result = run([&](const Model::Poll& poll) {
+              return self.forward(in, training, valid, initial_state ? &states : nullptr, poll);
+            });
+            py::list outputs;
+            for (Output& out : result.outputs) outputs.append(to_array(std::move(out)));
+            py::object out_mask = py::none();
+            if (result.mask) {
+              const std::int64_t n = x.shape(0);
+              py::array_t<bool> array({n, static_cast<std::int64_t>(result.mask->size()) / n});
+              std::copy(result.mask->begin(), result.mask->end(), array.mutable_data());
+              out_mask = array;
+            }
+            return py::make_tuple(outputs, out_mask);
+          },
+          py::arg("x"), py::arg("training"), py::arg("mask"), py::arg("initial_state"))
+      .def(
+          "reset_states",
+          [](Model& self, int layer) {
+            check_layer(self, layer, true);
+            self.reset_states(layer);
+          },
+          py::arg("layer"))
+      .def(
+          "get_states",
+          [](const Model& self, int layer) {
+            check_layer(self, layer, false);
+            py::list all;
+            for (Output& s : self.states(layer)) all.append(to_array(std::move(s)));
+            return all;
+          },
+          py::arg("layer"))
+      .def(
+          "set_states",
+          [](Model& self, int layer, const std::vector<py::array>& states) {
+            check_layer(self, layer, false);
+            std::vector<Input> in;
+            for (const py::array& s : states) in.push_back(floats_of(s, "states"));
+            self.set_states(layer, in);
+          },
+          py::arg("layer"), py::arg("states"))
       .def("compile", &Model::compile, py::arg("config"))
-      .def("train_on_batch",
-           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
-             const Batch batch = batch_of(x, y, sample_weight, rows);
-             return run([&](const Model::Poll& poll) { return self.train_on_batch(batch, poll); });
-           },
-           py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
-      .def("test_on_batch",
-           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
-             const Batch batch = batch_of(x, y, sample_weight, rows);
-             return run([&](const Model::Poll& poll) { return self.test_on_batch(batch, poll); });
-           },
-           py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
-      .def("gradients",
-           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight) {
-             const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
-             std::vector<std::vector<float>> grads;
-             const double loss = run([&](const Model::Poll& poll) { return self.gradients(batch, &grads, poll); });
-             py::list all;
-             for (std::size_t i = 0; i < grads.size(); i++) all.append(to_array(std::move(grads[i]), self.weights()[i].spec->shape));
-             return py::make_tuple(loss, all);
-           },
-           py::arg("x"), py::arg("y"), py::arg("sample_weight"))
-      .def("check_data",
-           [](const Model& self, const Array& x, const Maybe& y, const Maybe& sample_weight) {
-             const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
-             run([&](const Model::Poll&) {
-               self.check_data(batch);
-               return 0;
-             });
-           },
-           py::arg("x"), py::arg("y"), py::arg("sample_weight"))
+      .def(
+          "train_on_batch",
+          [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
+            const Batch batch = batch_of(x, y, sample_weight, rows);
+            return run([&](const Model::Poll& poll) { return self.train_on_batch(batch, poll); });
+          },
+          py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
+      .def(
+          "test_on_batch",
+          [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
+            const Batch batch = batch_of(x, y, sample_weight, rows);
+            return run([&](const Model::Poll& poll) { return self.test_on_batch(batch, poll); });
+          },
+          py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
+      .def(
+          "gradients",
+          [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight) {
+            const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
+            std::vector<std::vector<float>> grads;
+            const double loss = run([&](const Model::Poll& poll) { return self.gradients(batch, &grads, poll); });
+            py::list all;
+            for (std::size_t i = 0; i < grads.size(); i++)
+              all.append(to_array(std::move(grads[i]), self.weights()[i].spec->shape));
+            return py::make_tuple(loss, all);
+          },
+          py::arg("x"), py::arg("y"), py::arg("sample_weight"))
+      .def(
+          "check_data",
+          [](const Model& self, const Array& x, const Maybe& y, const Maybe& sample_weight) {
+            const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
+            run([&](const Model::Poll&) {
+              self.check_data(batch);
+              return 0;
+            });
+          },
+          py::arg("x"), py::arg("y"), py::arg("sample_weight"))
       .def("metric_results", &Model::metric_results)
       .def("reset_metrics", &Model::reset_metrics)
       .def_property_readonly("loss_mean", &Model::loss_mean)
       .def_readwrite("skipped_steps", &Model::skipped_steps)
-      .def_property("iterations", [](Model& self) { return self.optimizer().iterations; },
-                    [](Model& self, std::int64_t n) { self.optimizer().iterations = n; })
-      .def_property("accumulated", [](Model& self) { return self.optimizer().accumulated; },
-                    [](Model& self, std::int64_t n) { self.optimizer().accumulated = n; })
-      .def_property("learning_rate", [](Model& self) { return self.optimizer().learning_rate; },
-                    [](Model& self, double lr) { self.optimizer().learning_rate = lr; })
+      .def_property(
+          "iterations", [](Model& self) { return self.optimizer().iterations; },
+          [](Model& self, std::int64_t n) { self.optimizer().iterations = n; })
+      .def_property(
+          "accumulated", [](Model& self) { return self.optimizer().accumulated; },
+          [](Model& self, std::int64_t n) { self.optimizer().accumulated = n; })
+      .def_property(
+          "learning_rate", [](Model& self) { return self.optimizer().learning_rate; },
+          [](Model& self, double lr) { self.optimizer().learning_rate = lr; })
       .def("optimizer_variables",
            [](Model& self) {
              py::list all;
-             for (auto& [name, value] : self.optimizer_variables()) all.append(py::make_tuple(name, to_array(std::move(value))));
+             for (auto& [name, value] : self.optimizer_variables())
+               all.append(py::make_tuple(name, to_array(std::move(value))));
              return all;
            })
-      .def("set_optimizer_variables",
-           [](Model& self, const std::vector<std::pair<std::string, py::array>>& values) {
-             std::vector<std::pair<std::string, Input>> in;
-             for (const auto& [name, value] : values) in.emplace_back(name, floats_of(value, name.c_str()));
-             self.set_optimizer_variables(in);
-           },
-           py::arg("values"))
+      .def(
+          "set_optimizer_variables",
+          [](Model& self, const std::vector<std::pair<std::string, py::array>>& values) {
+            std::vector<std::pair<std::string, Input>> in;
+            for (const auto& [name, value] : values) in.emplace_back(name, floats_of(value, name.c_str()));
+            self.set_optimizer_variables(in);
+          },
+          py::arg("values"))
       .def("finalize_ema", &Model::finalize_ema)
       .def_readwrite("seed", &Model::seed)
       .def_readwrite("rng_counter", &Model::rng_counter);

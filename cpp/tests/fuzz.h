@@ -27,11 +27,21 @@ int main(int argc, char** argv) {
       const std::string& other = seeds[below(seeds.size())];
       const char piece[] = {"{}[]\",:0123456789-+.eE\\u \n\xff\x80\xc3\x00"[below(31)], '\0'};
       switch (below(5)) {
-        case 0: if (!input.empty()) input[at] = static_cast<char>(input[at] ^ (1 << below(8))); break;
-        case 1: input.insert(at, piece, 1); break;
-        case 2: input.erase(at, 1 + below(8)); break;
-        case 3: input.insert(at, input, below(input.size()), 1 + below(16)); break;
-        default: input.insert(at, other, below(other.size()), 1 + below(32)); break;
+        case 0:
+          if (!input.empty()) input[at] = static_cast<char>(input[at] ^ (1 << below(8)));
+          break;
+        case 1:
+          input.insert(at, piece, 1);
+          break;
+        case 2:
+          input.erase(at, 1 + below(8));
+          break;
+        case 3:
+          input.insert(at, input, below(input.size()), 1 + below(16));
+          break;
+        default:
+          input.insert(at, other, below(other.size()), 1 + below(32));
+          break;
       }
     }
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());

@@ -27,6 +27,6 @@ std::vector<std::string> fuzz_seeds() {
   };
   const std::string two =
       R"({"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[],"data_offsets":[8,9]}})";
-  return {file(two, 9),
-          file(R"({"__metadata__":{"k":"v"},"a":{"dtype":"I64","shape":[0,7],"data_offsets":[0,0]}})", 0), file("{}", 0)};
+  return {file(two, 9), file(R"({"__metadata__":{"k":"v"},"a":{"dtype":"I64","shape":[0,7],"data_offsets":[0,0]}})", 0),
+          file("{}", 0)};
 }

@@ -1,4 +1,6 @@
 // Arena, Philox, JSON.
+#include <pthread.h>
+
 #include <clocale>
 #include <cmath>
 #include <cstring>
@@ -8,8 +10,6 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-
-#include <pthread.h>
 
 #include "base/arena.h"
 #include "base/json.h"
@@ -62,8 +62,8 @@ void test_philox() {
   constexpr std::uint64_t ones = ~std::uint64_t{0};
   CHECK(same(Philox{0, 0}.block(0), 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8));
   CHECK(same(Philox{ones, ones}.block(ones), 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd));
-  CHECK(same(Philox{0x299f31d0a4093822, 0x0370734413198a2e}.block(0x85a308d3243f6a88), 0xd16cfe09, 0x94fdcceb, 0x5001e420,
-             0x24126ea1));
+  CHECK(same(Philox{0x299f31d0a4093822, 0x0370734413198a2e}.block(0x85a308d3243f6a88), 0xd16cfe09, 0x94fdcceb,
+             0x5001e420, 0x24126ea1));
   const Philox stream{3, 5};
   double sum = 0;
   for (std::uint64_t e = 0; e < 100000; ++e) {
@@ -170,12 +170,12 @@ void test_json_hostile() {
       {std::string("\"a\0b\"", 5), "byte 2: expected no control character"},
       {std::string("1\0", 2), "byte 1: expected the end, found '\\x00'"},
       {"\"\xff\"", "byte 1: expected UTF-8, found '\\xff'"},
-      {"\"\xc0\x80\"", "expected UTF-8"},               // overlong
-      {"\"\xe0\x80\x80\"", "expected UTF-8"},           // overlong
-      {"\"\xf0\x80\x80\x80\"", "expected UTF-8"},       // overlong
-      {"\"\xed\xa0\x80\"", "expected UTF-8"},           // surrogate
-      {"\"\xf4\x90\x80\x80\"", "expected UTF-8"},       // beyond U+10FFFF
-      {"\"\xe2\x82\"", "expected UTF-8"},               // cut short
+      {"\"\xc0\x80\"", "expected UTF-8"},          // overlong
+      {"\"\xe0\x80\x80\"", "expected UTF-8"},      // overlong
+      {"\"\xf0\x80\x80\x80\"", "expected UTF-8"},  // overlong
+      {"\"\xed\xa0\x80\"", "expected UTF-8"},      // surrogate
+      {"\"\xf4\x90\x80\x80\"", "expected UTF-8"},  // beyond U+10FFFF
+      {"\"\xe2\x82\"", "expected UTF-8"},          // cut short
       {"/**/1", "expected a value"},
       {"'a'", "expected a value"},
       {std::string(65, '['), "byte 64: expected at most 64 levels"},

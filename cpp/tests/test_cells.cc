@@ -22,7 +22,9 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 std::mt19937 generator(11);
-std::int64_t pick(std::int64_t lo, std::int64_t hi) { return std::uniform_int_distribution<std::int64_t>(lo, hi)(generator); }
+std::int64_t pick(std::int64_t lo, std::int64_t hi) {
+  return std::uniform_int_distribution<std::int64_t>(lo, hi)(generator);
+}
 float value(float size) { return std::uniform_real_distribution<float>(-size, size)(generator); }
 bool coin() { return pick(0, 1) == 1; }
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -40,28 +42,50 @@ double softplus(double x) { return std::log1p(std::exp(-std::fabs(x))) + std::ma
 double clamp(double x, double lo, double hi) { return std::min(std::max(x, lo), hi); }
 double activate(Activation a, double x) {
   switch (a) {
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::leaky_relu: return x < 0 ? 0.2 * x : x;
-    case Activation::relu6: return clamp(x, 0, 6);
-    case Activation::elu: return x > 0 ? x : std::expm1(x);
-    case Activation::selu: return 1.05070098735548049342 * (x > 0 ? x : 1.67326324235437728482 * std::expm1(x));
-    case Activation::softplus: return softplus(x);
-    case Activation::softsign: return x / (1 + std::fabs(x));
-    case Activation::silu: return x * sigmoid(x);
-    case Activation::gelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::tanh: return std::tanh(x);
-    case Activation::sigmoid: return sigmoid(x);
-    case Activation::exponential: return std::exp(x);
-    case Activation::hard_sigmoid: return clamp(x / 6 + 0.5, 0, 1);
-    case Activation::hard_silu: return x * clamp(x / 6 + 0.5, 0, 1);
-    case Activation::hard_tanh: return clamp(x, -1, 1);
-    case Activation::mish: return x * std::tanh(softplus(x));
-    case Activation::log_sigmoid: return -softplus(-x);
-    case Activation::tanh_shrink: return x - std::tanh(x);
-    case Activation::soft_shrink: return x > 0.5 ? x - 0.5 : x < -0.5 ? x + 0.5 : 0;
-    case Activation::hard_shrink: return std::fabs(x) > 0.5 ? x : 0;
-    case Activation::squareplus: return 0.5 * (x + std::sqrt(x * x + 4));
-    default: return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::leaky_relu:
+      return x < 0 ? 0.2 * x : x;
+    case Activation::relu6:
+      return clamp(x, 0, 6);
+    case Activation::elu:
+      return x > 0 ? x : std::expm1(x);
+    case Activation::selu:
+      return 1.05070098735548049342 * (x > 0 ? x : 1.67326324235437728482 * std::expm1(x));
+    case Activation::softplus:
+      return softplus(x);
+    case Activation::softsign:
+      return x / (1 + std::fabs(x));
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
+    case Activation::exponential:
+      return std::exp(x);
+    case Activation::hard_sigmoid:
+      return clamp(x / 6 + 0.5, 0, 1);
+    case Activation::hard_silu:
+      return x * clamp(x / 6 + 0.5, 0, 1);
+    case Activation::hard_tanh:
+      return clamp(x, -1, 1);
+    case Activation::mish:
+      return x * std::tanh(softplus(x));
+    case Activation::log_sigmoid:
+      return -softplus(-x);
+    case Activation::tanh_shrink:
+      return x - std::tanh(x);
+    case Activation::soft_shrink:
+      return x > 0.5 ? x - 0.5 : x < -0.5 ? x + 0.5 : 0;
+    case Activation::hard_shrink:
+      return std::fabs(x) > 0.5 ? x : 0;
+    case Activation::squareplus:
+      return 0.5 * (x + std::sqrt(x * x + 4));
+    default:
+      return x;
   }
 }
 void activate(Activation a, std::vector<double>& x) {
@@ -82,16 +106,17 @@ struct Problem {
   Activation act, rec;
   bool gated_x, zero_output, outputs_used;
   std::vector<float> w, u, b, x, scale, h0, c0, dy, dh, dc;  // x [gates or 1][T][B][I]; b, scale may be empty
-  std::vector<std::uint8_t> mask;                           // [T][B] or empty
+  std::vector<std::uint8_t> mask;                            // [T][B] or empty
 
   int gates() const { return cell_gates(kind); }
   bool valid(std::int64_t t, std::int64_t row) const { return mask.empty() || mask[at(t * batch + row)]; }
   std::string name() const {
     static const char* kinds[] = {"simple_rnn", "lstm", "gru_reset_after", "gru_reset_before"};
-    return std::string(kinds[static_cast<int>(kind)]) + " B" + std::to_string(batch) + " T" + std::to_string(steps) + " I" +
-           std::to_string(input) + " H" + std::to_string(units) + " act" + std::to_string(static_cast<int>(act)) + " rec" +
-           std::to_string(static_cast<int>(rec)) + (mask.empty() ? "" : " mask") + (gated_x ? " dropout" : "") +
-           (scale.empty() ? "" : " recurrent_dropout") + (b.empty() ? " no bias" : "");
+    return std::string(kinds[static_cast<int>(kind)]) + " B" + std::to_string(batch) + " T" + std::to_string(steps) +
+           " I" + std::to_string(input) + " H" + std::to_string(units) + " act" +
+           std::to_string(static_cast<int>(act)) + " rec" + std::to_string(static_cast<int>(rec)) +
+           (mask.empty() ? "" : " mask") + (gated_x ? " dropout" : "") + (scale.empty() ? "" : " recurrent_dropout") +
+           (b.empty() ? " no bias" : "");
   }
 };
 
@@ -245,9 +270,15 @@ enum class Split { none, rows, steps };
 
 struct Run {
   Run(const Problem& problem, const Kernels& kernels, Split split)
-      : p(problem), stride(pad(p.units)), slots(cell_slots(p.kind)), h((p.steps + 1) * p.batch * stride),
-        c((p.steps + 1) * p.batch * stride), gates(p.steps * p.batch * slots * stride), caches(gates.size),
-        dh(p.batch * stride), dc(p.batch * stride) {
+      : p(problem),
+        stride(pad(p.units)),
+        slots(cell_slots(p.kind)),
+        h((p.steps + 1) * p.batch * stride),
+        c((p.steps + 1) * p.batch * stride),
+        gates(p.steps * p.batch * slots * stride),
+        caches(gates.size),
+        dh(p.batch * stride),
+        dc(p.batch * stride) {
     const std::int64_t features = p.batch * p.input;
     Buffer packed(kernels.packed_cell_size(p.kind, p.input, p.units));
     Buffer packed_back(kernels.packed_cell_backward_size(p.kind, p.units));
@@ -401,7 +432,8 @@ void check_values_and_gradients(const Problem& p, Run& run) {
   // Central differences of a sample of what backward gives.
   for (int i = 0; i < 12; ++i) {
     const std::int64_t row = pick(0, p.batch - 1);
-    Nudge nudge{Nudge::pre_activation, pick(0, p.steps - 1), pick(0, p.units - 1), static_cast<int>(pick(0, run.slots - 1)), 0};
+    Nudge nudge{Nudge::pre_activation, pick(0, p.steps - 1), pick(0, p.units - 1),
+                static_cast<int>(pick(0, run.slots - 1)), 0};
     if (p.kind == CellKind::gru_reset_before && nudge.slot == 3) nudge.slot = 1;
     double got = run.gates[((nudge.t * p.batch + row) * run.slots + nudge.slot) * run.stride + nudge.unit];
     if (i % 4 == 0 || !p.valid(nudge.t, row)) {
@@ -444,7 +476,9 @@ void check_chains(CellKind kind) {
       for (std::int64_t row = 0; row < p.batch; ++row) {
         if (!p.valid(t, row)) continue;
         const float* h = &run.h[(t * p.batch + row) * run.stride];
-        const auto slot = [&](std::int64_t s) { return &run.caches[((t * p.batch + row) * run.slots + s) * run.stride]; };
+        const auto slot = [&](std::int64_t s) {
+          return &run.caches[((t * p.batch + row) * run.slots + s) * run.stride];
+        };
         for (std::int64_t j = 0; j < gh; ++j) {
           const std::int64_t gate = j / hs;
           const bool after = kind == CellKind::gru_reset_after, candidate = gate == 2;
@@ -479,7 +513,8 @@ int main() {
   for (int kind = 0; kind < kCellKinds; ++kind) {
     for (int i = 0; i < activations; ++i) {
       check_everything(random_problem(static_cast<CellKind>(kind), activation(i), Activation::sigmoid, false));
-      if (kind > 0) check_everything(random_problem(static_cast<CellKind>(kind), Activation::tanh, activation(i), false));
+      if (kind > 0)
+        check_everything(random_problem(static_cast<CellKind>(kind), Activation::tanh, activation(i), false));
     }
     for (int i = 0; i < 10; ++i) {
       check_everything(random_problem(static_cast<CellKind>(kind), Activation::relu, Activation::sigmoid, i % 2 == 0));

@@ -1,5 +1,5 @@
-// Products and weight gradients: every ISA gives exactly the chain of ARCHITECTURE.md, computed here with std::fma; nothing
-// is read beyond a row's true columns or written beyond the call's own elements.
+// Products and weight gradients: every ISA gives exactly the chain of ARCHITECTURE.md, computed here with std::fma;
+// nothing is read beyond a row's true columns or written beyond the call's own elements.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -19,7 +19,9 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 std::mt19937 generator(7);
-std::int64_t pick(std::int64_t lo, std::int64_t hi) { return std::uniform_int_distribution<std::int64_t>(lo, hi)(generator); }
+std::int64_t pick(std::int64_t lo, std::int64_t hi) {
+  return std::uniform_int_distribution<std::int64_t>(lo, hi)(generator);
+}
 float value() { return std::uniform_real_distribution<float>(-1.0f, 1.0f)(generator); }
 bool coin() { return pick(0, 1) == 1; }
 bool same(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -167,7 +169,9 @@ void check_grad() {
         float chain = 0.0f;
         for (std::int64_t i = i0; i < std::min(i0 + kGradBlock, g.m); ++i) {
           const std::int64_t r = listed ? list[static_cast<std::size_t>(i)] : begin + i;
-          const float x = q == k ? 1.0f : scaled ? a.data()[r * k + q] * scale.data()[r % batch * k + q] : a.data()[r * k + q];
+          const float x = q == k   ? 1.0f
+                          : scaled ? a.data()[r * k + q] * scale.data()[r % batch * k + q]
+                                   : a.data()[r * k + q];
           chain = std::fma(x, d.data()[(r * slots + j / n) * pad(n) + j % n], chain);
         }
         c = i0 == 0 && !accumulate ? chain : c + chain;

@@ -16,7 +16,8 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-std::vector<float> make(const std::string& name, const std::string& config, const Shape& shape, std::uint64_t seed = 1) {
+std::vector<float> make(const std::string& name, const std::string& config, const Shape& shape,
+                        std::uint64_t seed = 1) {
   std::int64_t n = 1;
   for (const std::int64_t size : shape) n *= size;
   std::vector<float> out(static_cast<std::size_t>(n), 777.0f);
@@ -73,7 +74,8 @@ void test_distributions() {
   check_moments(make("RandomUniform", "{\"minval\":1,\"maxval\":3}", shape), 2, 1 / sqrt3, 1.8, 1);
   check_moments(make("TruncatedNormal", "{\"mean\":1,\"stddev\":2}", shape), 1, 2 * kCut, kCutKurtosis, 4);
   const Moments normal = moments(make("RandomNormal", "{\"mean\":-1,\"stddev\":2}", shape));
-  CHECK(std::abs(normal.mean + 1) < 0.02 && std::abs(normal.deviation - 2) < 0.02 && std::abs(normal.fourth - 3) < 0.08);
+  CHECK(std::abs(normal.mean + 1) < 0.02 && std::abs(normal.deviation - 2) < 0.02 &&
+        std::abs(normal.fourth - 3) < 0.08);
   CHECK(normal.high > 6 && normal.high < 12 && normal.low < -8 && normal.low > -14);
   CHECK(std::abs(moments(make("RandomNormal", "{}", shape)).deviation - 0.05) < 0.0005);
 
@@ -82,7 +84,8 @@ void test_distributions() {
   std::sort(sorted.begin(), sorted.end());
   for (const double z : {-3.5, -2.0, -1.0, -0.5, 0.0, 0.3, 1.5, 2.5, 3.2}) {
     const double share =
-        static_cast<double>(std::lower_bound(sorted.begin(), sorted.end(), static_cast<float>(z)) - sorted.begin()) / 1e6;
+        static_cast<double>(std::lower_bound(sorted.begin(), sorted.end(), static_cast<float>(z)) - sorted.begin()) /
+        1e6;
     const double p = 0.5 * std::erfc(-z / std::sqrt(2.0));
     CHECK(std::abs(share - p) < 5 * std::sqrt(p * (1 - p) / 1e6));
   }
@@ -123,11 +126,12 @@ void test_orthogonal() {
   struct {
     Shape shape;
     double gain;
-  } const cases[] = {{{1, 1}, 1}, {{2, 2}, 1}, {{1, 5}, 1}, {{5, 1}, 2}, {{7, 9}, 1}, {{8, 8}, 1},
+  } const cases[] = {{{1, 1}, 1},   {{2, 2}, 1},    {{1, 5}, 1},    {{5, 1}, 2},    {{7, 9}, 1},    {{8, 8}, 1},
                      {{9, 7}, 0.5}, {{64, 256}, 1}, {{100, 33}, 1}, {{3, 4, 5}, 1}, {{130, 130}, 1}};
   for (const auto& c : cases) {
-    const std::int64_t cols = c.shape.back(), rows = std::accumulate(c.shape.begin(), c.shape.end() - 1, std::int64_t{1},
-                                                                     [](auto a, auto b) { return a * b; });
+    const std::int64_t cols = c.shape.back(),
+                       rows = std::accumulate(c.shape.begin(), c.shape.end() - 1, std::int64_t{1},
+                                              [](auto a, auto b) { return a * b; });
     const std::vector<float> q = make("Orthogonal", "{\"gain\":" + std::to_string(c.gain) + "}", c.shape);
     const bool wide = rows < cols;
     double worst = 0;

@@ -160,17 +160,16 @@ void test_hostile_headers() {
       {entry("U8", "[9223372036854775808]", "[0,0]"), 0, "an integer of 64 bits"},
       {entry("U8", "[9223372036854775807]", "[0,9223372036854775807]"), 9, "but 9 follow"},
       {entry("F32", "[2305843009213693951,0]", "[0,0]"), 1, "have 0 bytes, but 1 follow"},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2,
-       "duplicate key 'a'"},
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+       2, "duplicate key 'a'"},
       {R"({"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[],"data_offsets":[1,2]}})",
-       2,
-       "duplicate key 'a'"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3,
-       "'b': starts at 1, expected 2 (overlap)"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2,
-       "(overlap)"},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})", 3,
-       "'b': starts at 2, expected 1 (hole)"},
+       2, "duplicate key 'a'"},
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+       3, "'b': starts at 1, expected 2 (overlap)"},
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
+       2, "(overlap)"},
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+       3, "'b': starts at 2, expected 1 (hole)"},
       {R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "duplicate key 'dtype'"},
       {R"({"a":{"shape":[1],"shape":[1],"dtype":"U8","data_offsets":[0,1]}})", 1, "duplicate key 'shape'"},
       {R"({"a":{"data_offsets":[0],"data_offsets":[1],"dtype":"U8","shape":[1]}})", 1, "duplicate key 'data_offsets'"},
@@ -192,7 +191,8 @@ void test_hostile_headers() {
 
   CHECK_SAYS(std::invalid_argument, "at most 8 MiB", parse(file_of(std::string((8 << 20) + 1, ' '), 0)));
   CHECK_SAYS(std::invalid_argument, "18446744073709551615", parse(std::string(8, '\xff') + "{}"));
-  CHECK_SAYS(std::invalid_argument, "a header of 3 bytes in a file of 10", parse(std::string("\3\0\0\0\0\0\0\0{}", 10)));
+  CHECK_SAYS(std::invalid_argument, "a header of 3 bytes in a file of 10",
+             parse(std::string("\3\0\0\0\0\0\0\0{}", 10)));
   std::string many = "{";
   for (int i = 0; i < 65537; ++i) {
     many += "\"" + std::to_string(i) + "\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},";
@@ -225,7 +225,8 @@ void test_refused_writes() {
   CHECK_SAYS(std::system_error, "Is a directory", write_safetensors(folder, sample()));
   CHECK_SAYS(std::system_error, "'/dev/null'", write_safetensors("/dev/null", sample()));
   CHECK_SAYS(std::system_error, "", write_safetensors("/proc/seqcore", sample()));
-  CHECK_SAYS(std::system_error, "File name too long", write_safetensors(folder + "/" + std::string(300, 'x'), sample()));
+  CHECK_SAYS(std::system_error, "File name too long",
+             write_safetensors(folder + "/" + std::string(300, 'x'), sample()));
   CHECK(files_in(folder) == 1 && contents(path) == before);
   const std::string longest = folder + "/" + std::string(255, 'x');
   write_safetensors(longest, sample());

@@ -138,8 +138,8 @@ class StreamBatches:
         if done == 0 or (self.limit is not None and done < self.limit):
             self.ran_out = True
             warnings.warn(
-                "the data ran out: the data set must give at least `steps_per_epoch * epochs` batches"
-                f" (this epoch had {done}); training stops",
+                f"the data set ran out of data, training stops: it must give `steps_per_epoch * epochs` batches; "
+                f"this epoch had {done}",
                 stacklevel=2,
             )
         if hasattr(self.source, "on_epoch_end"):

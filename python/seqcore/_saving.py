@@ -15,7 +15,7 @@ from .models import Sequential, model_from_description
 _FORMAT = 1
 
 
-def _path(filepath: Any, writing: bool) -> str:
+def _path(filepath: Any) -> str:
     path = os.fspath(filepath)
     if not isinstance(path, str):
         raise TypeError(f"`filepath`: expected a string, got {type(path).__name__}")
@@ -46,14 +46,20 @@ def _weights(model: Sequential) -> dict[str, Any]:
 
 
 def save_weights(model: Sequential, filepath: Any, overwrite: bool) -> None:
-    path = _path(filepath, True)
+    path = _path(filepath)
     _check_overwrite(path, overwrite)
     _engine.write_safetensors(path, _weights(model), {"format": "seqcore-weights"})
 
 
 def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimizer: bool) -> None:
-    path = _path(filepath, True)
+    path = _path(filepath)
     _check_overwrite(path, overwrite)
+    header, tensors = pack(model, include_optimizer)
+    _engine.write_safetensors(path, tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
+
+
+def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything there is to a built model: JSON and tensors."""
     tensors = _weights(model)
     header: dict[str, Any] = {
         "format_version": _FORMAT,
@@ -85,11 +91,11 @@ def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimi
             "shuffles": model._shuffles,
         }
         tensors.update({f"optimizer/{name}": value for name, value in core.optimizer_variables()})
-    _engine.write_safetensors(path, tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
+    return header, tensors
 
 
 def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
-    path = _path(filepath, False)
+    path = _path(filepath)
     tensors, _ = _engine.read_safetensors(path)
     _assign(model, tensors, path, skip_mismatch)
 
@@ -119,21 +125,22 @@ def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch
 
 
 def load_model(filepath: Any, compile: bool) -> Sequential:
-    path = _path(filepath, False)
+    path = _path(filepath)
     tensors, metadata = _engine.read_safetensors(path)
     if "seqcore" not in metadata:
         raise ValueError(
             f"{path}: no seqcore model: the description is missing (a file of weights alone? use load_weights)"
         )
     try:
-        return _restore(json.loads(metadata["seqcore"]), tensors, path, compile)
+        return unpack(json.loads(metadata["seqcore"]), tensors, path, compile)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError) as error:
         raise ValueError(f"{path}: the description is damaged: {type(error).__name__}: {error}") from error
 
 
-def _restore(header: dict[str, Any], tensors: dict[str, Any], path: str, compile: bool) -> Sequential:
+def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", compile: bool = True) -> Sequential:
+    """The model that `pack` took apart."""
     if header.get("format_version") != _FORMAT:
         raise ValueError(
             f"format_version {header.get('format_version')!r} is not known to this version of seqcore, "

@@ -4,6 +4,7 @@ knows nothing about layers, only the network they make."""
 from __future__ import annotations
 
 import warnings
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self.stop_training = False
-        self.history: History | None = None
+        self._history: tuple[weakref.ref[History], dict[str, Any]] | None = None
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: Any = None
         self.compiled = False
@@ -288,11 +289,12 @@ class Trainer:
         batches = self._batches(network, x, y, sample_weight, class_weight, batch_size, steps, shuffle)
         validation = None
         if validation_data is not None:
-            vx, vy, vw = (
-                _data.unpack(validation_data)
-                if isinstance(validation_data, (tuple, list))
-                else (validation_data, None, None)
-            )
+            if _data.is_array(validation_data) and not isinstance(validation_data, (tuple, list)):
+                raise ValueError(
+                    f"`validation_data`: expected (x, y), (x, y, sample_weight) or a data set, got "
+                    f"{type(validation_data).__name__}"
+                )
+            vx, vy, vw = _data.unpack(validation_data)
             validation = self._batches(
                 network, vx, vy, vw, None,
                 _optional_count(validation_batch_size, "validation_batch_size") or batch_size,
@@ -320,8 +322,24 @@ class Trainer:
         if self.optimizer is not None and self.optimizer.use_ema and epochs > initial_epoch:
             network.core.finalize_ema()
         hooks.on_train_end(logs)
-        self.history = hooks.history if hooks.history is not None else History()
-        return self.history
+        history = hooks.history if hooks.history is not None else History()
+        self._history = weakref.ref(history), {k: v for k, v in vars(history).items() if k != "_model"}
+        return history
+
+    @property
+    def history(self) -> History | None:
+        """What the last `fit` returned."""
+        # Held weakly, its contents strongly: a history knows its model, and a cycle would keep large models alive until
+        # the collector comes by.
+        if self._history is None:
+            return None
+        reference, contents = self._history
+        found = reference()
+        if found is None:
+            found = History()
+            vars(found).update(contents, _model=self)
+            self._history = weakref.ref(found), contents
+        return found
 
     def _source(self, x: Any, what: str) -> tuple[Any, Network]:
         """x, and the compiled network for it. Where the shapes must come from a data set, its first batch is looked at

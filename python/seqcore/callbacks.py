@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -116,15 +115,6 @@ class History(Callback):
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
 
-    @property
-    def model(self) -> Any:
-        """The model that was trained, while it lives."""
-        return self._model() if self._model is not None else None
-
-    def set_model(self, model: Any) -> None:
-        # The model holds its history: a strong reference back would keep both alive until the cycle collector runs.
-        self._model = weakref.ref(model)
-
     def on_train_begin(self, logs: Logs = None) -> None:
         self.epoch = []
 
@@ -217,7 +207,7 @@ class CallbackList(Callback):
             hook: [
                 getattr(c, hook)
                 for c in self.callbacks
-                if any(getattr(type(c), n) is not getattr(Callback, n) or n in vars(c) for n in names)
+                if any(getattr(getattr(c, n), "__func__", None) is not getattr(Callback, n) for n in names)
             ]
             for hook, names in _BATCH_HOOKS.items()
         }

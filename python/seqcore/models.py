@@ -378,6 +378,14 @@ class Sequential(Trainer):
 
         load_weights(self, filepath, skip_mismatch)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles go the way of files, so that no two models share weights by accident.
+        if self._existing_network() is None:
+            return Sequential.from_config, (self.get_config(),)
+        from ._saving import pack, unpack
+
+        return unpack, pack(self)
+
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, built={self.built}>"
 

@@ -300,9 +300,10 @@ class TimeDistributed(Wrapper):
 
     def forward(self, x, mask, noise):
         self.scatter()
-        fold = lambda a: None if a is None else a.reshape(-1, *a.shape[2:])
-        rows = None if mask is None else mask.reshape(-1)
-        self.y, _ = self.layer.forward(fold(x), rows, fold(noise))
+        def fold(a):
+            return None if a is None else a.reshape(-1, *a.shape[2:])
+
+        self.y, _ = self.layer.forward(fold(x), fold(mask), fold(noise))
         self.shape, self.batch = x.shape, len(x)
         return self.y.reshape(*x.shape[:2], *self.y.shape[1:]), mask
 

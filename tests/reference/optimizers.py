@@ -1,4 +1,4 @@
-"""Adam and SGD in Keras's order: clip, decay, step, moving average, constraint, iterations + 1."""
+"""Adam and SGD in Keras's order: clip, decay, step, moving average, constraint, count."""
 
 import numpy as np
 
@@ -17,14 +17,21 @@ def _clip(config, grads):
 
 
 class Optimizer:
-    """`apply(weights, gradients)` returns new weights. `learning_rate` may be a function of the iteration."""
+    """`apply(weights, gradients)` returns new weights. `learning_rate` may be a function of the number of calls.
+
+    `iterations` counts updates: with gradient_accumulation_steps = n, every n-th call is one.
+    """
 
     def __init__(self, config, constraints=None):
-        self.config, self.iterations, self.slots = config, 0, None
+        self.config, self.calls, self.slots = config, 0, None
         self.constraints = constraints
 
-    def make_slots(self, weights):
-        return None
+    @property
+    def iterations(self):
+        return self.calls // (self.config.get("gradient_accumulation_steps") or 1)
+
+    def make_slots(self, w):
+        raise NotImplementedError
 
     def step(self, w, g, slot, lr):
         raise NotImplementedError
@@ -36,10 +43,10 @@ class Optimizer:
             self.average = [np.zeros_like(w) for w in weights]
             self.accumulated = [np.zeros_like(w) for w in weights]
         lr = config.get("learning_rate", self.LEARNING_RATE)
-        lr = lr(self.iterations) if callable(lr) else lr
+        lr = lr(self.calls) if callable(lr) else lr
         every = config.get("gradient_accumulation_steps") or 1
         grads = [g + a for g, a in zip(grads, self.accumulated)]
-        if (self.iterations + 1) % every == 0:
+        if (self.calls + 1) % every == 0:
             self.accumulated = [np.zeros_like(g) for g in grads]
             grads = _clip(config, [g / every for g in grads])
             decay = (config.get("weight_decay") or 0.0) * lr
@@ -54,7 +61,7 @@ class Optimizer:
                 weights = [a.copy() for a in self.average]
         if self.constraints is not None:
             weights = [c(w) for c, w in zip(self.constraints, weights)]
-        self.iterations += 1
+        self.calls += 1
         return weights
 
 

@@ -13,7 +13,7 @@ STATES = {"SimpleRNN": 1, "LSTM": 2, "GRU": 1}
 
 
 class Cell:
-    """step: (x, [h, c]) -> new states and a cache. step_backward: gradients of states and x; weights accumulate in g."""
+    """step: (x, [h, c]) -> new states and a cache. step_backward: gradients of states and x; weights add up in g."""
 
     def __init__(self, config, w):
         self.config, self.w = config, w
@@ -148,7 +148,7 @@ def scan(cell, x, states, mask, noise, go_backwards, zero_output_for_mask):
     gates = GATES[cell.config["class_name"]]
     noise = noise or {}
     mx = noise.get("input", np.ones((1, 1, 1)))
-    mx = np.broadcast_to(mx, (gates,) + mx.shape[1:])
+    mx = np.broadcast_to(mx, (gates, *mx.shape[1:]))
     mh = noise.get("recurrent", np.ones((gates, 1, 1)))
     steps = range(x.shape[1])[:: -1 if go_backwards else 1]
     outputs, caches = [], []

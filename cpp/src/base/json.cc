@@ -137,10 +137,17 @@ Json parse_value(JsonReader& in, int depth) {
       in.array([&] { array.push_back(parse_value(in, depth + 1)); });
       return Json(std::move(array));
     }
-    case '"': return in.string();
-    case 't': in.word("true"); return true;
-    case 'f': in.word("false"); return false;
-    case 'n': in.word("null"); return nullptr;
+    case '"':
+      return in.string();
+    case 't':
+      in.word("true");
+      return true;
+    case 'f':
+      in.word("false");
+      return false;
+    case 'n':
+      in.word("null");
+      return nullptr;
     default:
       if (c != '-' && !is_digit(c)) in.fail("a value");
       return in.number();

@@ -10,14 +10,14 @@
 
 namespace seqcore {
 
-// Every function skips white space first and throws std::invalid_argument with the byte offset when the text is not what
-// it should be.
+// Every function skips white space first, and throws std::invalid_argument with the byte offset where the text is not
+// what it should be.
 class JsonReader {
  public:
   explicit JsonReader(std::string_view text) : text_(text) {}  // REQUIRES: the text outlives this
 
-  char peek();          // the next character, 0 at the end
-  bool take(char c);    // steps over c if it is next
+  char peek();        // the next character, 0 at the end
+  bool take(char c);  // steps over c if it is next
   void expect(char c);
   void word(std::string_view name);  // true, false, null
   std::string string();

@@ -72,7 +72,9 @@ class Pool {
     const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
     door_.store(epoch | kOpen | static_cast<std::uint64_t>(workers - 1) << kLimitAt);
     if (sleepers_.load() > 0) {
-      { const std::lock_guard<std::mutex> lock(gate_); }
+      {
+        const std::lock_guard<std::mutex> lock(gate_);
+      }
       wake_.notify_all();
     }
     work(0);
@@ -92,14 +94,15 @@ class Pool {
   // The door: number of the job | how many may join | how many did | how many are in | open.
   static constexpr std::uint64_t kOpen = 1;
   static constexpr int kActiveAt = 1, kJoinedAt = 13, kLimitAt = 25, kEpochAt = 37;
-  static constexpr std::uint64_t kCount = 0xFFF, kActiveOne = std::uint64_t{1} << kActiveAt, kActive = kCount << kActiveAt,
-                                 kJoinedOne = std::uint64_t{1} << kJoinedAt, kEpochOne = std::uint64_t{1} << kEpochAt,
-                                 kEpoch = ~(kEpochOne - 1);
+  static constexpr std::uint64_t kCount = 0xFFF, kActiveOne = std::uint64_t{1} << kActiveAt,
+                                 kActive = kCount << kActiveAt, kJoinedOne = std::uint64_t{1} << kJoinedAt,
+                                 kEpochOne = std::uint64_t{1} << kEpochAt, kEpoch = ~(kEpochOne - 1);
 
   void work(int worker) {
     const FlushGuard flush;
     inside = true;
-    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) body_(context_, task, worker);
+    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;)
+      body_(context_, task, worker);
     inside = false;
   }
 
@@ -131,7 +134,9 @@ class Pool {
       work(worker);
       const std::uint64_t door = door_.fetch_sub(kActiveOne);
       if ((door & kActive) == kActiveOne && waiting_.load()) {
-        { const std::lock_guard<std::mutex> lock(gate_); }
+        {
+          const std::lock_guard<std::mutex> lock(gate_);
+        }
         idle_.notify_one();
       }
     }
@@ -274,7 +279,8 @@ int num_threads() {
 
 void set_num_threads(int n) {
   if (n < 1 || n > kMaxThreads)
-    throw std::invalid_argument("set_num_threads: n must be in [1, " + std::to_string(kMaxThreads) + "], got " + std::to_string(n));
+    throw std::invalid_argument("set_num_threads: n must be in [1, " + std::to_string(kMaxThreads) + "], got " +
+                                std::to_string(n));
   wanted = n;
   serial = false;
 }
@@ -284,7 +290,8 @@ namespace detail {
 void run(std::int64_t tasks, int max_threads, Body body, void* context) {
   if (tasks <= 0) return;
   const int threads = inside ? 1 : num_threads();
-  const auto workers = static_cast<int>(std::min<std::int64_t>(tasks, max_threads > 0 ? std::min(max_threads, threads) : threads));
+  const auto workers =
+      static_cast<int>(std::min<std::int64_t>(tasks, max_threads > 0 ? std::min(max_threads, threads) : threads));
   if (workers > 1 && the_pool().run(tasks, workers, body, context)) return;
   const FlushGuard flush;
   const bool outer = inside;

@@ -20,7 +20,8 @@ namespace seqcore {
 int default_threads();
 const char* parallel_backend();  // "openmp" or "std::thread"
 int num_threads();
-void set_num_threads(int n);  // REQUIRES: 1 <= n <= 2048, else std::invalid_argument. Takes effect with the next region.
+void set_num_threads(
+    int n);  // REQUIRES: 1 <= n <= 2048, else std::invalid_argument. Takes effect with the next region.
 
 // Denormals read and written as zero while it lives; the thread's mode is restored after. Cheap when already set.
 class FlushGuard {

@@ -14,7 +14,7 @@ struct Philox {
   struct Block {
     std::uint32_t word[4];
   };
-  Block block(std::uint64_t index) const;                     // words 4*index .. 4*index+3
+  Block block(std::uint64_t index) const;  // words 4*index .. 4*index+3
   std::uint32_t word(std::uint64_t e) const { return block(e / 4).word[e % 4]; }
   float uniform(std::uint64_t e) const { return static_cast<float>(word(e) >> 8) * 0x1p-24f; }  // [0, 1)
 };

@@ -52,9 +52,9 @@ std::uint64_t byte_count(const StoredTensor& tensor) {
 // ------------------------------------------------------------------------------------------------------------- reading
 
 struct Header {
-  StoredFile file;                    // tensors without data
-  std::vector<std::uint64_t> begin;   // where each tensor starts after the header
-  std::vector<std::uint32_t> order;   // the tensors as they lie in the file
+  StoredFile file;                   // tensors without data
+  std::vector<std::uint64_t> begin;  // where each tensor starts after the header
+  std::vector<std::uint32_t> order;  // the tensors as they lie in the file
 };
 
 std::int64_t read_size(JsonReader& in) {

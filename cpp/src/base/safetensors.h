@@ -14,9 +14,9 @@ namespace seqcore {
 
 struct StoredTensor {
   std::string name;
-  std::string dtype;                 // "F32", "F64", "I32", "I64", "U64", "U8"
+  std::string dtype;  // "F32", "F64", "I32", "I64", "U64", "U8"
   std::vector<std::int64_t> shape;
-  std::vector<std::byte> data;       // little-endian, C order
+  std::vector<std::byte> data;  // little-endian, C order
 };
 struct StoredFile {
   std::vector<StoredTensor> tensors;
@@ -27,8 +27,8 @@ struct StoredFile {
 StoredFile read_safetensors(const std::string& path);
 StoredFile parse_safetensors(const std::byte* data, std::size_t size);  // what read does after reading; for fuzzing
 
-// Atomic: a temporary file in the same folder, fsync, rename over `path` (a symbolic link is replaced, what is no regular
-// file is refused), fsync of the folder. On any error the old file is intact, the temporary one removed, and
+// Atomic: a temporary file in the same folder, fsync, rename over `path` (a symbolic link is replaced, what is no
+// regular file is refused), fsync of the folder. On any error the old file is intact, the temporary one removed, and
 // std::system_error thrown (std::invalid_argument for contents that do not fit together).
 void write_safetensors(const std::string& path, const StoredFile& file);
 

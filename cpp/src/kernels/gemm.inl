@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kRowBlock = 96;  // rows whose offsets are computed at once: stays in L2 beside a panel
 
-struct Operand {                 // one segment of the summed index
+struct Operand {  // one segment of the summed index
   const float* base;
   const std::ptrdiff_t* offset;  // of each row
   std::ptrdiff_t step;           // from k to k + 1
@@ -21,10 +21,11 @@ struct Operand {                 // one segment of the summed index
 struct Tile {
   int segments;
   Operand a[4];
-  const float* w;                // panel [K][G][U][W]
-  const float* init;             // row m, accumulator j at init + m*init_row + j*W
+  const float* w;  // panel [K][G][U][W], w_step floats from k to k + 1
+  std::ptrdiff_t w_step;
+  const float* init;  // row m, accumulator j at init + m*init_row + j*W
   std::ptrdiff_t init_row;
-  float* out;                    // row m, gate g, vector u at out + m*out_row + g*out_gate + u*W; may be init
+  float* out;  // row m, gate g, vector u at out + m*out_row + g*out_gate + u*W; may be init
   std::ptrdiff_t out_row, out_gate;
 };
 
@@ -38,13 +39,14 @@ constexpr std::ptrdiff_t kAdjacent[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 // acc += A*W over one segment; the last gate's accumulators are those of gate Last. Returns the end of the weights.
 template <int MR, int G, int U, int A, bool Gated, int Last>
-SEQCORE_INLINE const float* accumulate(vec (&acc)[MR][A * U], const Operand& s, std::int64_t row, const float* w) {
+SEQCORE_INLINE const float* accumulate(vec (&acc)[MR][A * U], const Operand& s, std::int64_t row, const float* w,
+                                       std::ptrdiff_t w_step) {
   const float* a[MR];
   for (int m = 0; m < MR; ++m) a[m] = s.base + s.offset[row + m];
   const std::ptrdiff_t step = s.step;
   const std::ptrdiff_t gate = s.gate;
   std::ptrdiff_t at = 0;
-  for (std::int64_t k = s.k; k > 0; --k, at += step, w += G * U * W) {
+  for (std::int64_t k = s.k; k > 0; --k, at += step, w += w_step) {
     if constexpr (Gated) {
       for (int g = 0; g < G; ++g)
         for (int u = 0; u < U; ++u) {
@@ -85,10 +87,10 @@ __attribute__((noinline)) void tile(const Tile& t, std::int64_t row) {
     for (int j = 0; j < A * U; ++j) acc[m][j] = load(t.init + m * t.init_row + j * W);
   const float* w = t.w;
   if constexpr (Split) {
-    w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[0], row, w);
-    accumulate<MR, G, U, A, Gated, G>(acc, t.a[1], row, w);
+    w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[0], row, w, t.w_step);
+    accumulate<MR, G, U, A, Gated, G>(acc, t.a[1], row, w, t.w_step);
   } else {
-    for (int s = 0; s < t.segments; ++s) w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[s], row, w);
+    for (int s = 0; s < t.segments; ++s) w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[s], row, w, t.w_step);
   }
   for (int m = 0; m < MR; ++m)
     for (int g = 0; g < A; ++g)
@@ -180,8 +182,9 @@ void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stri
 
 // ------------------------------------------------------------------------------------------------ dense product
 
-void product_panel_out(const ProductArgs& p, const float* chains, std::int64_t rows, std::int64_t width, std::int64_t n0,
-                       const std::ptrdiff_t* c, const std::ptrdiff_t* z, const std::ptrdiff_t* scale, float* work) {
+void product_panel_out(const ProductArgs& p, const float* chains, std::int64_t rows, std::int64_t width,
+                       std::int64_t n0, const std::ptrdiff_t* c, const std::ptrdiff_t* z, const std::ptrdiff_t* scale,
+                       float* work) {
   if (p.z.data)
     for (std::int64_t m = 0; m < rows; ++m)
       for (std::int64_t j = 0; j < width; j += W)
@@ -224,7 +227,7 @@ void product(const ProductArgs& p) {
     for (std::int64_t n0 = 0; n0 < p.n; n0 += 4 * W)
       with_count<4>(vectors(p.n - n0), [&](auto u) {
         constexpr int U = decltype(u)::value;
-        t.out_row = U * W;
+        t.w_step = t.out_row = U * W;
         t.init_row = p.init == Init::accumulate ? U * W : 0;
         for (std::int64_t j = 0; j < U * W; j += W)
           store(start + j, p.init == Init::bias ? load_upto(p.bias + n0 + j, p.n - n0 - j) : zero());
@@ -242,10 +245,13 @@ void product(const ProductArgs& p) {
 }
 
 // --------------------------------------------------------------------------------------------- weight gradients
-// Per block of rows: A copied to [rows][k, and 1 for the bias] (scaled), four vectors of D's columns to [rows][4][W];
-// then it is the same tile with k for rows and rows for k. The bias is the weight of a constant input 1.
+// Per block of rows A is copied to [rows][k, and 1 for the bias] (scaled), and four vectors of D's columns, unless they
+// can be read in place, to [rows][4][W]. Then it is the same tile, with k for rows and rows for k. The bias is the
+// weight of a constant input 1.
 
-std::int64_t grad_row(std::int64_t k) { return pad(k + 1) + kPad; }  // not a power of two: spreads over the cache's sets
+std::int64_t grad_row(std::int64_t k) {
+  return pad(k + 1) + kPad;
+}  // not a power of two: spreads over the cache's sets
 
 std::int64_t grad_scratch(std::int64_t k, int, std::int64_t) { return kGradBlock * (grad_row(k) + 4 * W); }
 
@@ -277,6 +283,9 @@ void grad(const GradArgs& g) {
       }
       a[i * lda + k] = 1.0f;
     }
+    // D is read where it is if its rows are evenly spaced, and within a page: else the TLB and prefetching suffer.
+    bool even = rows > 1 && d_offset[1] - d_offset[0] < 1024;
+    for (std::int64_t i = 2; i < rows; ++i) even = even && d_offset[i] - d_offset[i - 1] == d_offset[1] - d_offset[0];
     for (std::int64_t v0 = 0; v0 < total; v0 += 4)
       with_count<4>(total - v0, [&](auto u) {
         constexpr int U = decltype(u)::value;
@@ -287,19 +296,29 @@ void grad(const GradArgs& g) {
           column[j] = g.n_begin + (v0 + j) % per_group * W;
           from[j] = g.d.data + group[j] * g.d_group + column[j];
         }
-        for (std::int64_t i = 0; i < rows; ++i)
-          for (int j = 0; j < U; ++j) store(d + (i * U + j) * W, load(from[j] + d_offset[i]));
-        Tile t{1, {{a, kAdjacent, lda, 0, rows}}, d, kZeros, 0, sums, U * W, 0};
+        Tile t{1, {{a, kAdjacent, lda, 0, rows}}, d, U * W, kZeros, 0, sums, U * W, 0};
+        if (even && from[U - 1] == from[0] + (U - 1) * W) {
+          t.w = from[0] + d_offset[0];
+          t.w_step = d_offset[1] - d_offset[0];
+        } else {
+          for (std::int64_t i = 0; i < rows; ++i)
+            for (int j = 0; j < U; ++j) store(d + (i * U + j) * W, load(from[j] + d_offset[i]));
+        }
+        const auto out = [&](std::int64_t at, int j) {
+          return at == k ? g.bias + group[j] * g.bias_group + column[j]
+                         : g.c + (g.k_begin + at) * g.c_row + group[j] * g.c_group + column[j];
+        };
         split_evenly(k + (bias ? 1 : 0), tile_rows(U), [&](std::int64_t k0, std::int64_t count) {
+          for (std::int64_t m = 0; m < count; ++m)
+            for (int j = 0; j < U; ++j) __builtin_prefetch(out(k0 + m, j), 1);
           t.a[0].base = a + k0;
           run_tile<1, U, false, false>(count, t, 0);
           for (std::int64_t m = 0; m < count; ++m)
             for (int j = 0; j < U; ++j) {
-              float* out = k0 + m == k ? g.bias + group[j] * g.bias_group + column[j]
-                                       : g.c + (g.k_begin + k0 + m) * g.c_row + group[j] * g.c_group + column[j];
+              float* to = out(k0 + m, j);
               const std::int64_t left = g.n_end - column[j];
               const vec sum = load(sums + (m * U + j) * W);
-              store_upto(out, overwrite ? sum : add(load_upto(out, left), sum), left);
+              store_upto(to, overwrite ? sum : add(load_upto(to, left), sum), left);
             }
         });
       });

@@ -20,8 +20,10 @@ Json reversed(const Json& description) {
     Json::Object config;
     bool go_backwards = false;
     for (const auto& [name, entry] : value.as_object()) {
-      if (name == "go_backwards") go_backwards = entry.as_bool();
-      else config.emplace_back(name, entry);
+      if (name == "go_backwards")
+        go_backwards = entry.as_bool();
+      else
+        config.emplace_back(name, entry);
     }
     config.emplace_back("go_backwards", Json(!go_backwards));
     outer.emplace_back("config", Json(std::move(config)));
@@ -33,7 +35,9 @@ std::unique_ptr<Recurrent> make_half(const Json& description) {
   const std::string name = Config(description).class_name();
   if (name != "SimpleRNN" && name != "LSTM" && name != "GRU")
     throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM or GRU, got " + name);
-  return std::make_unique<Recurrent>(description);
+  auto half = std::make_unique<Recurrent>(description);
+  if (half->return_sequences()) half->zero_masked_outputs();  // Keras's rule, whatever the inner config says
+  return half;
 }
 
 class Bidirectional final : public Layer {
@@ -49,21 +53,28 @@ class Bidirectional final : public Layer {
       merge_ = Merge::none;
     } else {
       const std::string mode = c.string("merge_mode", "");
-      if (mode == "concat") merge_ = Merge::concat;
-      else if (mode == "sum") merge_ = Merge::sum;
-      else if (mode == "mul") merge_ = Merge::mul;
-      else if (mode == "ave") merge_ = Merge::ave;
-      else c.fail("merge_mode", "concat, sum, mul, ave or null");
+      if (mode == "concat")
+        merge_ = Merge::concat;
+      else if (mode == "sum")
+        merge_ = Merge::sum;
+      else if (mode == "mul")
+        merge_ = Merge::mul;
+      else if (mode == "ave")
+        merge_ = Merge::ave;
+      else
+        c.fail("merge_mode", "concat, sum, mul, ave or null");
     }
     activity = c.penalty("activity_regularizer");
     c.done();
     if (forward_->return_sequences() != backward_->return_sequences() ||
         forward_->return_state() != backward_->return_state() || forward_->stateful() != backward_->stateful())
-      throw std::invalid_argument("Bidirectional: both layers must agree in return_sequences, return_state and stateful");
+      throw std::invalid_argument(
+          "Bidirectional: both layers must agree in return_sequences, return_state and stateful");
     if (forward_->go_backwards() == backward_->go_backwards())
       throw std::invalid_argument("Bidirectional: the layers must run in opposite directions (go_backwards)");
     if (merge_ != Merge::concat && merge_ != Merge::none && forward_->units() != backward_->units())
-      throw std::invalid_argument("Bidirectional: both layers must have the same units unless merge_mode is concat or null");
+      throw std::invalid_argument(
+          "Bidirectional: both layers must have the same units unless merge_mode is concat or null");
   }
 
   Dims build(const Dims& input) override {
@@ -73,6 +84,7 @@ class Bidirectional final : public Layer {
     return out;
   }
 
+  bool stateful() const override { return forward_->stateful(); }
   std::vector<StateShape> states() const override {
     std::vector<StateShape> all = forward_->states();
     for (const StateShape& shape : backward_->states()) all.push_back(shape);
@@ -134,10 +146,13 @@ class Bidirectional final : public Layer {
     *cache = c;
     const Tensor &f = c->forward, &b = c->backward;
     if (merge_ == Merge::none) {
-      if (!wanted) throw std::invalid_argument("Bidirectional: merge_mode null has two outputs; only a layer called by itself may have that");
+      if (!wanted)
+        throw std::invalid_argument(
+            "Bidirectional: merge_mode null has two outputs; only a layer called by itself may have that");
       Tensor other = make_tensor(run, b, b.features());
       for (std::int64_t r = 0; r < b.rows(); r++)
-        std::memcpy(other.data + r * b.ld, b.data + mirror(b, r) * b.ld, static_cast<std::size_t>(b.features()) * sizeof(float));
+        std::memcpy(other.data + r * b.ld, b.data + mirror(b, r) * b.ld,
+                    static_cast<std::size_t>(b.features()) * sizeof(float));
       wanted->push_back(other);
       wanted->insert(wanted->end(), states.begin(), states.end());
       return f;
@@ -154,8 +169,12 @@ class Bidirectional final : public Layer {
             std::memcpy(yr, fr, static_cast<std::size_t>(n) * sizeof(float));
             std::memcpy(yr + n, br, static_cast<std::size_t>(b.features()) * sizeof(float));
             break;
-          case Merge::mul: run.k.multiply(n, fr, br, yr); break;
-          case Merge::sum: run.k.add(n, fr, br, yr); break;
+          case Merge::mul:
+            run.k.multiply(n, fr, br, yr);
+            break;
+          case Merge::sum:
+            run.k.add(n, fr, br, yr);
+            break;
           default:
             run.k.add(n, fr, br, yr);
             run.k.scale(n, 0.5f, yr, yr);
@@ -205,6 +224,8 @@ class Bidirectional final : public Layer {
 }  // namespace
 
 std::unique_ptr<Layer> make_recurrent(const Json& description) { return std::make_unique<Recurrent>(description); }
-std::unique_ptr<Layer> make_bidirectional(const Json& description) { return std::make_unique<Bidirectional>(description); }
+std::unique_ptr<Layer> make_bidirectional(const Json& description) {
+  return std::make_unique<Bidirectional>(description);
+}
 
 }  // namespace seqcore

@@ -9,11 +9,15 @@ namespace seqcore {
 const Json Config::kEmpty = Json(Json::Object{});
 
 Config::Config(const Json& description) : object_(&kEmpty) {
-  if (!description.is_object()) throw std::invalid_argument("expected {\"class_name\": …, \"config\": {…}}, got no object");
+  if (!description.is_object())
+    throw std::invalid_argument("expected {\"class_name\": …, \"config\": {…}}, got no object");
   for (const auto& [key, value] : description.as_object()) {
-    if (key == "class_name") class_name_ = value.as_string();
-    else if (key == "config") object_ = &value;
-    else throw std::invalid_argument("unknown key '" + key + "' beside class_name and config");
+    if (key == "class_name")
+      class_name_ = value.as_string();
+    else if (key == "config")
+      object_ = &value;
+    else
+      throw std::invalid_argument("unknown key '" + key + "' beside class_name and config");
   }
   if (class_name_.empty()) throw std::invalid_argument("class_name is missing");
   if (!object_->is_object()) throw std::invalid_argument(class_name_ + ": config must be an object");
@@ -136,9 +140,12 @@ void check_constraint(const Json& description) {
   if (description.is_null()) return;
   Config c(description);
   const std::string& name = c.class_name();
-  if (name == "MaxNorm") c.ignore({"max_value", "axis"});
-  else if (name == "MinMaxNorm") c.ignore({"min_value", "max_value", "rate", "axis"});
-  else if (name == "UnitNorm") c.ignore({"axis"});
+  if (name == "MaxNorm")
+    c.ignore({"max_value", "axis"});
+  else if (name == "MinMaxNorm")
+    c.ignore({"min_value", "max_value", "rate", "axis"});
+  else if (name == "UnitNorm")
+    c.ignore({"axis"});
   else if (name != "NonNeg")
     throw std::invalid_argument("unknown constraint '" + name + "'; expected MaxNorm, MinMaxNorm, UnitNorm or NonNeg");
   c.done();

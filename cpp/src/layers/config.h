@@ -19,16 +19,16 @@ class Config {
   std::int64_t integer(const char* key, std::int64_t fallback);
   std::int64_t positive(const char* key);  // required
   double number(const char* key, double fallback);
-  double rate(const char* key);            // in [0, 1], 0 if absent
+  double rate(const char* key);  // in [0, 1], 0 if absent
   bool boolean(const char* key, bool fallback);
   std::string string(const char* key, const char* fallback);
   Activation activation(const char* key, const char* fallback);
-  Json any(const char* key);               // null if absent
+  Json any(const char* key);  // null if absent
   Json initializer(const char* key, const char* fallback);
   Penalty penalty(const char* key);
   Json constraint(const char* key);
   void ignore(std::initializer_list<const char*> keys);
-  void done();                             // throws on keys that nobody asked for
+  void done();  // throws on keys that nobody asked for
 
   [[noreturn]] void fail(const char* key, const std::string& expected) const;
 

@@ -13,9 +13,15 @@ class Dense final : public Layer {
     units_ = c.positive("units");
     activation_ = c.activation("activation", "linear");
     use_bias_ = c.boolean("use_bias", true);
-    kernel_spec_ = {"kernel", {}, c.initializer("kernel_initializer", "GlorotUniform"), c.penalty("kernel_regularizer"),
+    kernel_spec_ = {"kernel",
+                    {},
+                    c.initializer("kernel_initializer", "GlorotUniform"),
+                    c.penalty("kernel_regularizer"),
                     c.constraint("kernel_constraint")};
-    bias_spec_ = {"bias", {}, c.initializer("bias_initializer", "Zeros"), c.penalty("bias_regularizer"),
+    bias_spec_ = {"bias",
+                  {},
+                  c.initializer("bias_initializer", "Zeros"),
+                  c.penalty("bias_regularizer"),
                   c.constraint("bias_constraint")};
     activity = c.penalty("activity_regularizer");
     c.done();
@@ -38,8 +44,10 @@ class Dense final : public Layer {
 
   void pack(const Kernels& k, const float* weights, float* to, bool backward) const override {
     const float* w = weight(weights, kernel_);
-    if (backward) k.pack_product(w, 1, units_, units_, input_, to + packed_at_[1]);
-    else k.pack_product(w, units_, 1, input_, units_, to + packed_at_[0]);
+    if (backward)
+      k.pack_product(w, 1, units_, units_, input_, to + packed_at_[1]);
+    else
+      k.pack_product(w, units_, 1, input_, units_, to + packed_at_[0]);
   }
 
   Activation output_activation() const override { return activation_; }
@@ -73,13 +81,16 @@ class Dense final : public Layer {
     args.init = use_bias_ ? Init::bias : Init::zero;
     args.activation = rowwise ? Activation::linear : activation_;
     args.c = {c->y.data, 0, c->y.ld};
-    if (rowwise && want_z) args.c = {c->z.data, 0, c->z.ld};
-    else if (want_z) args.z = {c->z.data, 0, c->z.ld};
+    if (rowwise && want_z)
+      args.c = {c->z.data, 0, c->z.ld};
+    else if (want_z)
+      args.z = {c->z.data, 0, c->z.ld};
     product(args, {nullptr, rows}, run);
     if (rowwise) {
       const float* z = args.c.data;
       run.rows(rows, 40.0 * static_cast<double>(units_), 1, [&](std::int64_t from, std::int64_t to, int) {
-        run.k.activate(activation_, to - from, units_, z + from * c->y.ld, c->y.ld, c->y.data + from * c->y.ld, c->y.ld);
+        run.k.activate(activation_, to - from, units_, z + from * c->y.ld, c->y.ld, c->y.data + from * c->y.ld,
+                       c->y.ld);
       });
     }
     if (expose_ && activation_ == Activation::linear) c->z = c->y;
@@ -94,8 +105,8 @@ class Dense final : public Layer {
       const Tensor& from_cache = needs_input(activation_) ? c.z : c.y;
       run.rows(rows, 10.0 * static_cast<double>(units_), 1, [&](std::int64_t from, std::int64_t to, int) {
         float* g = dy.data + from * dy.ld;
-        run.k.activate_backward(activation_, to - from, units_, from_cache.data + from * from_cache.ld, from_cache.ld, g,
-                                dy.ld, g, dy.ld);
+        run.k.activate_backward(activation_, to - from, units_, from_cache.data + from * from_cache.ld, from_cache.ld,
+                                g, dy.ld, g, dy.ld);
       });
     }
     const RowList valid = valid_rows(run, dy);

@@ -18,7 +18,8 @@ class Masking final : public Layer {
   }
 
   Dims build(const Dims& input) override {
-    if (input.rank != 2) throw std::invalid_argument("Masking: expected input of shape (batch, steps, features), got " + to_string(input));
+    if (input.rank != 2)
+      throw std::invalid_argument("Masking: expected input of shape (batch, steps, features), got " + to_string(input));
     return input;
   }
 
@@ -32,8 +33,10 @@ class Masking final : public Layer {
       for (std::int64_t i = 0; i < x.features(); i++) any |= from[i] != value_;
       mask[r] = any;
       float* to = y.data + r * y.ld;
-      if (any) std::memcpy(to, from, static_cast<std::size_t>(x.features()) * sizeof(float));
-      else std::memset(to, 0, static_cast<std::size_t>(x.features()) * sizeof(float));
+      if (any)
+        std::memcpy(to, from, static_cast<std::size_t>(x.features()) * sizeof(float));
+      else
+        std::memset(to, 0, static_cast<std::size_t>(x.features()) * sizeof(float));
     }
     y.mask = mask;
     *cache = mask;
@@ -136,8 +139,8 @@ class ActivationLayer final : public Layer {
     const Tensor& from_cache = needs_input(activation_) ? c.x : c.y;
     run.rows(dy.rows(), 10.0 * static_cast<double>(dy.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
       float* g = dy.data + from * dy.ld;
-      run.k.activate_backward(activation_, to - from, dy.features(), from_cache.data + from * from_cache.ld, from_cache.ld,
-                              g, dy.ld, g, dy.ld);
+      run.k.activate_backward(activation_, to - from, dy.features(), from_cache.data + from * from_cache.ld,
+                              from_cache.ld, g, dy.ld, g, dy.ld);
     });
     return dy;
   }
@@ -160,7 +163,8 @@ class Flatten final : public Layer {
     out.rank = 1;
     out.d[0] = 1;
     for (int i = 0; i < input.rank; i++) {
-      if (input.d[i] < 0) throw std::invalid_argument("Flatten: every dimension must be known, got " + to_string(input));
+      if (input.d[i] < 0)
+        throw std::invalid_argument("Flatten: every dimension must be known, got " + to_string(input));
       out.d[0] *= input.d[i];
     }
     return out;
@@ -211,7 +215,9 @@ class Flatten final : public Layer {
 
 std::unique_ptr<Layer> make_masking(const Json& description) { return std::make_unique<Masking>(description); }
 std::unique_ptr<Layer> make_dropout(const Json& description) { return std::make_unique<Dropout>(description); }
-std::unique_ptr<Layer> make_activation(const Json& description) { return std::make_unique<ActivationLayer>(description); }
+std::unique_ptr<Layer> make_activation(const Json& description) {
+  return std::make_unique<ActivationLayer>(description);
+}
 std::unique_ptr<Layer> make_flatten(const Json& description) { return std::make_unique<Flatten>(description); }
 
 }  // namespace seqcore

@@ -15,8 +15,11 @@ class Embedding final : public Layer {
     input_dim_ = c.positive("input_dim");
     output_dim_ = c.positive("output_dim");
     mask_zero_ = c.boolean("mask_zero", false);
-    spec_ = {"embeddings", {input_dim_, output_dim_}, c.initializer("embeddings_initializer", "RandomUniform"),
-             c.penalty("embeddings_regularizer"), c.constraint("embeddings_constraint")};
+    spec_ = {"embeddings",
+             {input_dim_, output_dim_},
+             c.initializer("embeddings_initializer", "RandomUniform"),
+             c.penalty("embeddings_regularizer"),
+             c.constraint("embeddings_constraint")};
     activity = c.penalty("activity_regularizer");
     c.ignore({"input_length"});
     c.done();
@@ -49,7 +52,8 @@ class Embedding final : public Layer {
     const float* table = weight(run.weights, 0);
     run.rows(rows, static_cast<double>(output_dim_), 1, [&](std::int64_t from, std::int64_t to, int) {
       for (std::int64_t r = from; r < to; r++)
-        std::memcpy(y.data + r * y.ld, table + x.ids[r] * output_dim_, static_cast<std::size_t>(output_dim_) * sizeof(float));
+        std::memcpy(y.data + r * y.ld, table + x.ids[r] * output_dim_,
+                    static_cast<std::size_t>(output_dim_) * sizeof(float));
     });
     if (mask_zero_) {
       auto* mask = run.masks->allocate<std::uint8_t>(rows);

@@ -38,9 +38,10 @@ Tensor Layer::forward(const Tensor& x, Run& run, void** cache) const {
   *wrapped = {};
   wrapped->output = do_forward(x, run, &wrapped->inner);
   const Tensor& y = wrapped->output;
+  const double share = 1.0 / static_cast<double>(run.batch);  // of a sample, as in Keras
   for (std::int64_t r = 0; r < y.rows(); r++) {
-    if (activity.l1 != 0) run.penalty += activity.l1 * run.k.sum_abs(y.features(), y.data + r * y.ld);
-    if (activity.l2 != 0) run.penalty += activity.l2 * run.k.sum_squares(y.features(), y.data + r * y.ld);
+    if (activity.l1 != 0) run.penalty += share * activity.l1 * run.k.sum_abs(y.features(), y.data + r * y.ld);
+    if (activity.l2 != 0) run.penalty += share * activity.l2 * run.k.sum_squares(y.features(), y.data + r * y.ld);
   }
   *cache = wrapped;
   return y;
@@ -53,7 +54,8 @@ Tensor Layer::backward(const Tensor& dy, void* cache, Run& run, bool need_dx) co
   // Masked rows have outputs too, and Keras counts them: their gradient is no longer zero.
   Tensor total = dy;
   total.mask = nullptr;
-  const auto l1 = static_cast<float>(activity.l1), l2 = static_cast<float>(2 * activity.l2);
+  const double share = 1.0 / static_cast<double>(run.batch);
+  const auto l1 = static_cast<float>(share * activity.l1), l2 = static_cast<float>(share * 2 * activity.l2);
   for (std::int64_t r = 0; r < y.rows(); r++) {
     float* g = total.data + r * total.ld;
     const float* v = y.data + r * y.ld;
@@ -127,7 +129,8 @@ Tensor make_zeros(Run& run, const Tensor& like, std::int64_t features) {
   return t;
 }
 
-RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps, std::int64_t batch) {
+RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps,
+                   std::int64_t batch) {
   RowList rows{nullptr, steps * batch};
   if (!mask) return rows;
   auto* list = run.arena->allocate<std::int32_t>(rows.n + 1);

@@ -28,12 +28,12 @@ struct Penalty {  // l1 * sum|x| + l2 * sum x^2, over a weight or a layer's outp
 };
 
 struct WeightSpec {
-  std::string name;                    // Keras's path inside the layer
+  std::string name;  // Keras's path inside the layer
   std::vector<std::int64_t> shape;
-  Json initializer;                    // {"class_name", "config"}
+  Json initializer;  // {"class_name", "config"}
   Penalty regularizer;
-  Json constraint;                     // null or {"class_name", "config"}
-  std::int64_t offset = 0;             // floats from the start of the model's weights
+  Json constraint;          // null or {"class_name", "config"}
+  std::int64_t offset = 0;  // floats from the start of the model's weights
   std::int64_t size() const;
 };
 
@@ -49,20 +49,21 @@ struct Run {
 
   const Kernels& k;
   const int threads;
-  const float* weights = nullptr;      // canonical, the model's flat arena
-  const float* packed[2] = {};         // the layers' packed copies: forward's, backward's
-  float* grads = nullptr;              // as weights; layers overwrite their own part in backward
-  Arena* arena = nullptr;              // outputs and caches
-  Arena* masks = nullptr;              // what must outlive a layer's neighbours
-  bool training = false;               // dropout is active
-  bool keep = false;                   // caches for backward are wanted
-  std::uint64_t seed = 0, counter = 0; // random numbers: the model's seed, the step
-  std::function<bool()> poll;          // asked between regions; true = stop
-  std::vector<States>* states = nullptr;          // of stateful layers, read
-  std::vector<States>* next_states = nullptr;     // and written (may be the same)
+  const float* weights = nullptr;                      // canonical, the model's flat arena
+  const float* packed[2] = {};                         // the layers' packed copies: forward's, backward's
+  float* grads = nullptr;                              // as weights; layers overwrite their own part in backward
+  Arena* arena = nullptr;                              // outputs and caches
+  Arena* masks = nullptr;                              // what must outlive a layer's neighbours
+  bool training = false;                               // dropout is active
+  bool keep = false;                                   // caches for backward are wanted
+  std::uint64_t seed = 0, counter = 0;                 // random numbers: the model's seed, the step
+  std::function<bool()> poll;                          // asked between regions; true = stop
+  std::vector<States>* states = nullptr;               // of stateful layers, read
+  std::vector<States>* next_states = nullptr;          // and written (may be the same)
   const std::vector<Tensor>* initial_state = nullptr;  // for the first recurrent layer that runs: h, c as [batch][ld]
-  std::vector<Tensor>* final_state = nullptr;     // filled by layers with return_state
-  double penalty = 0;                  // activity regularization of this call
+  std::vector<Tensor>* final_state = nullptr;          // filled by layers with return_state
+  std::int64_t batch = 1;                         // samples of this call
+  double penalty = 0;                                  // activity regularization of this call
 
   void check() const {
     if (poll && poll()) throw Cancelled();
@@ -71,11 +72,11 @@ struct Run {
   // short enough (by `cost` in flops an item) to poll between them.
   template <class F>
   void rows(std::int64_t n, double cost, std::int64_t grain, F&& body) const;
-  int workers(double flops) const;     // how many threads that much work deserves
+  int workers(double flops) const;  // how many threads that much work deserves
 };
 
-inline constexpr double kRegionFlops = 1e9;    // polled at least this often: some 10 ms
-inline constexpr double kThreadFlops = 2e6;    // less work than this is not worth a second thread
+inline constexpr double kRegionFlops = 1e9;  // polled at least this often: some 10 ms
+inline constexpr double kThreadFlops = 2e6;  // less work than this is not worth a second thread
 
 class Layer {
  public:
@@ -85,15 +86,16 @@ class Layer {
 
   // Takes the input's dims (-1 = any), declares the weights, returns the output's dims. Throws std::invalid_argument.
   virtual Dims build(const Dims& input) = 0;
-  virtual bool takes_ids() const { return false; }            // integer input, each id in [0, vocabulary())
+  virtual bool takes_ids() const { return false; }  // integer input, each id in [0, vocabulary())
   virtual std::int64_t vocabulary() const { return 0; }
-  // What a stateful layer carries from batch to batch: its entries in Run::states.
+  // What a recurrent layer starts from and ends in; a stateful one carries it from batch to batch, in Run::states.
   struct StateShape {
     std::int64_t units;
     bool has_c;
   };
   virtual std::vector<StateShape> states() const { return {}; }
-  int state_count() const { return static_cast<int>(states().size()); }
+  virtual bool stateful() const { return false; }
+  int state_count() const { return stateful() ? static_cast<int>(states().size()) : 0; }
   virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
 
   // Output, and through `cache` what backward needs (in run.arena; only valid if run.keep).
@@ -120,10 +122,10 @@ class Layer {
     int states = 0, streams = 0;
   };
   virtual void place(Place& at);
-  virtual std::vector<WeightSpec*> weights();  // in Keras's order
+  virtual std::vector<WeightSpec*> weights();            // in Keras's order
   virtual void name_weights(const std::string& prefix);  // puts the path of what wraps this layer before its names
 
-  Penalty activity;                    // activity_regularizer
+  Penalty activity;  // activity_regularizer
 
  protected:
   Layer() = default;
@@ -139,12 +141,12 @@ class Layer {
   std::vector<WeightSpec> specs_;
   std::int64_t packed_at_[2] = {0, 0};
   int state_at_ = 0;
-  int stream_ = 0;                     // tells this layer's random numbers from the others'
-  Json seed_;                          // a layer's own seed, or null
+  int stream_ = 0;  // tells this layer's random numbers from the others'
+  Json seed_;       // a layer's own seed, or null
   std::uint64_t random_key(const Run& run, std::uint64_t purpose) const;
 
  private:
-  struct Wrapped;                      // do_forward's cache and what activity regularization needs
+  struct Wrapped;  // do_forward's cache and what activity regularization needs
 };
 
 // A tensor of the shape of `like` but for its features, padded, in the run's arena.
@@ -158,7 +160,8 @@ struct RowList {
   std::int64_t n = 0;
 };
 // Rows t*batch + b with mask[t*mask_step + b] != 0; a null mask gives all.
-RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps, std::int64_t batch);
+RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps,
+                   std::int64_t batch);
 // The rows on which a gradient is not zero by promise (Tensor::mask).
 RowList valid_rows(Run& run, const Tensor& dy);
 

@@ -13,14 +13,25 @@ class LayerNormalization final : public Layer {
   explicit LayerNormalization(const Json& description) {
     Config c(description);
     const Json axis = c.any("axis");  // -1 or [-1]; checked against the rank in build
-    if (axis.is_array() && axis.as_array().size() == 1) axis_ = axis.as_array()[0].as_integer();
-    else if (!axis.is_null() && !axis.is_array()) axis_ = axis.as_integer();
-    else if (!axis.is_null()) c.fail("axis", "the last axis");
+    if (axis.is_array() && axis.as_array().size() == 1)
+      axis_ = axis.as_array()[0].as_integer();
+    else if (!axis.is_null() && !axis.is_array())
+      axis_ = axis.as_integer();
+    else if (!axis.is_null())
+      c.fail("axis", "the last axis");
     epsilon_ = static_cast<float>(c.number("epsilon", 1e-3));
     center_ = c.boolean("center", true);
     scale_ = c.boolean("scale", true);
-    gamma_spec_ = {"gamma", {}, c.initializer("gamma_initializer", "Ones"), c.penalty("gamma_regularizer"), c.constraint("gamma_constraint")};
-    beta_spec_ = {"beta", {}, c.initializer("beta_initializer", "Zeros"), c.penalty("beta_regularizer"), c.constraint("beta_constraint")};
+    gamma_spec_ = {"gamma",
+                   {},
+                   c.initializer("gamma_initializer", "Ones"),
+                   c.penalty("gamma_regularizer"),
+                   c.constraint("gamma_constraint")};
+    beta_spec_ = {"beta",
+                  {},
+                  c.initializer("beta_initializer", "Zeros"),
+                  c.penalty("beta_regularizer"),
+                  c.constraint("beta_constraint")};
     c.done();
   }
 
@@ -106,6 +117,8 @@ class LayerNormalization final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_layer_normalization(const Json& description) { return std::make_unique<LayerNormalization>(description); }
+std::unique_ptr<Layer> make_layer_normalization(const Json& description) {
+  return std::make_unique<LayerNormalization>(description);
+}
 
 }  // namespace seqcore

@@ -18,16 +18,16 @@ CellKind cell_kind(const std::string& name, bool reset_after) {
 // What forward leaves for backward. All of it lies in the run's arena.
 struct Recurrent::Cache {
   Tensor x;
-  ConstRows input;              // what the cell read: x, or x dropped; reversed in time if go_backwards
-  std::ptrdiff_t input_gate;    // distance between the gates' own inputs, 0 if they share one
+  ConstRows input;            // what the cell read: x, or x dropped; reversed in time if go_backwards
+  std::ptrdiff_t input_gate;  // distance between the gates' own inputs, 0 if they share one
   const std::uint8_t* mask;
   std::ptrdiff_t mask_step;
-  float* h;                     // [slots][B][pad(H)]
+  float* h;  // [slots][B][pad(H)]
   float* c;
   std::int64_t h_slots, c_slots;
-  float* gates;                 // [T][B][slots][pad(H)]
-  float* input_scale;           // [1 or G][B][pad(I)] or null
-  float* recurrent_scale;       // [G][B][pad(H)] or null
+  float* gates;            // [T][B][slots][pad(H)]
+  float* input_scale;      // [1 or G][B][pad(I)] or null
+  float* recurrent_scale;  // [G][B][pad(H)] or null
 };
 
 Recurrent::Recurrent(const Json& description) {
@@ -38,15 +38,25 @@ Recurrent::Recurrent(const Json& description) {
   if (!simple) recurrent_activation_ = c.activation("recurrent_activation", "sigmoid");
   kind_ = cell_kind(c.class_name(), c.class_name() == "GRU" && c.boolean("reset_after", true));
   use_bias_ = c.boolean("use_bias", true);
-  kernel_spec_ = {"kernel", {}, c.initializer("kernel_initializer", "GlorotUniform"), c.penalty("kernel_regularizer"),
+  kernel_spec_ = {"kernel",
+                  {},
+                  c.initializer("kernel_initializer", "GlorotUniform"),
+                  c.penalty("kernel_regularizer"),
                   c.constraint("kernel_constraint")};
-  recurrent_spec_ = {"recurrent_kernel", {}, c.initializer("recurrent_initializer", "Orthogonal"),
-                     c.penalty("recurrent_regularizer"), c.constraint("recurrent_constraint")};
-  bias_spec_ = {"bias", {}, c.initializer("bias_initializer", "Zeros"), c.penalty("bias_regularizer"),
+  recurrent_spec_ = {"recurrent_kernel",
+                     {},
+                     c.initializer("recurrent_initializer", "Orthogonal"),
+                     c.penalty("recurrent_regularizer"),
+                     c.constraint("recurrent_constraint")};
+  bias_spec_ = {"bias",
+                {},
+                c.initializer("bias_initializer", "Zeros"),
+                c.penalty("bias_regularizer"),
                 c.constraint("bias_constraint")};
   if (kind_ == CellKind::lstm && c.boolean("unit_forget_bias", true))
-    bias_spec_.initializer = Json(Json::Object{{"class_name", Json("UnitForgetBias")},
-                                               {"config", Json(Json::Object{{"bias_initializer", bias_spec_.initializer}})}});
+    bias_spec_.initializer =
+        Json(Json::Object{{"class_name", Json("UnitForgetBias")},
+                          {"config", Json(Json::Object{{"bias_initializer", bias_spec_.initializer}})}});
   activity = c.penalty("activity_regularizer");
   dropout_ = c.rate("dropout");
   recurrent_dropout_ = c.rate("recurrent_dropout");
@@ -62,7 +72,8 @@ Recurrent::Recurrent(const Json& description) {
 
 Dims Recurrent::build(const Dims& input) {
   if (input.rank != 2)
-    throw std::invalid_argument("a recurrent layer expects input of shape (batch, timesteps, features), got " + to_string(input));
+    throw std::invalid_argument("a recurrent layer expects input of shape (batch, timesteps, features), got " +
+                                to_string(input));
   input_ = input.d[1];
   const std::int64_t g = cell_gates(kind_);
   kernel_spec_.shape = {input_, g * units_};
@@ -70,8 +81,10 @@ Dims Recurrent::build(const Dims& input) {
   kernel_ = add_weight(kernel_spec_);
   recurrent_kernel_ = add_weight(recurrent_spec_);
   if (use_bias_) {
-    if (kind_ == CellKind::gru_reset_after) bias_spec_.shape = {2, g * units_};
-    else bias_spec_.shape = {g * units_};
+    if (kind_ == CellKind::gru_reset_after)
+      bias_spec_.shape = {2, g * units_};
+    else
+      bias_spec_.shape = {g * units_};
     bias_ = add_weight(bias_spec_);
   }
   Dims out = input;
@@ -84,7 +97,8 @@ Dims Recurrent::build(const Dims& input) {
 }
 
 CellWeights Recurrent::cell_weights(const float* weights) const {
-  return {input_, units_, weight(weights, kernel_), weight(weights, recurrent_kernel_), use_bias_ ? weight(weights, bias_) : nullptr};
+  return {input_, units_, weight(weights, kernel_), weight(weights, recurrent_kernel_),
+          use_bias_ ? weight(weights, bias_) : nullptr};
 }
 
 // Backward's copies: the recurrent product of the cell, then Wᵀ: all gates as one product, or, where each gate has its own
@@ -109,7 +123,8 @@ void Recurrent::pack(const Kernels& k, const float* weights, float* packed, bool
   const std::int64_t g = cell_gates(kind_);
   if (dropout_ > 0 && recurrent_dropout_ > 0) {
     for (std::int64_t i = 0; i < g; i++)
-      k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, to + i * pad(k.packed_product_size(units_, input_)));
+      k.pack_product(w.w + i * units_, 1, g * units_, units_, input_,
+                     to + i * pad(k.packed_product_size(units_, input_)));
   } else {
     k.pack_product(w.w, 1, g * units_, g * units_, input_, to);
   }
@@ -143,6 +158,11 @@ void Recurrent::drop(Cache& c, Run& run) const {
   }
 }
 
+void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const {
+  for (std::int64_t row = 0; row < c.x.batch; row++)
+    if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
+}
+
 Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
@@ -174,7 +194,8 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     for (int s = 0; s < state_arrays(); s++) {
       const Tensor& from = (*run.initial_state)[static_cast<std::size_t>(s)];
       for (std::int64_t row = 0; row < b; row++)
-        std::memcpy((s == 0 ? c.h : c.c) + row * ld, from.data + row * from.ld, static_cast<std::size_t>(units_) * sizeof(float));
+        std::memcpy((s == 0 ? c.h : c.c) + row * ld, from.data + row * from.ld,
+                    static_cast<std::size_t>(units_) * sizeof(float));
     }
   } else if (stateful_ && run.states) {
     const States& from = (*run.states)[static_cast<std::size_t>(state_at_)];
@@ -245,8 +266,14 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     *kept = c;
     *cache = kept;
   }
+  const bool zero = c.mask && zero_output_for_mask_;
   if (!return_sequences_) {
     last.data = const_cast<float*>(last_h);
+    if (zero) {
+      last.data = run.arena->floats(slot);
+      std::memcpy(last.data, last_h, static_cast<std::size_t>(slot) * sizeof(float));
+      zero_masked_rows(c, steps - 1, last.data, ld);
+    }
     return last;
   }
   Tensor y = x;
@@ -254,13 +281,10 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   y.dims.d[1] = units_;
   y.ld = ld;
   y.data = c.h + slot;  // the output of step t is the state after it
-  if (c.mask && zero_output_for_mask_) {
+  if (zero) {
     y.data = run.arena->floats(steps * slot);
     std::memcpy(y.data, c.h + slot, static_cast<std::size_t>(steps * slot) * sizeof(float));
-    for (std::int64_t t = 0; t < steps; t++)
-      for (std::int64_t row = 0; row < b; row++)
-        if (!c.mask[t * c.mask_step + row])
-          std::memset(y.data + (t * b + row) * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
+    for (std::int64_t t = 0; t < steps; t++) zero_masked_rows(c, t, y.data + t * slot, ld);
   }
   return y;
 }
@@ -284,10 +308,13 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
   args.recurrent_scale = c.recurrent_scale;
   args.dh = run.arena->zeros(slot);
   if (c.c) args.dc = run.arena->zeros(slot);
-  if (return_sequences_) args.dy = {dy.data, b * dy.ld, dy.ld};
+  if (return_sequences_)
+    args.dy = {dy.data, b * dy.ld, dy.ld};
   else
     for (std::int64_t row = 0; row < b; row++)
       std::memcpy(args.dh + row * ld, dy.data + row * dy.ld, static_cast<std::size_t>(units_) * sizeof(float));
+
+  if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
 
   const double cost = step_flops(1);
   const std::int64_t scratch = pad(run.k.backward_scratch(kind_, b, units_));
@@ -315,7 +342,7 @@ void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
   const std::int64_t b = c.x.batch, ld = pad(units_), slots = cell_slots(kind_);
   const int g = cell_gates(kind_);
   const auto sum = [&](ConstRows a, std::int64_t k, const float* scale, std::int64_t scale_row, std::int64_t d_slot,
-                           int groups, float* dw, float* db) {
+                       int groups, float* dw, float* db) {
     GradArgs args{};
     args.batch = b;
     args.a = a;
@@ -373,10 +400,10 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   args.activation = Activation::linear;
   args.c = {dx.data, b * dx.ld, dx.ld};
   if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
-  if (c.mask || c.input_scale)
-    std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
+  if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
   const float* wt = packed(run, true) + pad(run.k.packed_cell_backward_size(kind_, units_));
-  const bool per_gate = dropout_ > 0 && recurrent_dropout_ > 0;  // as pack has it; one chain all the same if not training
+  const bool per_gate =
+      dropout_ > 0 && recurrent_dropout_ > 0;  // as pack has it; one chain all the same if not training
   const std::int64_t one = pad(run.k.packed_product_size(units_, input_));
   for (int first = 0; first < g; first += per_gate ? 1 : g) {
     if (first > 0 && !c.input_scale) args.init = Init::accumulate;

@@ -13,17 +13,16 @@ class Recurrent final : public Layer {
   explicit Recurrent(const Json& description);
 
   Dims build(const Dims& input) override;
-  std::vector<StateShape> states() const override {
-    if (!stateful_) return {};
-    return {{units_, kind_ == CellKind::lstm}};
-  }
+  std::vector<StateShape> states() const override { return {{units_, kind_ == CellKind::lstm}}; }
+  bool stateful() const override { return stateful_; }
   std::int64_t packed_size(const Kernels& k, bool backward) const override;
   void pack(const Kernels& k, const float* weights, float* packed, bool backward) const override;
+
+  void zero_masked_outputs() { zero_output_for_mask_ = true; }
 
   bool go_backwards() const { return go_backwards_; }
   bool return_sequences() const { return return_sequences_; }
   bool return_state() const { return return_state_; }
-  bool stateful() const { return stateful_; }
   int state_arrays() const { return kind_ == CellKind::lstm ? 2 : 1; }
   std::int64_t units() const { return units_; }
 
@@ -32,6 +31,7 @@ class Recurrent final : public Layer {
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   void drop(Cache& c, Run& run) const;
+  void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
   void weight_gradients(const Cache& c, RowList rows, Run& run) const;
   Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
 

@@ -1,3 +1,4 @@
+// The registry: which class_name makes which layer.
 #include <utility>
 
 #include "layers/config.h"
@@ -8,11 +9,16 @@ namespace seqcore {
 std::unique_ptr<Layer> make_layer(const Json& description) {
   using Factory = std::unique_ptr<Layer> (*)(const Json&);
   static constexpr std::pair<const char*, Factory> kLayers[] = {
-      {"SimpleRNN", make_recurrent},       {"LSTM", make_recurrent},
-      {"GRU", make_recurrent},             {"Bidirectional", make_bidirectional},
-      {"Dense", make_dense},               {"Embedding", make_embedding},
-      {"Masking", make_masking},           {"Dropout", make_dropout},
-      {"Activation", make_activation},     {"Flatten", make_flatten},
+      {"SimpleRNN", make_recurrent},
+      {"LSTM", make_recurrent},
+      {"GRU", make_recurrent},
+      {"Bidirectional", make_bidirectional},
+      {"Dense", make_dense},
+      {"Embedding", make_embedding},
+      {"Masking", make_masking},
+      {"Dropout", make_dropout},
+      {"Activation", make_activation},
+      {"Flatten", make_flatten},
       {"LayerNormalization", make_layer_normalization},
       {"TimeDistributed", make_time_distributed},
   };

@@ -9,7 +9,8 @@ namespace seqcore {
 
 template <class F>
 void Run::rows(std::int64_t n, double cost, std::int64_t grain, F&& body) const {
-  const std::int64_t region = std::max<std::int64_t>(grain, static_cast<std::int64_t>(kRegionFlops / std::max(cost, 1.0)));
+  const std::int64_t region =
+      std::max<std::int64_t>(grain, static_cast<std::int64_t>(kRegionFlops / std::max(cost, 1.0)));
   for (std::int64_t begin = 0; begin < n; begin += region) {
     const std::int64_t end = std::min(n, begin + region);
     const int team = workers(static_cast<double>(end - begin) * cost);

@@ -27,7 +27,8 @@ class TimeDistributed final : public Layer {
 
   Dims build(const Dims& input) override {
     if (input.rank < 2)
-      throw std::invalid_argument("TimeDistributed: expected input of shape (batch, steps, …), got " + to_string(input));
+      throw std::invalid_argument("TimeDistributed: expected input of shape (batch, steps, …), got " +
+                                  to_string(input));
     Dims sample;
     sample.rank = input.rank - 1;
     std::memcpy(sample.d, input.d + 1, static_cast<std::size_t>(sample.rank) * sizeof(std::int64_t));
@@ -43,7 +44,9 @@ class TimeDistributed final : public Layer {
   void place(Place& at) override { layer_->place(at); }
   std::vector<WeightSpec*> weights() override { return layer_->weights(); }
   void name_weights(const std::string& prefix) override { layer_->name_weights(prefix + "layer/"); }
-  void pack(const Kernels& k, const float* w, float* packed, bool backward) const override { layer_->pack(k, w, packed, backward); }
+  void pack(const Kernels& k, const float* w, float* packed, bool backward) const override {
+    layer_->pack(k, w, packed, backward);
+  }
   Activation output_activation() const override { return layer_->output_activation(); }
   bool can_expose_logits() const override { return flat_ && layer_->can_expose_logits() && !activity; }
   void expose_logits(bool on) override { layer_->expose_logits(on); }
@@ -75,7 +78,8 @@ class TimeDistributed final : public Layer {
   static void swap(const T* from, T* to, std::int64_t rows, std::int64_t columns, std::int64_t block) {
     for (std::int64_t r = 0; r < rows; r++)
       for (std::int64_t c = 0; c < columns; c++)
-        std::memcpy(to + (c * rows + r) * block, from + (r * columns + c) * block, static_cast<std::size_t>(block) * sizeof(T));
+        std::memcpy(to + (c * rows + r) * block, from + (r * columns + c) * block,
+                    static_cast<std::size_t>(block) * sizeof(T));
   }
 
   static Tensor inward(const Tensor& x, Run& run) {
@@ -133,6 +137,8 @@ class TimeDistributed final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_time_distributed(const Json& description) { return std::make_unique<TimeDistributed>(description); }
+std::unique_ptr<Layer> make_time_distributed(const Json& description) {
+  return std::make_unique<TimeDistributed>(description);
+}
 
 }  // namespace seqcore

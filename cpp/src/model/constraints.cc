@@ -17,7 +17,8 @@ void scale_lines(const std::vector<std::int64_t>& shape, std::int64_t axis, floa
   const auto rank = static_cast<std::int64_t>(shape.size());
   if (axis < 0) axis += rank;
   if (axis < 0 || axis >= rank)
-    throw std::invalid_argument("constraint: axis " + std::to_string(axis) + " is out of range for a weight of rank " + std::to_string(rank));
+    throw std::invalid_argument("constraint: axis " + std::to_string(axis) + " is out of range for a weight of rank " +
+                                std::to_string(rank));
   std::int64_t outer = 1, inner = 1;
   for (std::int64_t i = 0; i < axis; i++) outer *= shape[static_cast<std::size_t>(i)];
   for (std::int64_t i = axis + 1; i < rank; i++) inner *= shape[static_cast<std::size_t>(i)];
@@ -26,7 +27,8 @@ void scale_lines(const std::vector<std::int64_t>& shape, std::int64_t axis, floa
     for (std::int64_t i = 0; i < inner; i++) {
       float* line = w + o * n * inner + i;
       double sum = 0;
-      for (std::int64_t k = 0; k < n; k++) sum += static_cast<double>(line[k * inner]) * static_cast<double>(line[k * inner]);
+      for (std::int64_t k = 0; k < n; k++)
+        sum += static_cast<double>(line[k * inner]) * static_cast<double>(line[k * inner]);
       const double factor = scale(std::sqrt(sum));
       for (std::int64_t k = 0; k < n; k++) line[k * inner] = static_cast<float>(line[k * inner] * factor);
     }

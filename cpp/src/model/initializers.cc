@@ -15,7 +15,7 @@
 namespace seqcore {
 namespace {
 
-// -------------------------------------------------------------------------------------------------------- what is asked
+// ------------------------------------------------------------------------------------------------------- what is asked
 
 enum class Kind { constant, uniform, normal, truncated_normal, variance_scaling, orthogonal, identity };
 enum class Mode { fan_in, fan_out, fan_avg };
@@ -118,7 +118,10 @@ Spec read_spec(const Json& json) {
     if (shape != "uniform" && shape != "normal" && shape != "truncated_normal" && shape != "untruncated_normal") {
       config.refuse("distribution must be uniform, truncated_normal or untruncated_normal, got " + quoted(shape));
     }
-    spec = variance_scaling(scale, mode == "fan_in" ? Mode::fan_in : mode == "fan_out" ? Mode::fan_out : Mode::fan_avg,
+    spec = variance_scaling(scale,
+                            mode == "fan_in"    ? Mode::fan_in
+                            : mode == "fan_out" ? Mode::fan_out
+                                                : Mode::fan_avg,
                             shape == "uniform"              ? Kind::uniform
                             : shape == "untruncated_normal" ? Kind::normal
                                                             : Kind::truncated_normal);
@@ -147,9 +150,9 @@ Spec read_spec(const Json& json) {
   return spec;
 }
 
-// ------------------------------------------------------------------------------------- numbers without libm (sqrt only)
+// ------------------------------------------------------------------------------------ numbers without libm (sqrt only)
 
-// Natural logarithm of a normal x > 0, within 2 ulp: x = m 2^e, m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m-1)/(m+1)).
+// Natural logarithm of a normal x > 0: x = m 2^e, m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m-1)/(m+1)).
 double own_log(double x) {
   int exponent;
   double m = std::frexp(x, &exponent);
@@ -183,8 +186,8 @@ double normal_quantile(double p) {
                                   3.9307895800092710610e4,
                                   2.8729085735721942674e4,
                                   5.2264952788528545610e3};
-  static constexpr double c[8] = {1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0,
-                                  3.64784832476320460504e0, 1.27045825245236838258e0, 2.41780725177450611770e-1,
+  static constexpr double c[8] = {1.42343711074968357734e0,  4.63033784615654529590e0, 5.76949722146069140550e0,
+                                  3.64784832476320460504e0,  1.27045825245236838258e0, 2.41780725177450611770e-1,
                                   2.27238449892691845833e-2, 7.74545014278341407640e-4};
   static constexpr double d[8] = {1.0,
                                   2.05319162663775882187e0,
@@ -194,7 +197,7 @@ double normal_quantile(double p) {
                                   1.51986665636164571966e-2,
                                   5.47593808499534494600e-4,
                                   1.05075007164441684324e-9};
-  static constexpr double e[8] = {6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0,
+  static constexpr double e[8] = {6.65790464350110377720e0,  5.46378491116411436990e0,  1.78482653991729133580e0,
                                   2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
                                   2.71155556874348757815e-5, 2.01033439929228813265e-7};
   static constexpr double f[8] = {1.0,
@@ -211,7 +214,8 @@ double normal_quantile(double p) {
     return q * polynomial(a, r) / polynomial(b, r);
   }
   const double r = std::sqrt(-own_log(q < 0 ? p : 1 - p));
-  const double z = r <= 5 ? polynomial(c, r - 1.6) / polynomial(d, r - 1.6) : polynomial(e, r - 5) / polynomial(f, r - 5);
+  const double z =
+      r <= 5 ? polynomial(c, r - 1.6) / polynomial(d, r - 1.6) : polynomial(e, r - 5) / polynomial(f, r - 5);
   return q < 0 ? -z : z;
 }
 
@@ -244,7 +248,7 @@ double sum_lanes(double (&lane)[kLanes]) {
   return lane[0];
 }
 
-// All for elements begin .. end, multiples of kLanes: c.w; c -= s * v; and the second followed by the first, in one pass.
+// All for elements begin .. end, multiples of kLanes: c.w; c -= s * v; the second followed by the first, in one pass.
 double dot(const double* c, const double* w, std::int64_t begin, std::int64_t end) {
   double lane[kLanes] = {};
   for (std::int64_t i = begin; i < end; i += kLanes) {
@@ -285,8 +289,7 @@ class Orthonormal {
       }
       each_column(end, [&](std::int64_t k) { reflect(column(k), column(begin), begin, begin, end - 1); });
     }
-    // Column k of Q is H_0 … H_k e_k (later reflections leave e_k alone); it takes the place of v_k, which by then is in
-    // `group`.
+    // Column k of Q is H_0 … H_k e_k (later reflections leave e_k alone); it takes the place of v_k, by then in `group`.
     std::vector<double> group(static_cast<std::size_t>(ld_ * kGroup));
     for (std::int64_t begin = (n - 1) / kGroup * kGroup; begin >= 0; begin -= kGroup) {
       const std::int64_t end = std::min(n, begin + kGroup);
@@ -307,7 +310,7 @@ class Orthonormal {
     });
   }
 
-  // Turns column k into the v, 0 above row k and |v|^2 = 2, that takes it to R's column; returns the sign of R's diagonal.
+  // Turns column k into the v (0 above row k, |v|^2 = 2) that takes it to R's column; returns the sign of R's diagonal.
   double make_reflection(std::int64_t k) {
     double* v = column(k);
     std::fill(v, v + k, 0.0);
@@ -345,7 +348,7 @@ void orthogonal(const Sampler& sampler, double gain, std::int64_t rows, std::int
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------- sampling
+// ------------------------------------------------------------------------------------------------------------ sampling
 
 std::pair<double, double> compute_fans(const std::vector<std::int64_t>& shape) {
   if (shape.empty()) return {1, 1};
@@ -386,11 +389,15 @@ void initialize(const Json& config, const std::vector<std::int64_t>& shape, std:
     for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(value(static_cast<std::uint64_t>(i)));
   };
   switch (spec.kind) {
-    case Kind::constant: return each([&](std::uint64_t) { return spec.a; });
-    case Kind::uniform: return each([&](std::uint64_t i) { return spec.a + (spec.b - spec.a) * sampler.uniform(i); });
-    case Kind::normal: return each([&](std::uint64_t i) { return spec.a + spec.b * sampler.normal(i); });
+    case Kind::constant:
+      return each([&](std::uint64_t) { return spec.a; });
+    case Kind::uniform:
+      return each([&](std::uint64_t i) { return spec.a + (spec.b - spec.a) * sampler.uniform(i); });
+    case Kind::normal:
+      return each([&](std::uint64_t i) { return spec.a + spec.b * sampler.normal(i); });
     case Kind::variance_scaling:  // resolved
-    case Kind::truncated_normal: return each([&](std::uint64_t i) { return spec.a + spec.b * sampler.truncated(i); });
+    case Kind::truncated_normal:
+      return each([&](std::uint64_t i) { return spec.a + spec.b * sampler.truncated(i); });
     case Kind::orthogonal:
       if (shape.size() < 2) throw std::invalid_argument("initializer Orthogonal: needs two axes or more, got " + axes);
       if (n > 0) orthogonal(sampler, spec.a, n / shape.back(), shape.back(), out);

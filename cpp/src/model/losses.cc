@@ -40,11 +40,16 @@ Loss::Loss(const Json& description) {
   }
   if (takes_labels() && !c.any("ignore_class").is_null()) c.fail("ignore_class", "null");
   const std::string reduction = c.string("reduction", "sum_over_batch_size");
-  if (reduction == "sum_over_batch_size" || reduction == "mean") reduction_ = Reduction::mean;
-  else if (reduction == "sum") reduction_ = Reduction::sum;
-  else if (reduction == "mean_with_sample_weight") reduction_ = Reduction::weighted_mean;
-  else if (reduction == "none") reduction_ = Reduction::none;
-  else c.fail("reduction", "sum_over_batch_size, mean, sum, mean_with_sample_weight or none");
+  if (reduction == "sum_over_batch_size" || reduction == "mean")
+    reduction_ = Reduction::mean;
+  else if (reduction == "sum")
+    reduction_ = Reduction::sum;
+  else if (reduction == "mean_with_sample_weight")
+    reduction_ = Reduction::weighted_mean;
+  else if (reduction == "none")
+    reduction_ = Reduction::none;
+  else
+    c.fail("reduction", "sum_over_batch_size, mean, sum, mean_with_sample_weight or none");
   c.ignore({"name", "dtype"});
   c.done();
 }

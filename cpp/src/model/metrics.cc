@@ -72,9 +72,14 @@ void Metric::update(const Tensor& pred, const Targets& y, const float* weight, c
         value = static_cast<double>(hits) / static_cast<double>(n);
         break;
       }
-      case Kind::categorical_accuracy: value = argmax(p, n) == argmax(y.values + r * y.ld, n); break;
-      case Kind::sparse_categorical_accuracy: value = argmax(p, n) == y.labels[r]; break;
-      default: value = static_cast<double>(values[r]);
+      case Kind::categorical_accuracy:
+        value = argmax(p, n) == argmax(y.values + r * y.ld, n);
+        break;
+      case Kind::sparse_categorical_accuracy:
+        value = argmax(p, n) == y.labels[r];
+        break;
+      default:
+        value = static_cast<double>(values[r]);
     }
     const double w = weight ? static_cast<double>(weight[r]) : 1.0;
     total_ += w * value;

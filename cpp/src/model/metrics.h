@@ -29,7 +29,13 @@ class Metric {
   }
 
  private:
-  enum class Kind { binary_accuracy, categorical_accuracy, sparse_categorical_accuracy, mean_of_loss, root_mean_squared_error };
+  enum class Kind {
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    mean_of_loss,
+    root_mean_squared_error
+  };
   Kind kind_;
   float threshold_ = 0.5f;
   std::unique_ptr<Loss> loss_;

@@ -19,7 +19,8 @@ constexpr std::size_t kKeptMemory = std::size_t{512} << 20;  // what an idle mod
 
 std::string text(const std::vector<std::int64_t>& shape) {
   std::string s = "(";
-  for (std::size_t i = 0; i < shape.size(); i++) s += (i ? ", " : "") + (shape[i] < 0 ? std::string("None") : std::to_string(shape[i]));
+  for (std::size_t i = 0; i < shape.size(); i++)
+    s += (i ? ", " : "") + (shape[i] < 0 ? std::string("None") : std::to_string(shape[i]));
   return s + (shape.size() == 1 ? ",)" : ")");
 }
 
@@ -112,13 +113,17 @@ Model::Model(const std::string& description, std::uint64_t model_seed) : seed(mo
       for (const auto& [name, entry] : value.as_object()) {
         if (name == "dtype") {
           dtype = entry.as_string();
+          if (dtype != "float32" && dtype != "int32")
+            throw std::invalid_argument("input dtype must be float32 or int32, got " + dtype);
         } else if (name == "shape") {
           const Json::Array& shape = entry.as_array();
           if (shape.size() < 2 || shape.size() > static_cast<std::size_t>(Dims::kMaxRank))
-            throw std::invalid_argument("input shape must have 2 to " + std::to_string(Dims::kMaxRank) + " entries with the batch, got " + std::to_string(shape.size()));
+            throw std::invalid_argument("input shape must have 2 to " + std::to_string(Dims::kMaxRank) +
+                                        " entries with the batch, got " + std::to_string(shape.size()));
           const auto entry_of = [&](const Json& d) {
             const std::int64_t n = d.is_null() ? -1 : d.as_integer();
-            if (n == 0 || n < -1 || n > (std::int64_t{1} << 31)) throw std::invalid_argument("input shape has a dimension of " + std::to_string(n));
+            if (n == 0 || n < -1 || n > (std::int64_t{1} << 31))
+              throw std::invalid_argument("input shape has a dimension of " + std::to_string(n));
             return n;
           };
           input_batch_ = entry_of(shape[0]);
@@ -131,7 +136,8 @@ Model::Model(const std::string& description, std::uint64_t model_seed) : seed(mo
       throw std::invalid_argument("unknown key '" + key + "' in the model description");
     }
   }
-  if (!layers || !layers->is_array() || layers->as_array().empty()) throw std::invalid_argument("a model needs at least one layer");
+  if (!layers || !layers->is_array() || layers->as_array().empty())
+    throw std::invalid_argument("a model needs at least one layer");
   if (input_.rank == 0) throw std::invalid_argument("the model description has no input shape");
 
   Layer::Place at{k_};
@@ -145,7 +151,9 @@ Model::Model(const std::string& description, std::uint64_t model_seed) : seed(mo
     // Only time may be unknown, and only where a layer keeps time apart from features.
     const int known_from = dims.rank >= 2 || layer->takes_ids() ? 1 : 0;
     for (int i = known_from; i < dims.rank; i++)
-      if (dims.d[i] < 0) throw std::invalid_argument(name + ": only the batch and the time dimension may be unknown, got input shape " + to_string(dims));
+      if (dims.d[i] < 0)
+        throw std::invalid_argument(name + ": only the batch and the time dimension may be unknown, got input shape " +
+                                    to_string(dims));
     dims = layer->build(dims);
     layer->name_weights("");
     layer->place(at);
@@ -163,7 +171,8 @@ Model::Model(const std::string& description, std::uint64_t model_seed) : seed(mo
   packed_sizes_[1] = at.packed[1];
   data_ = weight_memory_.zeros(size_);
   trains_.assign(weights_.size(), true);
-  for (std::size_t i = 0; i < weights_.size(); i++) initial_weight(static_cast<int>(i), data_ + weights_[i].spec->offset);
+  for (std::size_t i = 0; i < weights_.size(); i++)
+    initial_weight(static_cast<int>(i), data_ + weights_[i].spec->offset);
 }
 
 std::vector<std::vector<std::int64_t>> Model::output_shapes() const {
@@ -180,7 +189,8 @@ void Model::initial_weight(int index, float* out) const {
   const WeightSpec& spec = *weights_.at(static_cast<std::size_t>(index)).spec;
   const std::uint64_t key = mix_seed(seed, static_cast<std::uint64_t>(index), 1);
   // LSTM's unit_forget_bias: the forget block is ones, the rest as asked.
-  if (const Json* name = spec.initializer.find("class_name"); name && name->is_string() && name->as_string() == "UnitForgetBias") {
+  if (const Json* name = spec.initializer.find("class_name");
+      name && name->is_string() && name->as_string() == "UnitForgetBias") {
     initialize(*spec.initializer.find("config")->find("bias_initializer"), spec.shape, key, out);
     const std::int64_t units = spec.size() / 4;
     std::fill(out + units, out + 2 * units, 1.0f);
@@ -211,7 +221,8 @@ std::shared_ptr<const Model::Packed> Model::packed(bool backward) const {
   packed_.reset();
   fresh->backward |= backward;
   fresh->memory.reset();
-  for (int half = 0; half < (fresh->backward ? 2 : 1); half++) fresh->at[half] = fresh->memory.floats(packed_sizes_[half]);
+  for (int half = 0; half < (fresh->backward ? 2 : 1); half++)
+    fresh->at[half] = fresh->memory.floats(packed_sizes_[half]);
   for (int half = 0; half < (fresh->backward ? 2 : 1); half++)
     for (const auto& layer : layers_) layer->pack(k_, data_, fresh->at[half], half == 1);
   fresh->version = version;
@@ -237,13 +248,15 @@ Run Model::make_run(Memory& memory, const Packed& packed, const Poll& poll) cons
 void Model::check_input(const Input& x) const {
   const auto rank = static_cast<int>(x.shape.size()) - 1;
   bool fits = rank == input_.rank && (x.ids != nullptr) == takes_ids();
-  for (int i = 0; fits && i < rank; i++) fits = input_.d[i] < 0 || x.shape[static_cast<std::size_t>(i) + 1] == input_.d[i];
+  for (int i = 0; fits && i < rank; i++)
+    fits = input_.d[i] < 0 || x.shape[static_cast<std::size_t>(i) + 1] == input_.d[i];
   if (!fits)
     throw std::invalid_argument("x: expected " + std::string(takes_ids() ? "int32" : "float32") + " input of shape " +
                                 to_string(input_) + ", got shape " + text(x.shape));
   double size = 1;
   for (const std::int64_t d : x.shape) {
-    if (d <= 0) throw std::invalid_argument("x: expected at least one sample and one time step, got shape " + text(x.shape));
+    if (d <= 0)
+      throw std::invalid_argument("x: expected at least one sample and one time step, got shape " + text(x.shape));
     size *= static_cast<double>(d);
   }
   if (size > 9e15) throw std::invalid_argument("x: too large, shape " + text(x.shape));
@@ -253,11 +266,12 @@ void Model::check_ids(const std::int32_t* ids, std::int64_t n, std::int64_t per_
   const std::int64_t limit = layers_.front()->vocabulary();
   for (std::int64_t i = 0; i < n; i++)
     if (ids[i] < 0 || ids[i] >= limit)
-      throw std::invalid_argument("x: Embedding expects ids in [0, " + std::to_string(limit) + "), got " + std::to_string(ids[i]) +
-                                  " in sample " + std::to_string(i / per_sample));
+      throw std::invalid_argument("x: Embedding expects ids in [0, " + std::to_string(limit) + "), got " +
+                                  std::to_string(ids[i]) + " in sample " + std::to_string(i / per_sample));
 }
 
-Tensor Model::gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const {
+Tensor Model::gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count,
+                     Arena& arena) const {
   Tensor t;
   t.batch = count;
   t.dims.rank = static_cast<int>(x.shape.size()) - 1;
@@ -270,11 +284,14 @@ Tensor Model::gather(const Input& x, const std::int64_t* rows, std::int64_t firs
   const std::int64_t steps = has_time ? t.dims.d[0] : 1;
   if (!has_time) block = t.dims.d[0];
   t.ld = t.dims.features();
-  if (static_cast<double>(steps) * static_cast<double>(count) * static_cast<double>(t.inner()) > std::numeric_limits<std::int32_t>::max())
+  if (static_cast<double>(steps) * static_cast<double>(count) * static_cast<double>(t.inner()) >
+      std::numeric_limits<std::int32_t>::max())
     throw std::invalid_argument("x: a batch may have at most 2^31 rows (samples x steps); use a smaller batch_size");
   if (!rows && (steps == 1 || count == 1)) {  // batch-major is time-major: nothing to copy
-    if (x.ids) t.ids = x.ids + first * steps * block;
-    else t.data = const_cast<float*>(x.values) + first * steps * block;
+    if (x.ids)
+      t.ids = x.ids + first * steps * block;
+    else
+      t.data = const_cast<float*>(x.values) + first * steps * block;
     return t;
   }
   if (x.ids) {
@@ -314,7 +331,8 @@ Output Model::predict(const Input& x, std::int64_t batch_size, const Poll& poll)
   if (stateful_) {
     lock = std::unique_lock<std::mutex>(mutating_);
     if (x.shape[0] % input_batch_ != 0)
-      throw std::invalid_argument("x: a stateful model takes batches of exactly " + std::to_string(input_batch_) + " samples, got " + std::to_string(x.shape[0]));
+      throw std::invalid_argument("x: a stateful model takes batches of exactly " + std::to_string(input_batch_) +
+                                  " samples, got " + std::to_string(x.shape[0]));
     batch_size = input_batch_;
   }
   const Lease lease(*this);
@@ -338,18 +356,20 @@ Output Model::predict(const Input& x, std::int64_t batch_size, const Poll& poll)
   return out;
 }
 
-Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* mask, const std::vector<Input>* initial_state,
-                             const Poll& poll) {
+Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* mask,
+                             const std::vector<Input>* initial_state, const Poll& poll) {
   check_input(x);
   if (x.ids) check_ids(x.ids, elements(x.shape), elements(x.shape) / x.shape[0]);
   std::unique_lock<std::mutex> lock(mutating_, std::defer_lock);
   if (training || stateful_) lock.lock();
   if (stateful_ && x.shape[0] != input_batch_)
-    throw std::invalid_argument("x: a stateful layer takes batches of exactly " + std::to_string(input_batch_) + " samples, got " + std::to_string(x.shape[0]));
+    throw std::invalid_argument("x: a stateful layer takes batches of exactly " + std::to_string(input_batch_) +
+                                " samples, got " + std::to_string(x.shape[0]));
   const Lease lease(*this);
   const std::shared_ptr<const Packed> weights = packed(false);
   Run run = make_run(*lease.memory, *weights, poll);
   run.training = training;
+  run.batch = x.shape[0];
   std::vector<States> next = states_;
   if (stateful_) run.states = run.next_states = &next;
   Tensor input = gather(x, nullptr, 0, x.shape[0], lease.memory->flip[1]);
@@ -361,14 +381,21 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   }
   std::vector<Tensor> initial, finals;
   if (initial_state) {
-    for (const Input& s : *initial_state) {
-      if (s.shape.size() != 2 || s.shape[0] != x.shape[0])
-        throw std::invalid_argument("initial_state: expected shape (" + std::to_string(x.shape[0]) + ", units), got " + text(s.shape));
+    std::vector<std::int64_t> units;
+    for (const Layer::StateShape& shape : layers_.front()->states())
+      units.insert(units.end(), shape.has_c ? 2 : 1, shape.units);
+    if (initial_state->size() != units.size())
+      throw std::invalid_argument("initial_state: expected " + std::to_string(units.size()) + " arrays, got " +
+                                  std::to_string(initial_state->size()));
+    for (std::size_t i = 0; i < units.size(); i++) {
+      const Input& given = (*initial_state)[i];
+      if (given.shape != std::vector<std::int64_t>{x.shape[0], units[i]})
+        throw std::invalid_argument("initial_state: expected shape " + text({x.shape[0], units[i]}) + ", got " + text(given.shape));
       Tensor t;
       t.dims.rank = 1;
-      t.dims.d[0] = t.ld = s.shape[1];
-      t.batch = s.shape[0];
-      t.data = const_cast<float*>(s.values);
+      t.dims.d[0] = t.ld = units[i];
+      t.batch = x.shape[0];
+      t.data = const_cast<float*>(given.values);
       initial.push_back(t);
     }
     run.initial_state = &initial;
@@ -381,7 +408,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   if (y.mask) {
     result.mask.emplace(static_cast<std::size_t>(y.steps() * y.batch));
     for (std::int64_t t = 0; t < y.steps(); t++)
-      for (std::int64_t b = 0; b < y.batch; b++) (*result.mask)[static_cast<std::size_t>(b * y.steps() + t)] = y.mask[t * y.batch + b];
+      for (std::int64_t b = 0; b < y.batch; b++)
+        (*result.mask)[static_cast<std::size_t>(b * y.steps() + t)] = y.mask[t * y.batch + b];
   }
   if (stateful_) states_ = std::move(next);
   if (training) rng_counter++;
@@ -391,7 +419,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
 void Model::reset_states(int layer) {
   for (std::size_t i = 0; i < layers_.size(); i++)
     if (layer < 0 || layer == static_cast<int>(i))
-      for (int s = 0; s < layers_[i]->state_count(); s++) states_[static_cast<std::size_t>(state_at_[i] + s)] = States();
+      for (int s = 0; s < layers_[i]->state_count(); s++)
+        states_[static_cast<std::size_t>(state_at_[i] + s)] = States();
 }
 
 std::vector<Output> Model::states(int layer) const {
@@ -403,7 +432,8 @@ std::vector<Output> Model::states(int layer) const {
       if (half->empty()) continue;
       const std::int64_t ld = static_cast<std::int64_t>(half->size()) / state.batch;
       Output out{{}, {state.batch, state.units}};
-      for (std::int64_t b = 0; b < state.batch; b++) out.values.insert(out.values.end(), half->data() + b * ld, half->data() + b * ld + state.units);
+      for (std::int64_t b = 0; b < state.batch; b++)
+        out.values.insert(out.values.end(), half->data() + b * ld, half->data() + b * ld + state.units);
       all.push_back(std::move(out));
     }
   }
@@ -416,7 +446,8 @@ void Model::set_states(int layer, const std::vector<Input>& states) {
   std::size_t wanted = 0;
   for (const Layer::StateShape& shape : shapes) wanted += shape.has_c ? 2 : 1;
   if (states.size() != wanted)
-    throw std::invalid_argument("states: expected " + std::to_string(wanted) + " arrays, got " + std::to_string(states.size()));
+    throw std::invalid_argument("states: expected " + std::to_string(wanted) + " arrays, got " +
+                                std::to_string(states.size()));
   std::vector<States> fresh(shapes.size());
   std::size_t next = 0;
   for (std::size_t s = 0; s < shapes.size(); s++) {
@@ -426,7 +457,8 @@ void Model::set_states(int layer, const std::vector<Input>& states) {
       if (half == &fresh[s].c && !shapes[s].has_c) continue;
       const Input& given = states[next++];
       if (given.shape != std::vector<std::int64_t>{input_batch_, shapes[s].units})
-        throw std::invalid_argument("states: expected shape " + text({input_batch_, shapes[s].units}) + ", got " + text(given.shape));
+        throw std::invalid_argument("states: expected shape " + text({input_batch_, shapes[s].units}) + ", got " +
+                                    text(given.shape));
       const std::int64_t ld = pad(shapes[s].units);
       half->assign(static_cast<std::size_t>(input_batch_ * ld), 0.0f);
       for (std::int64_t b = 0; b < input_batch_; b++)
@@ -456,7 +488,8 @@ void Model::compile(const std::string& config) {
     } else if (key == "optimizer") {
       if (!value.is_null()) optimizer = std::make_unique<Optimizer>(value);
     } else if (key == "trainable") {
-      if (value.as_array().size() != weights_.size()) throw std::invalid_argument("trainable: expected one flag a weight");
+      if (value.as_array().size() != weights_.size())
+        throw std::invalid_argument("trainable: expected one flag a weight");
       for (std::size_t i = 0; i < weights_.size(); i++) trains[i] = value.as_array()[i].as_bool();
     } else if (key != "metrics" && key != "weighted_metrics") {
       throw std::invalid_argument("unknown key '" + key + "' in the compile description");
@@ -501,7 +534,8 @@ void Model::check_shapes(const Batch& batch) const {
   if (!loss_) throw std::runtime_error("You must call `compile()` with a loss before training or evaluating the model");
   const std::vector<std::int64_t>& y = batch.y.shape;
   if (y.empty() || y[0] != batch.x.shape[0])
-    throw std::invalid_argument("x and y must have the same number of samples, got shapes " + text(batch.x.shape) + " and " + text(y));
+    throw std::invalid_argument("x and y must have the same number of samples, got shapes " + text(batch.x.shape) +
+                                " and " + text(y));
   const Dims& out = outputs_.back();
   std::vector<std::int64_t> full{batch.x.shape[0]};
   for (int i = 0; i < out.rank; i++) full.push_back(out.d[i] < 0 ? batch.x.shape[1] : out.d[i]);
@@ -509,13 +543,14 @@ void Model::check_shapes(const Batch& batch) const {
   one.push_back(1);
   const bool labels = loss_->takes_labels();
   if (labels ? y != flat && y != one : y != full && (full.back() != 1 || y != flat))
-    throw std::invalid_argument("y: expected shape " + text(labels || full.back() == 1 ? flat : full) + " for predictions of shape " +
-                                text(full) + ", got " + text(y));
+    throw std::invalid_argument("y: expected shape " + text(labels || full.back() == 1 ? flat : full) +
+                                " for predictions of shape " + text(full) + ", got " + text(y));
   if (batch.sample_weight && batch.weight_shape != std::vector<std::int64_t>{full[0]}) {
     const bool sequence = full.size() > 2;
     if (!sequence || batch.weight_shape != std::vector<std::int64_t>{full[0], full[1]})
       throw std::invalid_argument("sample_weight: expected shape " + text({full[0]}) +
-                                  (sequence ? " or " + text({full[0], full[1]}) : "") + ", got " + text(batch.weight_shape));
+                                  (sequence ? " or " + text({full[0], full[1]}) : "") + ", got " +
+                                  text(batch.weight_shape));
   }
 }
 
@@ -525,8 +560,8 @@ void Model::check_labels(const Input& y, std::int64_t n, std::int64_t per_sample
     const double value = y.values ? static_cast<double>(y.values[i]) : y.ids[i];
     if (value >= 0 && value < classes && value == std::floor(value)) continue;
     throw std::invalid_argument("y: sparse_categorical_crossentropy expects integer labels in [0, " +
-                                std::to_string(outputs_.back().features()) + "), got " + std::to_string(value) + " in sample " +
-                                std::to_string(i / per_sample));
+                                std::to_string(outputs_.back().features()) + "), got " + std::to_string(value) +
+                                " in sample " + std::to_string(i / per_sample));
   }
 }
 
@@ -539,10 +574,12 @@ void Model::check_data(const Batch& batch) const {
     if (loss_->takes_labels()) check_labels(batch.y, n, per_sample);
     for (std::int64_t i = 0; batch.y.values && i < n; i++)
       if (!std::isfinite(batch.y.values[i]))
-        throw std::invalid_argument("y: expected finite numbers, got " + std::to_string(batch.y.values[i]) + " in sample " + std::to_string(i / per_sample));
+        throw std::invalid_argument("y: expected finite numbers, got " + std::to_string(batch.y.values[i]) +
+                                    " in sample " + std::to_string(i / per_sample));
     for (std::int64_t i = 0; batch.sample_weight && i < elements(batch.weight_shape); i++)
       if (!std::isfinite(batch.sample_weight[i]))
-        throw std::invalid_argument("sample_weight: expected finite numbers, got " + std::to_string(batch.sample_weight[i]) + " at " + std::to_string(i));
+        throw std::invalid_argument("sample_weight: expected finite numbers, got " +
+                                    std::to_string(batch.sample_weight[i]) + " at " + std::to_string(i));
   }
   if (batch.x.ids) check_ids(batch.x.ids, elements(batch.x.shape), elements(batch.x.shape) / batch.x.shape[0]);
 }
@@ -550,14 +587,15 @@ void Model::check_data(const Batch& batch) const {
 // The targets of a batch in the order of the predictions' rows, and each row's part in the loss.
 struct Model::Prepared {
   Targets y;
-  const float* weight;        // the caller's, per row
-  const float* scaled;        // times the reduction's scale
-  const std::uint8_t* skip;   // masked rows, or null
+  const float* weight;       // the caller's, per row
+  const float* scaled;       // times the reduction's scale
+  const std::uint8_t* skip;  // masked rows, or null
   double scale;
 };
 
 Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run) const {
-  const std::int64_t count = pred.batch, rows = pred.rows(), n = pred.features(), steps = pred.steps(), inner = pred.inner();
+  const std::int64_t count = pred.batch, rows = pred.rows(), n = pred.features(), steps = pred.steps(),
+                     inner = pred.inner();
   Prepared p{};
   const std::int64_t* pick = batch.rows;
   const std::int64_t per_row = elements(batch.y.shape) / batch.y.shape[0] / (steps * inner);  // 1, or n
@@ -579,7 +617,8 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
     p.y.ld = per_row;
   } else if (per_row == 1) {
     auto* labels = run.arena->allocate<std::int32_t>(rows);
-    for (std::int64_t i = 0; i < rows; i++) labels[i] = static_cast<std::int32_t>(std::clamp(p.y.values[i], -1e9f, 1e9f));
+    for (std::int64_t i = 0; i < rows; i++)
+      labels[i] = static_cast<std::int32_t>(std::clamp(p.y.values[i], -1e9f, 1e9f));
     p.y.labels = labels;
   }
   if (loss_->takes_labels()) {
@@ -589,8 +628,8 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
   }
   for (const Metric& metric : metrics_) {
     if (metric.takes_labels() ? p.y.labels == nullptr || per_row != 1 : per_row != n)
-      throw std::invalid_argument("metrics: a metric does not fit the shape of y " + text(batch.y.shape) + " (predictions have " +
-                                  std::to_string(n) + " columns)");
+      throw std::invalid_argument("metrics: a metric does not fit the shape of y " + text(batch.y.shape) +
+                                  " (predictions have " + std::to_string(n) + " columns)");
   }
 
   if (pred.mask && inner == 1) {
@@ -604,17 +643,23 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
   for (std::int64_t r = 0; r < rows; r++) {
     const std::int64_t t = r / (count * inner), b = r / inner % count;
     const std::int64_t sample = pick ? pick[b] : b;
-    weight[r] = !batch.sample_weight ? 1.0f
-                : batch.weight_shape.size() == 1 ? batch.sample_weight[sample] : batch.sample_weight[sample * steps + t];
+    weight[r] = !batch.sample_weight             ? 1.0f
+                : batch.weight_shape.size() == 1 ? batch.sample_weight[sample]
+                                                 : batch.sample_weight[sample * steps + t];
     if (p.skip && p.skip[r]) continue;
     total += static_cast<double>(weight[r]);
     valid++;
   }
   p.weight = weight;
   switch (loss_->reduction()) {
-    case Loss::Reduction::mean: p.scale = valid == 0 ? 0 : 1.0 / static_cast<double>(valid); break;
-    case Loss::Reduction::weighted_mean: p.scale = total == 0 ? 0 : 1.0 / total; break;
-    default: p.scale = 1;
+    case Loss::Reduction::mean:
+      p.scale = valid == 0 ? 0 : 1.0 / static_cast<double>(valid);
+      break;
+    case Loss::Reduction::weighted_mean:
+      p.scale = total == 0 ? 0 : 1.0 / total;
+      break;
+    default:
+      p.scale = 1;
   }
   float* scaled = run.arena->floats(rows);
   for (std::int64_t r = 0; r < rows; r++) scaled[r] = static_cast<float>(static_cast<double>(weight[r]) * p.scale);
@@ -645,15 +690,18 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
   check_shapes(batch);
   const std::int64_t count = batch.rows ? batch.count : batch.x.shape[0];
   if (stateful_ && count != input_batch_)
-    throw std::invalid_argument("x: a stateful model takes batches of exactly " + std::to_string(input_batch_) + " samples, got " + std::to_string(count));
+    throw std::invalid_argument("x: a stateful model takes batches of exactly " + std::to_string(input_batch_) +
+                                " samples, got " + std::to_string(count));
   std::vector<States> next = states_;
   if (stateful_) {
     run.states = &states_;
     run.next_states = &next;
   }
+  run.batch = count;
   std::vector<void*> caches;
   const Tensor x = gather(batch.x, batch.rows, 0, count, *run.arena);
-  if (x.ids) check_ids(x.ids, elements(batch.x.shape) / batch.x.shape[0] * count, elements(batch.x.shape) / batch.x.shape[0]);
+  if (x.ids)
+    check_ids(x.ids, elements(batch.x.shape) / batch.x.shape[0] * count, elements(batch.x.shape) / batch.x.shape[0]);
   const Tensor pred = run_layers(x, run, nullptr, &caches);
   const Prepared p = prepare(batch, pred, run);
   const Layer& last = *layers_.back();
@@ -735,15 +783,18 @@ double Model::gradients(const Batch& batch, std::vector<std::vector<float>>* out
   const double loss = evaluate(batch, run, false, true);
   for (std::size_t i = 0; i < weights_.size(); i++) {
     const WeightSpec& spec = *weights_[i].spec;
-    if (trains_[i]) out->emplace_back(grads_.data() + spec.offset, grads_.data() + spec.offset + spec.size());
-    else out->emplace_back(static_cast<std::size_t>(spec.size()), 0.0f);
+    if (trains_[i])
+      out->emplace_back(grads_.data() + spec.offset, grads_.data() + spec.offset + spec.size());
+    else
+      out->emplace_back(static_cast<std::size_t>(spec.size()), 0.0f);
   }
   return loss;
 }
 
 void Model::constrain() {
   for (std::size_t i = 0; i < weights_.size(); i++)
-    if (trains_[i]) seqcore::constrain(weights_[i].spec->constraint, weights_[i].spec->shape, data_ + weights_[i].spec->offset);
+    if (trains_[i])
+      seqcore::constrain(weights_[i].spec->constraint, weights_[i].spec->shape, data_ + weights_[i].spec->offset);
 }
 
 std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
@@ -752,8 +803,9 @@ std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
     for (std::size_t i = 0; i < weights_.size(); i++) {
       const WeightSpec& spec = *weights_[i].spec;
       if (!trains_[i]) continue;
-      all.emplace_back(name + "/" + std::to_string(i),
-                       Output{std::vector<float>(slot->data() + spec.offset, slot->data() + spec.offset + spec.size()), spec.shape});
+      all.emplace_back(
+          name + "/" + std::to_string(i),
+          Output{std::vector<float>(slot->data() + spec.offset, slot->data() + spec.offset + spec.size()), spec.shape});
     }
   return all;
 }
@@ -766,7 +818,8 @@ void Model::set_optimizer_variables(const std::vector<std::pair<std::string, Inp
       for (std::size_t i = 0; i < weights_.size(); i++)
         if (trains_[i] && name == slot_name + "/" + std::to_string(i)) {
           if (value.shape != weights_[i].spec->shape)
-            throw std::invalid_argument("optimizer variable '" + name + "': expected shape " + text(weights_[i].spec->shape) + ", got " + text(value.shape));
+            throw std::invalid_argument("optimizer variable '" + name + "': expected shape " +
+                                        text(weights_[i].spec->shape) + ", got " + text(value.shape));
           to = slot->data() + weights_[i].spec->offset;
         }
     if (!to) throw std::invalid_argument("unknown optimizer variable '" + name + "'");

@@ -90,7 +90,7 @@ class Model {
   void reset_metrics();
   double loss_mean() const { return loss_count_ == 0 ? 0 : loss_total_ / loss_count_; }
   std::int64_t skipped_steps = 0;
-  Optimizer& optimizer();                     // throws std::runtime_error before compile
+  Optimizer& optimizer();  // throws std::runtime_error before compile
   std::vector<std::pair<std::string, Output>> optimizer_variables();
   void set_optimizer_variables(const std::vector<std::pair<std::string, Input>>& values);
   void finalize_ema();
@@ -123,11 +123,11 @@ class Model {
   std::vector<std::unique_ptr<Layer>> layers_;
   std::vector<Dims> outputs_;
   std::vector<Weight> weights_;
-  std::vector<int> state_at_;      // first state of each layer
+  std::vector<int> state_at_;  // first state of each layer
   bool stateful_ = false;
 
   Arena weight_memory_;
-  std::int64_t size_ = 0;          // floats in the arena
+  std::int64_t size_ = 0;  // floats in the arena
   std::int64_t packed_sizes_[2] = {0, 0};
   float* data_ = nullptr;
   std::vector<float> grads_;
@@ -145,7 +145,7 @@ class Model {
   std::size_t weighted_from_ = 0;  // metrics_ from here on take sample weights
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Optimizer::Variable> trainable_;
-  std::vector<bool> trains_;       // per weight
+  std::vector<bool> trains_;  // per weight
   double loss_total_ = 0, loss_count_ = 0;
 };
 

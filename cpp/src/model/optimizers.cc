@@ -105,7 +105,8 @@ bool Optimizer::clip(float* grads, const std::vector<Variable>& variables, Run& 
   }
   if (options_.global_clipnorm > 0 && std::sqrt(total) > options_.global_clipnorm)
     for (const Variable& v : variables)
-      run.k.scale(v.size, static_cast<float>(options_.global_clipnorm / std::sqrt(total)), grads + v.offset, grads + v.offset);
+      run.k.scale(v.size, static_cast<float>(options_.global_clipnorm / std::sqrt(total)), grads + v.offset,
+                  grads + v.offset);
   return true;
 }
 
@@ -159,29 +160,35 @@ bool Optimizer::apply(float* weights, float* grads, const std::vector<Variable>&
         std::fill(sum, sum + v.size, 0.0f);
       }
     }
-    if (!last) return true;
+    if (!last) {
+      average(weights, variables, run);
+      return true;
+    }
     accumulated = 0;
   }
   if (!clip(grads, variables, run)) return false;
   for (const Variable& v : variables) step(weights, grads, v, run);
-  if (options_.use_ema) {
-    const auto momentum = static_cast<float>(iterations == 0 ? 0 : options_.ema_momentum);
-    for (const Variable& v : variables) {
-      float* average = average_slot_.data() + v.offset;
-      run.k.scale(v.size, momentum, average, average);
-      run.k.axpy(v.size, 1 - momentum, weights + v.offset, average);
-    }
-    if (options_.ema_overwrite_frequency > 0 && (iterations + 1) % options_.ema_overwrite_frequency == 0)
-      finalize_ema(weights, variables);
-  }
+  average(weights, variables, run);
   iterations++;
   return true;
 }
 
+void Optimizer::average(float* weights, const std::vector<Variable>& variables, Run& run) {
+  if (!options_.use_ema) return;
+  const auto momentum = static_cast<float>(iterations == 0 ? 0 : options_.ema_momentum);
+  for (const Variable& v : variables) {
+    float* mean = average_slot_.data() + v.offset;
+    run.k.scale(v.size, momentum, mean, mean);
+    run.k.axpy(v.size, 1 - momentum, weights + v.offset, mean);
+  }
+  averaged_ = true;
+  if (options_.ema_overwrite_frequency > 0 && (iterations + 1) % options_.ema_overwrite_frequency == 0)
+    finalize_ema(weights, variables);
+}
+
 void Optimizer::finalize_ema(float* weights, const std::vector<Variable>& variables) const {
-  if (!options_.use_ema || iterations == 0) return;
-  for (const Variable& v : variables)
-    std::copy_n(average_slot_.data() + v.offset, v.size, weights + v.offset);
+  if (!options_.use_ema || !averaged_) return;
+  for (const Variable& v : variables) std::copy_n(average_slot_.data() + v.offset, v.size, weights + v.offset);
 }
 
 }  // namespace seqcore

@@ -17,7 +17,7 @@ struct OptimizerOptions {
   double clipnorm = 0, clipvalue = 0, global_clipnorm = 0;  // 0 = none
   bool use_ema = false;
   double ema_momentum = 0.99;
-  std::int64_t ema_overwrite_frequency = 0;                 // 0 = never
+  std::int64_t ema_overwrite_frequency = 0;  // 0 = never
   std::int64_t gradient_accumulation_steps = 1;
 };
 
@@ -50,11 +50,13 @@ class Optimizer {
 
  private:
   bool clip(float* grads, const std::vector<Variable>& variables, Run& run) const;
+  void average(float* weights, const std::vector<Variable>& variables, Run& run);
   void step(float* weights, const float* grads, const Variable& v, Run& run);
 
   OptimizerOptions options_;
   bool adam_;
   double beta_1_ = 0, beta_2_ = 0, epsilon_ = 0, momentum_ = 0;
+  bool averaged_ = false;  // the average has been taken at least once
   bool amsgrad_ = false, nesterov_ = false;
   std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_slot_, accumulator_slot_;
 };

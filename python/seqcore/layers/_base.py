@@ -241,8 +241,18 @@ class Layer(Configurable):
         """As `reset_state`."""
         self.reset_state()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy is a new layer; it takes these weights when it is built.
+        return _copy, (type(self), self.get_config(), self.get_weights() if self.built else None)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None) -> Layer:
+    layer = cls.from_config(config)
+    layer._initial_weights = weights
+    return layer
 
 
 def assign_all(variables: Sequence[Variable], weights: Sequence[Any], owner: str) -> None:

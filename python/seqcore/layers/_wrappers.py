@@ -55,6 +55,8 @@ class TimeDistributed(Layer):
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         self.layer.bind(core, indices, (input_shape[0], *input_shape[2:]))
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         if len(input_shape) < 2 or (len(input_shape) < 3 and self._input_dtype != "int32"):
@@ -104,9 +106,7 @@ class Bidirectional(Layer):
         back = self.backward_layer
         config = forward.get_config()
         if back is None:
-            back = type(forward).from_config(
-                {**config, "name": f"backward_{base}", "go_backwards": not forward.go_backwards}
-            )
+            back = type(forward).from_config({**config, "name": f"backward_{base}", "go_backwards": True})
         elif not isinstance(back, Recurrent):
             raise ValueError(f"`backward_layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {back!r}")
         for key in ("return_sequences", "return_state", "stateful"):

@@ -22,16 +22,24 @@ using Linear = Fixed<Activation::linear>;
 __attribute__((noinline)) vec activate_chosen(Activation a, vec x) { return activate(a, x); }
 __attribute__((noinline)) vec slope_chosen(Activation a, vec cache) { return activation_gradient(a, cache); }
 template <Activation a>
-SEQCORE_INLINE vec apply(Fixed<a>, vec x) { return activate(a, x); }
+SEQCORE_INLINE vec apply(Fixed<a>, vec x) {
+  return activate(a, x);
+}
 SEQCORE_INLINE vec apply(Chosen a, vec x) { return activate_chosen(a.value, x); }
 template <Activation a>
-SEQCORE_INLINE vec slope(Fixed<a>, vec cache) { return activation_gradient(a, cache); }
+SEQCORE_INLINE vec slope(Fixed<a>, vec cache) {
+  return activation_gradient(a, cache);
+}
 SEQCORE_INLINE vec slope(Chosen a, vec cache) { return slope_chosen(a.value, cache); }
 // What a slot keeps of (pre-activation x, output y), and the output from what it keeps.
 template <class A>
-SEQCORE_INLINE vec kept(A a, vec x, vec y) { return needs_input(a.value) ? x : y; }
+SEQCORE_INLINE vec kept(A a, vec x, vec y) {
+  return needs_input(a.value) ? x : y;
+}
 template <class A>
-SEQCORE_INLINE vec output(A a, vec cache) { return needs_input(a.value) ? apply(a, cache) : cache; }
+SEQCORE_INLINE vec output(A a, vec cache) {
+  return needs_input(a.value) ? apply(a, cache) : cache;
+}
 
 template <class F>
 void with_activations(Activation act, Activation rec, F f) {
@@ -58,7 +66,7 @@ std::int64_t packed_gates_size(std::int64_t gates, std::int64_t accumulators, st
   return vectors(units) * W * ((input + units) * gates + accumulators);
 }
 
-// The gates first .. first + gates - 1 of W, U and b. With `split` the last one has a second bias, of the recurrent half.
+// The gates first .. first + gates - 1 of W, U and b. With `split` the last has a second bias, the recurrent half's.
 float* pack_gates(const CellWeights& w, int cell, int first, int gates, int panel, bool split, float* packed) {
   const std::int64_t row = cell * w.units;
   for (std::int64_t v = 0; v < vectors(w.units); v += panel) {
@@ -128,17 +136,17 @@ void pack_cell_backward(CellKind kind, const CellWeights& weights, float* packed
 
 // One step of one block of rows. Pointers are at the block's first row; rows lists the valid ones, counted from there.
 struct Step {
-  std::int64_t units, stride, slots, m;    // stride = pad(units)
+  std::int64_t units, stride, slots, m;  // stride = pad(units)
   std::int32_t rows[kRowBlock];
   std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock];
-  Operand x, state;                        // of the product; state is h, or h scaled per gate
+  Operand x, state;  // of the product; state is h, or h scaled per gate
   const float* h;
   float* h_next;
   const float* c;
   float* c_next;
-  float* gates;                            // or null
-  bool gated;                              // gates have operands of their own
-  const float* scale;                      // recurrent dropout [G][..][stride], or null
+  float* gates;        // or null
+  bool gated;          // gates have operands of their own
+  const float* scale;  // recurrent dropout [G][..][stride], or null
   std::ptrdiff_t scale_gate;
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
@@ -216,7 +224,8 @@ struct Block {
 // Pre-activations of G gates of all valid rows, by register tiles, each handed to finish(Block) while it is in L1.
 // With `whole` (for row-wise activations) they are all kept there, [gate][row][stride], and finish is called once.
 template <int G, int Panel, bool Split, bool Gated, class F>
-void pre_activations(const Step& s, const Operand& x, const Operand& state, const float* packed, float* whole, F finish) {
+void pre_activations(const Step& s, const Operand& x, const Operand& state, const float* packed, float* whole,
+                     F finish) {
   constexpr int A = G + (Split ? 1 : 0);
   alignas(64) float chains[kTileFloats];
   Tile t{};
@@ -228,6 +237,7 @@ void pre_activations(const Step& s, const Operand& x, const Operand& state, cons
       constexpr int U = decltype(u)::value;
       t.init = packed;
       t.w = packed + A * U * W;
+      t.w_step = G * U * W;
       packed = t.w + (x.k + state.k) * G * U * W;
       split_evenly(s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
         t.out = whole ? whole + first * s.stride + unit : chains;
@@ -265,14 +275,14 @@ struct BackwardStep {
   std::int32_t rows[kRowBlock];
   std::ptrdiff_t dz_offset[kRowBlock];
   float* gates;
-  const float* h;                          // before the step
-  const float* c;                          // before the step
-  const float* c_next;                     // after it
+  const float* h;       // before the step
+  const float* c;       // before the step
+  const float* c_next;  // after it
   float* dh;
   float* dc;
   const float* scale;
   std::ptrdiff_t scale_gate;
-  float* scratch;                          // [5][stride] for one row, then [rows][stride]
+  float* scratch;  // [5][stride] for one row, then [rows][stride]
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
   float* spare(int i) const { return scratch + i * stride; }
@@ -311,7 +321,8 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         if (a.dy.data && (valid || !a.zero_output_for_mask)) {
           const float* dy = a.dy.data + t * a.dy.step + (row0 + r) * a.dy.row;
           float* dh = s.dh + r * stride;
-          each_vector(a.units, [&](std::int64_t j) { store(dh + j, add(load(dh + j), load_upto(dy + j, a.units - j))); });
+          each_vector(a.units,
+                      [&](std::int64_t j) { store(dh + j, add(load(dh + j), load_upto(dy + j, a.units - j))); });
         }
         if (!valid) continue;
         s.rows[s.m] = static_cast<std::int32_t>(r);
@@ -335,7 +346,7 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
   for (std::int64_t unit = 0; unit < s.units; unit += 4 * W)
     with_count<4>(vectors(s.units - unit), [&](auto u) {
       constexpr int U = decltype(u)::value;
-      t.out_row = U * W;
+      t.w_step = t.out_row = U * W;
       split_evenly(s.m, tile_rows(U), [&](std::int64_t first, std::int64_t rows) {
         t.w = packed;
         if (!s.scale) {

@@ -38,9 +38,8 @@ void lstm_finish_rowwise(const Step& s, const Block& z, Activation act, Activati
   for (std::int64_t i = 0; i < z.rows; ++i) {
     const std::int64_t at = s.rows[i] * s.stride;
     activate(act, 1, s.units, s.c_next + at, 0, s.h_next + at, 0);
-    each_vector(s.units, [&](std::int64_t j) {
-      store(s.h_next + at + j, mul(load(z.at(i, 3, j)), load(s.h_next + at + j)));
-    });
+    each_vector(s.units,
+                [&](std::int64_t j) { store(s.h_next + at + j, mul(load(z.at(i, 3, j)), load(s.h_next + at + j))); });
   }
 }
 
