@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqcore import _core, layers, losses, metrics, models, optimizers
-from support import chain, spec
+from support import chain, compiling, spec
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(-9, 9, (12, 4, 3)).astype(np.float32)  # whole numbers, so that integers hold them too
@@ -311,9 +311,7 @@ def test_core_refuses_wrong_arrays():
         model.forward(good, False, np.zeros((2, 5), bool), None)
     with pytest.raises(ValueError):
         model.forward(good, False, None, [np.zeros((2, 3), np.float32)])
-    model.compile(
-        json.dumps({"optimizer": spec("SGD"), "loss": spec("MeanSquaredError"), "metrics": [], "weighted_metrics": []})
-    )
+    model.compile(compiling(spec("MeanSquaredError"), spec("SGD")))
     for rows in ([0, 2], [-1]):
         with pytest.raises((ValueError, IndexError)):
             model.train_on_batch(good, np.zeros((2, 2), np.float32), None, np.array(rows, np.int64))

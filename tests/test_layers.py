@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from reference.activations import ACTIVATIONS, activate, activate_backward
 from reference.recurrent import GATES
 from seqcore import _core
-from support import ELEMENTWISE, Case, assert_close, chain, nudge, random_case, spec
+from support import ELEMENTWISE, Case, assert_close, chain, compiling, nudge, random_case, spec
 
 MSE = spec("MeanSquaredError")
 
 
-def engine(case, **compiled):
+def engine(case, optimizer=None):
     """The core model of a case, with its weights and its loss."""
     model = _core.Model(json.dumps(case.description), 0)
     for i, w in enumerate(case.weights):
         model.set_weight(i, w)
-    model.compile(json.dumps({"loss": case.loss, "optimizer": None, "metrics": [], "weighted_metrics": [], **compiled}))
+    model.compile(compiling(case.loss, optimizer))
     return model
 
 
@@ -370,7 +370,7 @@ def test_dropout_layer_multiplies_by_zero_or_the_inverse():
 def test_recurrent_dropout_gradients(name, rates):
     """With the random state held, the loss along each weight's step of SGD falls as the gradient's norm says."""
     case = cell_case(recurrent(name, dropout=rates[0], recurrent_dropout=rates[1], units=8), steps=6, batch=16)
-    model = engine(case, optimizer=spec("SGD", learning_rate=1.0))
+    model = engine(case, spec("SGD", learning_rate=1.0))
     start = [w.astype(np.float64) for w in case.weights]
 
     def train(weights):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import seqcore
 from seqcore import _core, layers, optimizers
-from support import Case, assert_close, chain, nudge, random_case, spec
+from support import Case, assert_close, chain, compiling, nudge, random_case, spec
 
 OPTIONS = [
     spec("Adam"),
@@ -35,13 +35,11 @@ def ten_steps(case, optimizer, trainable=None, steps=10):
     model = _core.Model(json.dumps(case.description), 0)
     for i, w in enumerate(case.weights):
         model.set_weight(i, w)
-    config = {"optimizer": optimizer, "loss": case.loss, "metrics": [], "weighted_metrics": []}
-    if trainable is not None:
-        config["trainable"] = trainable
-    model.compile(json.dumps(config))
+    config = compiling(case.loss, optimizer, **({} if trainable is None else {"trainable": trainable}))
+    model.compile(config)
     exact, near = case.reference(), case.reference(nudge(case.weights))
     for reference in (exact, near):
-        reference.compile(config)
+        reference.compile(json.loads(config))
     for step in range(steps):
         expected, nearby = (r.train_step(case.x, case.y, case.sample_weight) for r in (exact, near))
         value = model.train_on_batch(case.x, case.y, case.sample_weight, None)
@@ -105,12 +103,10 @@ def test_non_finite_gradient_skips_the_update():
 
 def test_slots_round_trip_and_resume():
     case = plain_case()
-    model, _ = ten_steps(case, spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2), steps=3)
+    optimizer = spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2)
+    model, _ = ten_steps(case, optimizer, steps=3)
     other = _core.Model(json.dumps(case.description), 0)
-    other.compile(
-        json.dumps({"optimizer": spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2), "loss": case.loss,
-                    "metrics": [], "weighted_metrics": []})
-    )  # fmt: skip
+    other.compile(compiling(case.loss, optimizer))
     for i in range(5):
         other.set_weight(i, model.get_weight(i))
     other.set_optimizer_variables(model.optimizer_variables())

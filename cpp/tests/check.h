@@ -71,13 +71,13 @@ struct Random {
 
 #define CHECK(condition) check::that((condition), __FILE__, __LINE__, #condition)
 #define CHECK_THAT(condition, what) check::that((condition), __FILE__, __LINE__, (what))
-#define CHECK_THROWS(expression, exception)                                             \
-  do {                                                                                  \
-    bool thrown = false;                                                                \
-    try {                                                                               \
-      static_cast<void>(expression);                                                    \
-    } catch (const exception&) {                                                        \
-      thrown = true;                                                                    \
-    }                                                                                   \
-    check::that(thrown, __FILE__, __LINE__, #expression " should throw " #exception);   \
+#define CHECK_THROWS(expression, exception)                                           \
+  do {                                                                                \
+    bool thrown = false;                                                              \
+    try {                                                                             \
+      static_cast<void>(expression);                                                  \
+    } catch (const exception&) {                                                      \
+      thrown = true;                                                                  \
+    }                                                                                 \
+    check::that(thrown, __FILE__, __LINE__, #expression " should throw " #exception); \
   } while (false)

@@ -58,9 +58,9 @@ struct Case {
   const char* name;
   std::vector<std::int64_t> x;  // shape; ids if there are two axes, below 11
   std::string layers;
-  const char* loss;             // its name, and its config
+  const char* loss;  // its name, and its config
   const char* loss_config;
-  const char* optimizer;        // its name, and its config
+  const char* optimizer;  // its name, and its config
   const char* optimizer_config;
 };
 
@@ -70,43 +70,79 @@ std::vector<Case> cases() {
     return layer(cell, R"("units": )" + std::to_string(units) + ", " + config);
   };
   return {
-      {"tutorial SimpleRNN", {64, 10, 8},
+      {"tutorial SimpleRNN",
+       {64, 10, 8},
        rnn("SimpleRNN", 64, R"("activation": "relu")") + ", " + dense(2, "softmax"),
-       "SparseCategoricalCrossentropy", "", "Adam", ""},
-      {"tutorial LSTM", {64, 10, 8}, rnn("LSTM", 64, R"("activation": "relu")") + ", " + dense(2, "softmax"),
-       "SparseCategoricalCrossentropy", "", "Adam", ""},
-      {"masked GRU, both forms", {37, 9, 5},
+       "SparseCategoricalCrossentropy",
+       "",
+       "Adam",
+       ""},
+      {"tutorial LSTM",
+       {64, 10, 8},
+       rnn("LSTM", 64, R"("activation": "relu")") + ", " + dense(2, "softmax"),
+       "SparseCategoricalCrossentropy",
+       "",
+       "Adam",
+       ""},
+      {"masked GRU, both forms",
+       {37, 9, 5},
        layer("Masking", R"("mask_value": 0.0)") + ", " +
            rnn("GRU", 35, R"("return_sequences": true, "zero_output_for_mask": true, "dropout": 0.25)") + ", " +
            rnn("GRU", 21, R"("activation": "gelu", "reset_after": false, "recurrent_dropout": 0.25)") + ", " +
            dense(3, "softmax"),
-       "CategoricalCrossentropy", R"("label_smoothing": 0.1)", "Adam", R"("clipnorm": 0.5, "amsgrad": true)"},
-      {"embedding, bidirectional LSTM with dropout", {33, 13},
+       "CategoricalCrossentropy",
+       R"("label_smoothing": 0.1)",
+       "Adam",
+       R"("clipnorm": 0.5, "amsgrad": true)"},
+      {"embedding, bidirectional LSTM with dropout",
+       {33, 13},
        layer("Embedding", R"("input_dim": 11, "output_dim": 9, "mask_zero": true)") + ", " +
-           layer("Bidirectional", R"("merge_mode": "concat", "layer": )" +
-                 rnn("LSTM", 17, R"("return_sequences": true, "dropout": 0.2, "recurrent_dropout": 0.3)")) + ", " +
-           layer("LayerNormalization", "") + ", " + layer("Dropout", R"("rate": 0.25)") + ", " +
+           layer("Bidirectional",
+                 R"("merge_mode": "concat", "layer": )" +
+                     rnn("LSTM", 17, R"("return_sequences": true, "dropout": 0.2, "recurrent_dropout": 0.3)")) +
+           ", " + layer("LayerNormalization", "") + ", " + layer("Dropout", R"("rate": 0.25)") + ", " +
            layer("TimeDistributed", R"("layer": )" + dense(6, "silu")) + ", " +
            rnn("LSTM", 40, R"("activation": "silu", "recurrent_activation": "hard_sigmoid", "return_sequences": true,
-                              "go_backwards": true)") + ", " + dense(11, "softmax"),
-       "SparseCategoricalCrossentropy", "", "Adam", R"("global_clipnorm": 1.0, "use_ema": true)"},
-      {"regression over a sequence", {29, 20, 3},
-       layer("Bidirectional", R"("merge_mode": "sum", "layer": )" +
-             rnn("SimpleRNN", 50, R"("activation": "gelu", "return_sequences": true, "use_bias": false)")) + ", " +
-           rnn("GRU", 16, R"("return_sequences": true, "activation": "softsign",
-                             "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}})") + ", " +
-           dense(1, "linear"),
-       "MeanSquaredError", "", "SGD", R"("learning_rate": 0.01, "momentum": 0.9, "nesterov": true)"},
-      {"regression, softmax inside", {300, 4, 6},
+                              "go_backwards": true)") +
+           ", " + dense(11, "softmax"),
+       "SparseCategoricalCrossentropy",
+       "",
+       "Adam",
+       R"("global_clipnorm": 1.0, "use_ema": true)"},
+      {"regression over a sequence",
+       {29, 20, 3},
+       layer("Bidirectional",
+             R"("merge_mode": "sum", "layer": )" +
+                 rnn("SimpleRNN", 50, R"("activation": "gelu", "return_sequences": true, "use_bias": false)")) +
+           ", " + rnn("GRU", 16, R"("return_sequences": true, "activation": "softsign",
+                             "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}})") +
+           ", " + dense(1, "linear"),
+       "MeanSquaredError",
+       "",
+       "SGD",
+       R"("learning_rate": 0.01, "momentum": 0.9, "nesterov": true)"},
+      {"regression, softmax inside",
+       {300, 4, 6},
        rnn("LSTM", 20, R"("activation": "softmax", "unit_forget_bias": false, "recurrent_dropout": 0.1)") + ", " +
            dense(7, "tanh"),
-       "Huber", "", "Adam", R"("weight_decay": 0.004, "clipvalue": 0.1)"},
-      {"binary", {45, 6, 4},
+       "Huber",
+       "",
+       "Adam",
+       R"("weight_decay": 0.004, "clipvalue": 0.1)"},
+      {"binary",
+       {45, 6, 4},
        rnn("LSTM", 31, R"("activation": "mish", "recurrent_activation": "silu")") + ", " + dense(1, "sigmoid"),
-       "BinaryCrossentropy", "", "Adam", ""},
-      {"every activation", {70, 3, 4},
+       "BinaryCrossentropy",
+       "",
+       "Adam",
+       ""},
+      {"every activation",
+       {70, 3, 4},
        layer("Flatten", "") + ", " + every_activation() + layer("LayerNormalization", "") + ", " + dense(5, "linear"),
-       "MeanAbsoluteError", "", "Adam", ""},
+       "MeanAbsoluteError",
+       "",
+       "Adam",
+       ""},
   };
 }
 
@@ -128,7 +164,8 @@ std::uint64_t run(const Case& c) {
                   std::string all;
                   for (std::size_t i = 0; i < model.weights().size(); ++i) all += i ? ", true" : "true";
                   return all;
-                }() + "]}");
+                }() +
+                "]}");
 
   const Philox random{1, 2};
   std::vector<float> values(static_cast<std::size_t>(size));
@@ -174,9 +211,10 @@ std::uint64_t run(const Case& c) {
     labels[i] = static_cast<std::int32_t>(random.word(2000000 + i) % static_cast<std::uint64_t>(outputs));
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const std::size_t row = i / static_cast<std::size_t>(outputs), column = i % static_cast<std::size_t>(outputs);
-    targets[i] = loss == "CategoricalCrossentropy" ? static_cast<float>(labels[row] == static_cast<std::int32_t>(column))
-                 : loss == "BinaryCrossentropy"    ? static_cast<float>(random.word(3000000 + i) % 2)
-                                                   : random.uniform(3000000 + i);
+    targets[i] = loss == "CategoricalCrossentropy"
+                     ? static_cast<float>(labels[row] == static_cast<std::int32_t>(column))
+                 : loss == "BinaryCrossentropy" ? static_cast<float>(random.word(3000000 + i) % 2)
+                                                : random.uniform(3000000 + i);
   }
   if (model.loss_takes_labels()) {
     y_shape.pop_back();

@@ -19,11 +19,11 @@
 
 namespace {
 
+using check::Guarded;
+using check::Random;
 using seqcore::Activation;
 using seqcore::Kernels;
 using seqcore::LossKind;
-using check::Guarded;
-using check::Random;
 using Doubles = std::vector<double>;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -47,30 +47,53 @@ double clamp(double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi 
 
 double definition(Activation a, double x) {
   switch (a) {
-    case Activation::linear: return x;
-    case Activation::relu: return x < 0 ? 0 : x;
-    case Activation::leaky_relu: return x < 0 ? 0.2 * x : x;
-    case Activation::relu6: return clamp(x, 0, 6);
-    case Activation::elu: return x > 0 ? x : std::expm1(x);
-    case Activation::selu: return 1.0507009873554804934 * (x > 0 ? x : 1.6732632423543772848 * std::expm1(x));
-    case Activation::softplus: return softplus(x);
-    case Activation::softsign: return x / (1 + std::fabs(x));
-    case Activation::silu: return x * sigmoid(x);
-    case Activation::gelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::tanh: return std::tanh(x);
-    case Activation::sigmoid: return sigmoid(x);
-    case Activation::exponential: return std::exp(x);
-    case Activation::hard_sigmoid: return clamp(x + 3, 0, 6) / 6;
-    case Activation::hard_silu: return x * clamp(x + 3, 0, 6) / 6;
-    case Activation::hard_tanh: return clamp(x, -1, 1);
-    case Activation::mish: return x * std::tanh(softplus(x));
-    case Activation::log_sigmoid: return -softplus(-x);
-    case Activation::tanh_shrink: return x - std::tanh(x);
-    case Activation::soft_shrink: return x > 0.5 ? x - 0.5 : x < -0.5 ? x + 0.5 : 0;
-    case Activation::hard_shrink: return std::fabs(x) > 0.5 ? x : 0;
-    case Activation::squareplus: return (x + std::sqrt(x * x + 4)) / 2;
+    case Activation::linear:
+      return x;
+    case Activation::relu:
+      return x < 0 ? 0 : x;
+    case Activation::leaky_relu:
+      return x < 0 ? 0.2 * x : x;
+    case Activation::relu6:
+      return clamp(x, 0, 6);
+    case Activation::elu:
+      return x > 0 ? x : std::expm1(x);
+    case Activation::selu:
+      return 1.0507009873554804934 * (x > 0 ? x : 1.6732632423543772848 * std::expm1(x));
+    case Activation::softplus:
+      return softplus(x);
+    case Activation::softsign:
+      return x / (1 + std::fabs(x));
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
+    case Activation::exponential:
+      return std::exp(x);
+    case Activation::hard_sigmoid:
+      return clamp(x + 3, 0, 6) / 6;
+    case Activation::hard_silu:
+      return x * clamp(x + 3, 0, 6) / 6;
+    case Activation::hard_tanh:
+      return clamp(x, -1, 1);
+    case Activation::mish:
+      return x * std::tanh(softplus(x));
+    case Activation::log_sigmoid:
+      return -softplus(-x);
+    case Activation::tanh_shrink:
+      return x - std::tanh(x);
+    case Activation::soft_shrink:
+      return x > 0.5 ? x - 0.5 : x < -0.5 ? x + 0.5 : 0;
+    case Activation::hard_shrink:
+      return std::fabs(x) > 0.5 ? x : 0;
+    case Activation::squareplus:
+      return (x + std::sqrt(x * x + 4)) / 2;
     case Activation::softmax:
-    case Activation::log_softmax: break;
+    case Activation::log_softmax:
+      break;
   }
   return kNaN;
 }
@@ -89,14 +112,19 @@ struct LossCase {
   bool from_logits;
   double smoothing;
 };
-constexpr LossCase kLossCases[] = {
-    {LossKind::mean_squared_error, false, 0},          {LossKind::mean_absolute_error, false, 0},
-    {LossKind::huber, false, 0},                       {LossKind::binary_crossentropy, false, 0},
-    {LossKind::binary_crossentropy, true, 0},          {LossKind::binary_crossentropy, false, 0.125},
-    {LossKind::binary_crossentropy, true, 0.125},      {LossKind::categorical_crossentropy, false, 0},
-    {LossKind::categorical_crossentropy, true, 0},     {LossKind::categorical_crossentropy, false, 0.125},
-    {LossKind::categorical_crossentropy, true, 0.125}, {LossKind::sparse_categorical_crossentropy, false, 0},
-    {LossKind::sparse_categorical_crossentropy, true, 0}};
+constexpr LossCase kLossCases[] = {{LossKind::mean_squared_error, false, 0},
+                                   {LossKind::mean_absolute_error, false, 0},
+                                   {LossKind::huber, false, 0},
+                                   {LossKind::binary_crossentropy, false, 0},
+                                   {LossKind::binary_crossentropy, true, 0},
+                                   {LossKind::binary_crossentropy, false, 0.125},
+                                   {LossKind::binary_crossentropy, true, 0.125},
+                                   {LossKind::categorical_crossentropy, false, 0},
+                                   {LossKind::categorical_crossentropy, true, 0},
+                                   {LossKind::categorical_crossentropy, false, 0.125},
+                                   {LossKind::categorical_crossentropy, true, 0.125},
+                                   {LossKind::sparse_categorical_crossentropy, false, 0},
+                                   {LossKind::sparse_categorical_crossentropy, true, 0}};
 constexpr double kDelta = 0.75;
 
 double definition(const LossCase& loss, const Doubles& p, Doubles y, std::size_t label) {
@@ -206,8 +234,8 @@ std::vector<float> everything(const Kernels& k) {
     k.dropout_mask(3, 5, 7 + static_cast<std::uint64_t>(n), n, 0.3f, dropped.data());
     keep(dropped, n);
 
-    k.layer_norm({rows, n, a.data(), ld, column.data(), column.data(), 1e-3f, y.data(), ld, per_row.data(),
-                  per_row2.data()});
+    k.layer_norm(
+        {rows, n, a.data(), ld, column.data(), column.data(), 1e-3f, y.data(), ld, per_row.data(), per_row2.data()});
     keep(y, size);
     k.layer_norm_backward({rows, n, a.data(), ld, b.data(), ld, column.data(), per_row.data(), per_row2.data(),
                            y.data(), ld, z.data(), ld});
@@ -271,8 +299,9 @@ void test_activations(const Kernels& k) {
       const double at = static_cast<double>(x[i]);
       CHECK_THAT(check::close(static_cast<double>(y[i]), definition(a, at), 1e-6, 5e-7), name + " value");
       const double want = slope([a](const Doubles& v) { return definition(a, v[0]); }, {at}, 0);
-      CHECK_THAT(check::close(static_cast<double>(dx[i]), want, 1e-5, 1e-5), name + " at " + std::to_string(at) +
-                 ": derivative " + std::to_string(dx[i]) + ", expected " + std::to_string(want));
+      CHECK_THAT(check::close(static_cast<double>(dx[i]), want, 1e-5, 1e-5),
+                 name + " at " + std::to_string(at) + ": derivative " + std::to_string(dx[i]) + ", expected " +
+                     std::to_string(want));
     }
     const float nan = NAN;
     k.activate(a, 1, 1, &nan, 1, y.data(), 1);
@@ -329,8 +358,22 @@ void test_losses(const Kernels& k) {
       const auto label = static_cast<std::int32_t>(n / 2);
       const float weight = 1.75f;
       float loss = -1;
-      seqcore::LossArgs args{c.kind, 1, n, p.data(), n, y.data(), n, &label, &weight, nullptr, c.from_logits,
-                             static_cast<float>(c.smoothing), static_cast<float>(kDelta), &loss, d.data(), n};
+      seqcore::LossArgs args{c.kind,
+                             1,
+                             n,
+                             p.data(),
+                             n,
+                             y.data(),
+                             n,
+                             &label,
+                             &weight,
+                             nullptr,
+                             c.from_logits,
+                             static_cast<float>(c.smoothing),
+                             static_cast<float>(kDelta),
+                             &loss,
+                             d.data(),
+                             n};
       k.loss(args);
       const Doubles at(p.data(), p.data() + n), target(y.data(), y.data() + n);
       const auto objective = [&](const Doubles& v) {
@@ -368,8 +411,8 @@ void test_losses(const Kernels& k) {
     }
 
   // Clipped: finite at 0 and 1, without gradient.
-  for (const LossKind kind : {LossKind::binary_crossentropy, LossKind::categorical_crossentropy,
-                              LossKind::sparse_categorical_crossentropy}) {
+  for (const LossKind kind :
+       {LossKind::binary_crossentropy, LossKind::categorical_crossentropy, LossKind::sparse_categorical_crossentropy}) {
     const float p[] = {0.0f, 1.0f}, y[] = {1.0f, 0.0f}, weight = 1.0f;
     const std::int32_t label = 0;
     float loss, d[2];

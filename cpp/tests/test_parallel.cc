@@ -110,7 +110,8 @@ void test_many_callers() {
   }
   while (done < 32) pause();
   CHECK(wrong == 0);
-  CHECK(task_count() <= 1 + 32 + 6 + 1);  // at most 7 threads were asked for so far; a sanitizer may have one of its own
+  CHECK(task_count() <=
+        1 + 32 + 6 + 1);  // at most 7 threads were asked for so far; a sanitizer may have one of its own
   stop = true;
   for (std::thread& caller : callers) caller.join();
   // The helpers are free again for any thread.

@@ -10,7 +10,6 @@
 
 #define SEQCORE_ISA scalar
 #include "simd/scalar.h"
-
 #include "simd_ops.inl"
 #undef SEQCORE_ISA
 
@@ -32,7 +31,6 @@
 SEQCORE_BEGIN("avx2,fma")
 #define SEQCORE_ISA avx2
 #include "simd/avx2.h"
-
 #include "simd_ops.inl"
 #undef SEQCORE_ISA
 SEQCORE_END
@@ -42,7 +40,6 @@ SEQCORE_END
 SEQCORE_BEGIN("avx512f,avx512dq,avx512vl,avx512bw,fma")
 #define SEQCORE_ISA avx512
 #include "simd/avx512.h"
-
 #include "simd_ops.inl"
 #undef SEQCORE_ISA
 SEQCORE_END
@@ -51,7 +48,6 @@ SEQCORE_END
 #ifdef SEQCORE_HAVE_NEON
 #define SEQCORE_ISA neon
 #include "simd/neon.h"
-
 #include "simd_ops.inl"
 #undef SEQCORE_ISA
 #endif
@@ -62,9 +58,9 @@ using check::Random;
 
 // A number near where things go wrong: powers of two, the ends of the range, neighbours of 1, of halves, of integers.
 float extreme(Random& random) {
-  static const float kInteresting[] = {0.0f,          -0.0f,         1.0f,     -1.0f,    0x1p-126f, 0x1.fffffep127f,
-                                       HUGE_VALF,     -HUGE_VALF,    0.5f,     1.5f,     2.5f,      0x1p23f,
-                                       0x1.fffffep22f, 0x1p31f,      -0x1p31f, NAN,      0x1p-149f, 0x1.fffffcp-127f};
+  static const float kInteresting[] = {0.0f,           -0.0f,      1.0f,     -1.0f, 0x1p-126f, 0x1.fffffep127f,
+                                       HUGE_VALF,      -HUGE_VALF, 0.5f,     1.5f,  2.5f,      0x1p23f,
+                                       0x1.fffffep22f, 0x1p31f,    -0x1p31f, NAN,   0x1p-149f, 0x1.fffffcp-127f};
   const std::uint32_t kind = random.word();
   if (kind % 4 == 0) return kInteresting[(kind >> 8) % (sizeof kInteresting / sizeof kInteresting[0])];
   const std::uint32_t exponent = kind % 4 == 1 ? (kind >> 8) % 256 : 100 + (kind >> 8) % 52;

@@ -2,16 +2,15 @@
 // beyond the bounds. `ulp [--step N]` takes every Nth bit pattern (default 1: minutes for each function).
 // It runs the scalar ISA: test_math.cc shows that the others give the same bits.
 #define SEQCORE_ISA scalar
-#include "simd/scalar.h"
-
-#include "kernels/math.inl"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/parallel.h"
+#include "simd/scalar.h"
+
+#include "kernels/math.inl"
 
 namespace {
 
@@ -23,8 +22,8 @@ struct Function {
   const char* name;
   void (*got)(const float* x, float* y);  // W at a time
   double (*want)(double);
-  double bound;    // ulp
-  double lo, hi;   // range that no result may leave
+  double bound;   // ulp
+  double lo, hi;  // range that no result may leave
   bool odd;
 };
 

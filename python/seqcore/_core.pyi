@@ -3,7 +3,7 @@
 Arrays in: C-contiguous NumPy arrays of exactly the dtype named (``_engine.py`` converts); anything else is a TypeError.
 Arrays out: fresh C-contiguous arrays that own their memory. Descriptions are JSON texts in Keras's own words.
 Errors: ValueError (bad values, shapes, unknown keys), TypeError (dtypes), RuntimeError (wrong order of calls),
-MemoryError, KeyboardInterrupt (from any call that computes; nothing is changed then). The GIL is released while computing.
+MemoryError, KeyboardInterrupt (from any call that computes; nothing is changed then). The GIL is released meanwhile.
 """
 
 from typing import Any
@@ -80,19 +80,22 @@ class Model:
         # {"optimizer": {"class_name": "Adam", "config": {…}} | null, "loss": {"class_name", "config"} | null,
         #  "metrics": [{"class_name", "config"}…], "weighted_metrics": […], "trainable": [bool per weight]}
         # resets optimizer slots, counters and metrics
-    def train_on_batch(self, x: Data, y: Data, sample_weight: Float | None, rows: NDArray[np.int64] | None) -> float: ...
+    def train_on_batch(
+        self, x: Data, y: Data, sample_weight: Float | None, rows: NDArray[np.int64] | None
+    ) -> float: ...
     def test_on_batch(self, x: Data, y: Data, sample_weight: Float | None, rows: NDArray[np.int64] | None) -> float: ...
         # x, y, sample_weight are whole data sets; rows picks this batch (None: all of it). sample_weight is (n,) or
         # (n, steps). Returns this batch's loss, regularization included. Metrics accumulate until reset_metrics().
     def gradients(self, x: Data, y: Data, sample_weight: Float | None) -> tuple[float, list[Float]]: ...
         # loss and its gradient for every weight (zeros where not trainable), training=False; updates nothing
     def check_data(self, x: Data, y: Data | None, sample_weight: Float | None) -> None: ...
-        # validates a whole data set once (shapes, label range, NaN labels), so that a bad row 900 is named before epoch 1
+        # validates a whole data set once (shapes, label range, NaN labels): a bad row 900 is named before epoch 1
     def metric_results(self) -> list[float]: ...  # "metrics" then "weighted_metrics", in order
     def reset_metrics(self) -> None: ...
     loss_mean: float  # sample-weighted running mean of the batch losses since reset_metrics(), as Keras's `loss`
     skipped_steps: int  # updates skipped for a non-finite gradient since compile
     iterations: int
+    accumulated: int  # batches summed towards the next step (gradient_accumulation_steps)
     learning_rate: float
     def optimizer_variables(self) -> list[tuple[str, Float]]: ...  # ("momentum/3", …): slots by weight index
     def set_optimizer_variables(self, values: list[tuple[str, Float]]) -> None: ...

@@ -85,6 +85,7 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
         }
         header["state"] = {
             "iterations": core.iterations,
+            "accumulated": core.accumulated,
             "learning_rate": core.learning_rate,
             "rng_seed": core.seed,
             "rng_counter": core.rng_counter,
@@ -175,7 +176,7 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
         if {n for n, _ in slots} != expected:
             raise ValueError(f"the optimizer's tensors are not {sorted(expected)[:4]} …")
         core.set_optimizer_variables([(n, _engine.to_float(v, n)) for n, v in slots])
-        core.iterations = _natural(state, "iterations")
+        core.iterations, core.accumulated = _natural(state, "iterations"), _natural(state, "accumulated")
         core.learning_rate = float(state["learning_rate"])
         core.seed, core.rng_counter = _natural(state, "rng_seed"), _natural(state, "rng_counter")
         model._shuffles = _natural(state, "shuffles")

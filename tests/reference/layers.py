@@ -300,6 +300,7 @@ class TimeDistributed(Wrapper):
 
     def forward(self, x, mask, noise):
         self.scatter()
+
         def fold(a):
             return None if a is None else a.reshape(-1, *a.shape[2:])
 

@@ -18,26 +18,44 @@ constexpr float kInvSqrt2Pi = 0.39894228040143267794f;
 __attribute__((noinline)) vec activate_rest(Activation a, vec x) {
   const vec one = set1(1.0f);
   switch (a) {
-    case Activation::leaky_relu: return select(lt(x, zero()), mul(set1(kLeakySlope), x), x);
-    case Activation::relu6: return clamp(x, 0.0f, 6.0f);
-    case Activation::elu: return select(gt(x, zero()), x, vexpm1(x));
+    case Activation::leaky_relu:
+      return select(lt(x, zero()), mul(set1(kLeakySlope), x), x);
+    case Activation::relu6:
+      return clamp(x, 0.0f, 6.0f);
+    case Activation::elu:
+      return select(gt(x, zero()), x, vexpm1(x));
     case Activation::selu:
       return select(gt(x, zero()), mul(set1(kSeluScale), x), mul(set1(kSeluScaleAlpha), vexpm1(x)));
-    case Activation::softplus: return softplus(x);
-    case Activation::softsign: return div(x, add(one, abs(x)));
-    case Activation::silu: return mul(x, vsigmoid(x));
-    case Activation::gelu: return mul(mul(set1(0.5f), x), add(one, verf(mul(x, set1(kSqrtHalf)))));
-    case Activation::exponential: return vexp(x);
-    case Activation::hard_sigmoid: return hard_sigmoid(x);
-    case Activation::hard_silu: return mul(x, hard_sigmoid(x));
-    case Activation::hard_tanh: return clamp(x, -1.0f, 1.0f);
-    case Activation::mish: return mul(x, vtanh(softplus(x)));
-    case Activation::log_sigmoid: return neg(softplus(neg(x)));
-    case Activation::tanh_shrink: return sub(x, vtanh(x));
-    case Activation::soft_shrink: return sub(x, clamp(x, -kShrink, kShrink));
-    case Activation::hard_shrink: return select(le(abs(x), set1(kShrink)), zero(), x);
-    case Activation::squareplus: return mul(set1(0.5f), add(x, sqrt(fma(x, x, set1(4.0f)))));
-    default: return x;
+    case Activation::softplus:
+      return softplus(x);
+    case Activation::softsign:
+      return div(x, add(one, abs(x)));
+    case Activation::silu:
+      return mul(x, vsigmoid(x));
+    case Activation::gelu:
+      return mul(mul(set1(0.5f), x), add(one, verf(mul(x, set1(kSqrtHalf)))));
+    case Activation::exponential:
+      return vexp(x);
+    case Activation::hard_sigmoid:
+      return hard_sigmoid(x);
+    case Activation::hard_silu:
+      return mul(x, hard_sigmoid(x));
+    case Activation::hard_tanh:
+      return clamp(x, -1.0f, 1.0f);
+    case Activation::mish:
+      return mul(x, vtanh(softplus(x)));
+    case Activation::log_sigmoid:
+      return neg(softplus(neg(x)));
+    case Activation::tanh_shrink:
+      return sub(x, vtanh(x));
+    case Activation::soft_shrink:
+      return sub(x, clamp(x, -kShrink, kShrink));
+    case Activation::hard_shrink:
+      return select(le(abs(x), set1(kShrink)), zero(), x);
+    case Activation::squareplus:
+      return mul(set1(0.5f), add(x, sqrt(fma(x, x, set1(4.0f)))));
+    default:
+      return x;
   }
 }
 
@@ -53,11 +71,16 @@ SEQCORE_INLINE vec activate(Activation a, vec x) {
 __attribute__((noinline)) vec activation_gradient_rest(Activation a, vec c) {
   const vec one = set1(1.0f);
   switch (a) {
-    case Activation::leaky_relu: return select(gt(c, zero()), one, set1(kLeakySlope));
-    case Activation::relu6: return select(mand(gt(c, zero()), lt(c, set1(6.0f))), one, zero());
-    case Activation::elu: return select(lt(c, zero()), add(c, one), one);
-    case Activation::selu: return select(lt(c, zero()), add(c, set1(kSeluScaleAlpha)), set1(kSeluScale));
-    case Activation::softplus: return neg(vexpm1(neg(c)));
+    case Activation::leaky_relu:
+      return select(gt(c, zero()), one, set1(kLeakySlope));
+    case Activation::relu6:
+      return select(mand(gt(c, zero()), lt(c, set1(6.0f))), one, zero());
+    case Activation::elu:
+      return select(lt(c, zero()), add(c, one), one);
+    case Activation::selu:
+      return select(lt(c, zero()), add(c, set1(kSeluScaleAlpha)), set1(kSeluScale));
+    case Activation::softplus:
+      return neg(vexpm1(neg(c)));
     case Activation::softsign: {
       const vec d = sub(one, abs(c));
       return mul(d, d);
@@ -70,26 +93,33 @@ __attribute__((noinline)) vec activation_gradient_rest(Activation a, vec c) {
       const vec cdf = fma(set1(0.5f), verf(mul(c, set1(kSqrtHalf))), set1(0.5f));
       return fma(c, mul(set1(kInvSqrt2Pi), vexp(mul(mul(set1(-0.5f), c), c))), cdf);
     }
-    case Activation::exponential: return c;
-    case Activation::hard_sigmoid: return select(mand(gt(c, zero()), lt(c, one)), set1(1.0f / 6.0f), zero());
+    case Activation::exponential:
+      return c;
+    case Activation::hard_sigmoid:
+      return select(mand(gt(c, zero()), lt(c, one)), set1(1.0f / 6.0f), zero());
     case Activation::hard_silu: {
       const vec inside = fma(c, set1(1.0f / 3.0f), set1(0.5f));
       return select(lt(abs(c), set1(3.0f)), inside, hard_sigmoid(c));
     }
-    case Activation::hard_tanh: return select(lt(abs(c), one), one, zero());
+    case Activation::hard_tanh:
+      return select(lt(abs(c), one), one, zero());
     case Activation::mish: {
       const vec t = vtanh(softplus(c));
       return fma(mul(c, vsigmoid(c)), fnma(t, t, one), t);
     }
-    case Activation::log_sigmoid: return neg(vexpm1(c));
+    case Activation::log_sigmoid:
+      return neg(vexpm1(c));
     case Activation::tanh_shrink: {
       const vec t = vtanh(c);
       return mul(t, t);
     }
     case Activation::soft_shrink:
-    case Activation::hard_shrink: return select(eq(c, zero()), zero(), one);
-    case Activation::squareplus: return fma(set1(0.5f), div(c, sqrt(fma(c, c, set1(4.0f)))), set1(0.5f));
-    default: return one;
+    case Activation::hard_shrink:
+      return select(eq(c, zero()), zero(), one);
+    case Activation::squareplus:
+      return fma(set1(0.5f), div(c, sqrt(fma(c, c, set1(4.0f)))), set1(0.5f));
+    default:
+      return one;
   }
 }
 

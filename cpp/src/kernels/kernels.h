@@ -19,16 +19,17 @@
 
 namespace seqcore {
 
-inline constexpr std::int64_t kPad = 16;        // floats; a multiple of every ISA's vector width
+inline constexpr std::int64_t kPad = 16;         // floats; a multiple of every ISA's vector width
 inline constexpr std::int64_t kGradBlock = 256;  // rows summed in one chain by the weight gradients
 inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
 // Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
 // X(name)
-#define SEQCORE_ACTIVATIONS(X)                                                                              \
-  X(linear) X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh)   \
-  X(sigmoid) X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) \
-  X(soft_shrink) X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
+#define SEQCORE_ACTIVATIONS(X)                                                                                      \
+  X(linear)                                                                                                         \
+  X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh) X(sigmoid)          \
+      X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) X(soft_shrink) \
+          X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
 enum class Activation : std::int32_t {
 #define X(name) name,
   SEQCORE_ACTIVATIONS(X)
@@ -55,7 +56,7 @@ struct ConstRows {
 
 // ---------------------------------------------------------------------------------------------- products (gemm.inl)
 
-struct Segment {    // one stretch of the summed index
+struct Segment {  // one stretch of the summed index
   ConstRows a;
   std::int64_t k;
 };
@@ -69,22 +70,22 @@ enum class Init : std::int32_t {
 // C[r][n] = chain from init over the segments in order, k ascending within each: A_s[r][k] * W[k][n].
 // Rows: the list `rows` (m entries, ascending) or, if null, r = row_begin .. row_begin + m - 1.
 struct ProductArgs {
-  std::int64_t batch;            // B of the two-level addressing
+  std::int64_t batch;  // B of the two-level addressing
   std::int64_t row_begin, m;
-  const std::int32_t* rows;      // or null
+  const std::int32_t* rows;  // or null
   int segments;
   Segment a[4];
-  const float* packed;           // by pack_product, all segments' k one after the other
+  const float* packed;  // by pack_product, all segments' k one after the other
   std::int64_t n;
-  const float* bias;             // [n], for Init::bias
+  const float* bias;  // [n], for Init::bias
   Init init;
   Rows c;
   // Epilogue. With `scale`: C[r][n] += scale[b][n] * chain (init must be zero; C is accumulated into, unfused: the
   // product is rounded, then added). Else C = activation(chain), and z, if given, keeps the chain itself.
-  const float* scale;            // [B][scale_row] or null
+  const float* scale;  // [B][scale_row] or null
   std::ptrdiff_t scale_row;
-  Activation activation;         // element-wise only; row-wise ones are a pass of their own
-  Rows z;                        // z.data may be null
+  Activation activation;  // element-wise only; row-wise ones are a pass of their own
+  Rows z;                 // z.data may be null
 };
 
 // dW[k][g][n] (+)= sum over the listed rows, in blocks of kGradBlock listed rows: each block one chain from 0 in row
@@ -93,22 +94,22 @@ struct ProductArgs {
 struct GradArgs {
   std::int64_t batch;
   std::int64_t row_begin, m;
-  const std::int32_t* rows;      // or null
+  const std::int32_t* rows;  // or null
   ConstRows a;
   std::int64_t k;
-  const float* a_scale;          // [B][a_scale_row] or null
+  const float* a_scale;  // [B][a_scale_row] or null
   std::ptrdiff_t a_scale_row;
-  ConstRows d;                   // gradients: group g of row r starts at d + g*d_group, padded
+  ConstRows d;  // gradients: group g of row r starts at d + g*d_group, padded
   int groups;
   std::ptrdiff_t d_group;
-  std::int64_t n;                // columns per group
-  float* c;                      // dW: element (k, g, n) at c[k*c_row + g*c_group + n]
+  std::int64_t n;  // columns per group
+  float* c;        // dW: element (k, g, n) at c[k*c_row + g*c_group + n]
   std::ptrdiff_t c_row, c_group;
-  float* bias;                   // or null: element (g, n) at bias[g*bias_group + n]; only the k_begin == 0 tile
+  float* bias;  // or null: element (g, n) at bias[g*bias_group + n]; only the k_begin == 0 tile
   std::ptrdiff_t bias_group;
-  bool accumulate;               // false: overwrite; true: add (the caller splits m at multiples of kGradBlock)
+  bool accumulate;  // false: overwrite; true: add (the caller splits m at multiples of kGradBlock)
   std::int64_t k_begin, k_end, n_begin, n_end;  // n_begin a multiple of kPad
-  float* scratch;                // grad_scratch floats, 64-byte aligned
+  float* scratch;                               // grad_scratch floats, 64-byte aligned
 };
 
 // ------------------------------------------------------------------------------------------------ cells (cells/*.inl)
@@ -138,19 +139,19 @@ struct CellWeights {
 struct CellForwardArgs {
   std::int64_t batch, input, units;
   std::int64_t row_begin, row_end, t_begin, t_end;
-  Activation activation, recurrent_activation;   // any, row-wise ones included (over the units)
-  const float* packed;             // by pack_cell
+  Activation activation, recurrent_activation;  // any, row-wise ones included (over the units)
+  const float* packed;                          // by pack_cell
   ConstRows x;
-  std::ptrdiff_t x_gate;           // 0, or the distance between the gates' own inputs (dropout, one mask per gate)
-  const std::uint8_t* mask;        // at mask[t*mask_step + b], or null
+  std::ptrdiff_t x_gate;     // 0, or the distance between the gates' own inputs (dropout, one mask per gate)
+  const std::uint8_t* mask;  // at mask[t*mask_step + b], or null
   std::ptrdiff_t mask_step;
   float* h;
-  std::int64_t h_slots;            // T+1 (training, return_sequences) or 2
-  float* c;                        // lstm only
-  std::int64_t c_slots;            // T+1, or 1: updated in place
-  float* gates;                    // [T][B][slots][pad(H)] or null
-  const float* recurrent_scale;    // [G][B][pad(H)] recurrent dropout, multiplies h inside the product only; or null
-  float* scratch;                  // forward_scratch floats, 64-byte aligned, one per concurrent call
+  std::int64_t h_slots;          // T+1 (training, return_sequences) or 2
+  float* c;                      // lstm only
+  std::int64_t c_slots;          // T+1, or 1: updated in place
+  float* gates;                  // [T][B][slots][pad(H)] or null
+  const float* recurrent_scale;  // [G][B][pad(H)] recurrent dropout, multiplies h inside the product only; or null
+  float* scratch;                // forward_scratch floats, 64-byte aligned, one per concurrent call
 };
 
 // Steps t_end-1 down to t_begin. dh, dc: gradient of the state after step t_end on entry, before t_begin on return.
@@ -158,17 +159,17 @@ struct CellBackwardArgs {
   std::int64_t batch, input, units;
   std::int64_t row_begin, row_end, t_begin, t_end;
   Activation activation, recurrent_activation;
-  const float* packed;             // by pack_cell_backward
-  float* gates;                    // in: caches; out: gradients of the pre-activations (masked rows: unspecified)
-  const float* h;                  // [T+1][B][pad(H)]
-  const float* c;                  // [T+1][B][pad(H)], lstm only
-  ConstRows dy;                    // gradient of each step's output, data may be null
+  const float* packed;  // by pack_cell_backward
+  float* gates;         // in: caches; out: gradients of the pre-activations (masked rows: unspecified)
+  const float* h;       // [T+1][B][pad(H)]
+  const float* c;       // [T+1][B][pad(H)], lstm only
+  ConstRows dy;         // gradient of each step's output, data may be null
   const std::uint8_t* mask;
   std::ptrdiff_t mask_step;
-  bool zero_output_for_mask;       // then dy of a masked step is ignored, else it goes to dh
+  bool zero_output_for_mask;  // then dy of a masked step is ignored, else it goes to dh
   const float* recurrent_scale;
-  float* dh;                       // [B][pad(H)]
-  float* dc;                       // [B][pad(H)], lstm only
+  float* dh;  // [B][pad(H)]
+  float* dc;  // [B][pad(H)], lstm only
   float* scratch;
 };
 
@@ -177,25 +178,37 @@ struct CellBackwardArgs {
 // A block of rows without the two levels: row i at data + i*ld, n true columns.
 struct LayerNormArgs {
   std::int64_t rows, n;
-  const float* x; std::ptrdiff_t ldx;
-  const float* gamma;              // [n] or null
-  const float* beta;               // [n] or null
+  const float* x;
+  std::ptrdiff_t ldx;
+  const float* gamma;  // [n] or null
+  const float* beta;   // [n] or null
   float epsilon;
-  float* y; std::ptrdiff_t ldy;
-  float* mean; float* inv_std;     // [rows] caches, or null
+  float* y;
+  std::ptrdiff_t ldy;
+  float* mean;
+  float* inv_std;  // [rows] caches, or null
 };
 struct LayerNormGradArgs {
   std::int64_t rows, n;
-  const float* x; std::ptrdiff_t ldx;
-  const float* dy; std::ptrdiff_t lddy;
+  const float* x;
+  std::ptrdiff_t ldx;
+  const float* dy;
+  std::ptrdiff_t lddy;
   const float* gamma;
-  const float* mean; const float* inv_std;
-  float* dx; std::ptrdiff_t lddx;  // or null
-  float* xhat; std::ptrdiff_t ldxhat;  // out: dy * normalised x, so that dgamma = column sums of it; or null
+  const float* mean;
+  const float* inv_std;
+  float* dx;
+  std::ptrdiff_t lddx;  // or null
+  float* xhat;
+  std::ptrdiff_t ldxhat;  // out: dy * normalised x, so that dgamma = column sums of it; or null
 };
 
 enum class LossKind : std::int32_t {
-  mean_squared_error, mean_absolute_error, huber, binary_crossentropy, categorical_crossentropy,
+  mean_squared_error,
+  mean_absolute_error,
+  huber,
+  binary_crossentropy,
+  categorical_crossentropy,
   sparse_categorical_crossentropy
 };
 // Per row: loss[i] (not weighted), and dpred[i][:] = weight[i] * d loss[i] / d pred[i][:].
@@ -205,28 +218,37 @@ enum class LossKind : std::int32_t {
 struct LossArgs {
   LossKind kind;
   std::int64_t rows, n;
-  const float* pred; std::ptrdiff_t ldp;
-  const float* target; std::ptrdiff_t ldt;   // all but sparse
-  const std::int32_t* labels;                // sparse, each in [0, n)
-  const float* weight;                       // [rows]; may be null when dpred is
-  const std::uint8_t* skip;                  // [rows] nonzero = skipped, or null
+  const float* pred;
+  std::ptrdiff_t ldp;
+  const float* target;
+  std::ptrdiff_t ldt;          // all but sparse
+  const std::int32_t* labels;  // sparse, each in [0, n)
+  const float* weight;         // [rows]; may be null when dpred is
+  const std::uint8_t* skip;    // [rows] nonzero = skipped, or null
   bool from_logits;
   float label_smoothing;
-  float delta;                               // huber
-  float* loss;                               // [rows]
-  float* dpred; std::ptrdiff_t ldd;          // or null
+  float delta;  // huber
+  float* loss;  // [rows]
+  float* dpred;
+  std::ptrdiff_t ldd;  // or null
 };
 
 struct AdamArgs {
   std::int64_t n;
-  float* p; const float* g; float* m; float* v; float* vhat;   // vhat null unless amsgrad
-  float alpha;                     // lr * sqrt(1-beta2^t) / (1-beta1^t)
+  float* p;
+  const float* g;
+  float* m;
+  float* v;
+  float* vhat;  // vhat null unless amsgrad
+  float alpha;  // lr * sqrt(1-beta2^t) / (1-beta1^t)
   float one_minus_beta1, one_minus_beta2, epsilon;
-  float decay;                     // p -= p * decay first (weight_decay * lr); 0 = none
+  float decay;  // p -= p * decay first (weight_decay * lr); 0 = none
 };
 struct SgdArgs {
   std::int64_t n;
-  float* p; const float* g; float* m;   // m null = no momentum
+  float* p;
+  const float* g;
+  float* m;  // m null = no momentum
   float lr, momentum;
   bool nesterov;
   float decay;
@@ -235,8 +257,8 @@ struct SgdArgs {
 // ------------------------------------------------------------------------------------------------------- the table
 
 struct Kernels {
-  const char* isa;                 // "scalar", "avx2", "avx512", "neon"
-  int width;                       // floats in a vector
+  const char* isa;  // "scalar", "avx2", "avx512", "neon"
+  int width;        // floats in a vector
 
   // Products. pack_product reads W[k][n] at w[k*k_stride + n*n_stride].
   std::int64_t (*packed_product_size)(std::int64_t k, std::int64_t n);
@@ -264,11 +286,11 @@ struct Kernels {
                             const float* dy, std::ptrdiff_t lddy, float* dx, std::ptrdiff_t lddx);
 
   // Element-wise on n contiguous floats.
-  void (*add)(std::int64_t n, const float* a, const float* b, float* y);          // y = a + b
-  void (*multiply)(std::int64_t n, const float* a, const float* b, float* y);     // y = a * b
-  void (*scale)(std::int64_t n, float s, const float* a, float* y);               // y = s * a
-  void (*axpy)(std::int64_t n, float s, const float* x, float* y);                // y = fma(s, x, y)
-  void (*clip)(std::int64_t n, float lo, float hi, float* y);                     // y = min(max(y, lo), hi), NaN stays NaN
+  void (*add)(std::int64_t n, const float* a, const float* b, float* y);       // y = a + b
+  void (*multiply)(std::int64_t n, const float* a, const float* b, float* y);  // y = a * b
+  void (*scale)(std::int64_t n, float s, const float* a, float* y);            // y = s * a
+  void (*axpy)(std::int64_t n, float s, const float* x, float* y);             // y = fma(s, x, y)
+  void (*clip)(std::int64_t n, float lo, float hi, float* y);                  // y = min(max(y, lo), hi), NaN stays NaN
   // sum of squares / of absolute values: blocks of 4096 elements, 16 lanes and the fixed tree in each, blocks added in
   // double in order.
   double (*sum_squares)(std::int64_t n, const float* x);
@@ -278,7 +300,8 @@ struct Kernels {
 
   // Random numbers: Philox4x32-10. Multipliers for dropout, keep ? 1/(1-rate) : 0, for elements
   // index .. index+n-1 of stream (key, counter): element e uses word e % 4 of block e / 4.
-  void (*dropout_mask)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float rate, float* y);
+  void (*dropout_mask)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float rate,
+                       float* y);
 
   void (*layer_norm)(const LayerNormArgs& args);
   void (*layer_norm_backward)(const LayerNormGradArgs& args);

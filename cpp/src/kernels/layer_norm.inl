@@ -12,10 +12,12 @@ void layer_norm(const LayerNormArgs& args) {
     const float* x = args.x + r * args.ldx;
     float* y = args.y + r * args.ldy;
     const float mean = sum(args.n, [=](auto at, vec acc) { return add(acc, at.load(x)); }) / count;
-    const float variance = sum(args.n, [=](auto at, vec acc) {
-                             const vec d = sub(at.load(x), set1(mean));
-                             return fma(d, d, acc);
-                           }) / count;
+    const float variance = sum(args.n,
+                               [=](auto at, vec acc) {
+                                 const vec d = sub(at.load(x), set1(mean));
+                                 return fma(d, d, acc);
+                               }) /
+                           count;
     const float inv_std = first(div(set1(1.0f), sqrt(set1(variance + args.epsilon))));
     if (args.mean) args.mean[r] = mean;
     if (args.inv_std) args.inv_std[r] = inv_std;

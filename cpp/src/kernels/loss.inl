@@ -12,8 +12,8 @@ constexpr float kClipHigh = 1.0f - 1e-7f;
 struct LossRow {
   std::int64_t n;
   const float* p;
-  const float* y;        // all but sparse
-  std::int64_t label;    // sparse
+  const float* y;      // all but sparse
+  std::int64_t label;  // sparse
   float weight;
   float* d;
 };
@@ -27,11 +27,13 @@ template <class Value, class Slope>
 SEQCORE_INLINE float regression_row(const LossRow& row, Value value, Slope slope) {
   const float count = static_cast<float>(row.n);
   const vec s = set1(row.weight / count);
-  return sum(row.n, [=](auto at, vec acc) {
-    const vec e = sub(at.load(row.p), at.load(row.y));
-    if (row.d) at.store(row.d, mul(s, slope(e)));
-    return add(acc, value(e));
-  }) / count;
+  return sum(row.n,
+             [=](auto at, vec acc) {
+               const vec e = sub(at.load(row.p), at.load(row.y));
+               if (row.d) at.store(row.d, mul(s, slope(e)));
+               return add(acc, value(e));
+             }) /
+         count;
 }
 
 SEQCORE_INLINE float binary_row(const LossRow& row, bool from_logits, float smoothing) {
@@ -40,18 +42,20 @@ SEQCORE_INLINE float binary_row(const LossRow& row, bool from_logits, float smoo
   const vec s = set1(row.weight / count);
   const vec keep = set1(1.0f - smoothing);
   const vec half = set1(0.5f * smoothing);
-  return sum(row.n, [=](auto at, vec acc) {
-    const vec x = at.load(row.p);
-    const vec y = fma(at.load(row.y), keep, half);
-    if (from_logits) {
-      if (row.d) at.store(row.d, mul(s, sub(vsigmoid(x), y)));
-      return add(acc, add(fnma(x, y, max(x, zero())), vlog1p(vexp(neg(abs(x))))));
-    }
-    const vec p = clamp(x, kClipLow, kClipHigh);
-    const vec q = sub(one, p);
-    if (row.d) at.store(row.d, mul(s, inside_clip(x, div(sub(p, y), mul(p, q)))));
-    return sub(acc, fma(y, vlog(p), mul(sub(one, y), vlog(q))));
-  }) / count;
+  return sum(row.n,
+             [=](auto at, vec acc) {
+               const vec x = at.load(row.p);
+               const vec y = fma(at.load(row.y), keep, half);
+               if (from_logits) {
+                 if (row.d) at.store(row.d, mul(s, sub(vsigmoid(x), y)));
+                 return add(acc, add(fnma(x, y, max(x, zero())), vlog1p(vexp(neg(abs(x))))));
+               }
+               const vec p = clamp(x, kClipLow, kClipHigh);
+               const vec q = sub(one, p);
+               if (row.d) at.store(row.d, mul(s, inside_clip(x, div(sub(p, y), mul(p, q)))));
+               return sub(acc, fma(y, vlog(p), mul(sub(one, y), vlog(q))));
+             }) /
+         count;
 }
 
 SEQCORE_INLINE float categorical_row(const LossRow& row, bool from_logits, float smoothing) {
@@ -63,15 +67,13 @@ SEQCORE_INLINE float categorical_row(const LossRow& row, bool from_logits, float
     const vec top = set1(row_max(row.n, row.p));
     const float total = sum(row.n, [=](auto at, vec acc) { return add(acc, vexp(sub(at.load(row.p), top))); });
     const vec log_total = vlog(set1(total));
-    const float loss = sum(row.n, [=](auto at, vec acc) {
-      return fma(target(at), sub(log_total, sub(at.load(row.p), top)), acc);
-    });
+    const float loss =
+        sum(row.n, [=](auto at, vec acc) { return fma(target(at), sub(log_total, sub(at.load(row.p), top)), acc); });
     if (row.d) {
       const float mass = sum(row.n, [=](auto at, vec acc) { return add(acc, target(at)); });
       const vec s = set1(mass / total);
-      for_each(row.n, [=](auto at) {
-        at.store(row.d, mul(w, sub(mul(s, vexp(sub(at.load(row.p), top))), target(at))));
-      });
+      for_each(row.n,
+               [=](auto at) { at.store(row.d, mul(w, sub(mul(s, vexp(sub(at.load(row.p), top))), target(at)))); });
     }
     return loss;
   }
@@ -81,9 +83,8 @@ SEQCORE_INLINE float categorical_row(const LossRow& row, bool from_logits, float
   });
   if (row.d) {
     // g_j = -y_j / q_j for q = p / total; d loss/d p_i = (g_i - sum of g_j q_j) / total.
-    const vec dot = set1(sum(row.n, [=](auto at, vec acc) {
-      return add(acc, inside_clip(div(at.load(row.p), total), target(at)));
-    }));
+    const vec dot = set1(
+        sum(row.n, [=](auto at, vec acc) { return add(acc, inside_clip(div(at.load(row.p), total), target(at))); }));
     for_each(row.n, [=](auto at) {
       const vec q = div(at.load(row.p), total);
       at.store(row.d, mul(w, div(sub(dot, inside_clip(q, div(target(at), q))), total)));
@@ -99,9 +100,8 @@ SEQCORE_INLINE float sparse_row(const LossRow& row, bool from_logits) {
     const float total = sum(row.n, [=](auto at, vec acc) { return add(acc, vexp(sub(at.load(row.p), set1(top)))); });
     if (row.d) {
       const vec w = set1(row.weight);
-      for_each(row.n, [=](auto at) {
-        at.store(row.d, mul(w, div(vexp(sub(at.load(row.p), set1(top))), set1(total))));
-      });
+      for_each(row.n,
+               [=](auto at) { at.store(row.d, mul(w, div(vexp(sub(at.load(row.p), set1(top))), set1(total)))); });
       row.d[row.label] -= row.weight;
     }
     return first(vlog(set1(total))) - (at_label - top);
@@ -140,11 +140,13 @@ void loss(const LossArgs& args) {
     float& out = args.loss[r];
     switch (args.kind) {
       case LossKind::mean_squared_error:
-        out = regression_row(row, [](vec e) { return mul(e, e); }, [](vec e) { return add(e, e); });
+        out = regression_row(
+            row, [](vec e) { return mul(e, e); }, [](vec e) { return add(e, e); });
         break;
       case LossKind::mean_absolute_error:
-        out = regression_row(row, [](vec e) { return abs(e); },
-                             [](vec e) { return select(eq(e, zero()), zero(), copysign(set1(1.0f), e)); });
+        out = regression_row(
+            row, [](vec e) { return abs(e); },
+            [](vec e) { return select(eq(e, zero()), zero(), copysign(set1(1.0f), e)); });
         break;
       case LossKind::huber:
         out = regression_row(

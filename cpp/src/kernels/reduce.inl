@@ -26,7 +26,9 @@ SEQCORE_INLINE void for_each(std::int64_t n, F body) {
   if (i < n) body(Part{i, n - i});
 }
 
-struct Lanes { vec v[kLanes / W]; };
+struct Lanes {
+  vec v[kLanes / W];
+};
 
 // Lane l folds the elements l, l+16, … in order: acc = body(place, acc).
 template <class F>

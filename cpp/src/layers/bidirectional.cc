@@ -36,7 +36,7 @@ std::unique_ptr<Recurrent> make_half(const Json& description) {
   if (name != "SimpleRNN" && name != "LSTM" && name != "GRU")
     throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM or GRU, got " + name);
   auto half = std::make_unique<Recurrent>(description);
-  if (half->return_sequences()) half->zero_masked_outputs();  // Keras's rule, whatever the inner config says
+  half->zero_masked_outputs(half->return_sequences());  // Keras's rule, whatever the inner config says
   return half;
 }
 

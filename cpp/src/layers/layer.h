@@ -62,7 +62,7 @@ struct Run {
   std::vector<States>* next_states = nullptr;          // and written (may be the same)
   const std::vector<Tensor>* initial_state = nullptr;  // for the first recurrent layer that runs: h, c as [batch][ld]
   std::vector<Tensor>* final_state = nullptr;          // filled by layers with return_state
-  std::int64_t batch = 1;                         // samples of this call
+  std::int64_t batch = 1;                              // samples of this call
   double penalty = 0;                                  // activity regularization of this call
 
   void check() const {

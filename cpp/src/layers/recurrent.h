@@ -18,7 +18,7 @@ class Recurrent final : public Layer {
   std::int64_t packed_size(const Kernels& k, bool backward) const override;
   void pack(const Kernels& k, const float* weights, float* packed, bool backward) const override;
 
-  void zero_masked_outputs() { zero_output_for_mask_ = true; }
+  void zero_masked_outputs(bool on) { zero_output_for_mask_ = on; }
 
   bool go_backwards() const { return go_backwards_; }
   bool return_sequences() const { return return_sequences_; }

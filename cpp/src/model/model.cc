@@ -390,7 +390,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
     for (std::size_t i = 0; i < units.size(); i++) {
       const Input& given = (*initial_state)[i];
       if (given.shape != std::vector<std::int64_t>{x.shape[0], units[i]})
-        throw std::invalid_argument("initial_state: expected shape " + text({x.shape[0], units[i]}) + ", got " + text(given.shape));
+        throw std::invalid_argument("initial_state: expected shape " + text({x.shape[0], units[i]}) + ", got " +
+                                    text(given.shape));
       Tensor t;
       t.dims.rank = 1;
       t.dims.d[0] = t.ld = units[i];

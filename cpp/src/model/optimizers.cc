@@ -181,14 +181,16 @@ void Optimizer::average(float* weights, const std::vector<Variable>& variables, 
     run.k.scale(v.size, momentum, mean, mean);
     run.k.axpy(v.size, 1 - momentum, weights + v.offset, mean);
   }
-  averaged_ = true;
   if (options_.ema_overwrite_frequency > 0 && (iterations + 1) % options_.ema_overwrite_frequency == 0)
-    finalize_ema(weights, variables);
+    overwrite(weights, variables);
+}
+
+void Optimizer::overwrite(float* weights, const std::vector<Variable>& variables) const {
+  for (const Variable& v : variables) std::copy_n(average_slot_.data() + v.offset, v.size, weights + v.offset);
 }
 
 void Optimizer::finalize_ema(float* weights, const std::vector<Variable>& variables) const {
-  if (!options_.use_ema || !averaged_) return;
-  for (const Variable& v : variables) std::copy_n(average_slot_.data() + v.offset, v.size, weights + v.offset);
+  if (options_.use_ema && iterations + accumulated > 0) overwrite(weights, variables);
 }
 
 }  // namespace seqcore

@@ -51,12 +51,12 @@ class Optimizer {
  private:
   bool clip(float* grads, const std::vector<Variable>& variables, Run& run) const;
   void average(float* weights, const std::vector<Variable>& variables, Run& run);
+  void overwrite(float* weights, const std::vector<Variable>& variables) const;
   void step(float* weights, const float* grads, const Variable& v, Run& run);
 
   OptimizerOptions options_;
   bool adam_;
   double beta_1_ = 0, beta_2_ = 0, epsilon_ = 0, momentum_ = 0;
-  bool averaged_ = false;  // the average has been taken at least once
   bool amsgrad_ = false, nesterov_ = false;
   std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_slot_, accumulator_slot_;
 };

@@ -12,9 +12,15 @@ namespace {
 
 constexpr int W = 8;
 constexpr int kRegisters = 16;  // vector registers, for the register tiles
-struct vec { __m256 v; };
-struct ivec { __m256i v; };
-struct mask { __m256 v; };  // a lane is all ones or all zeros
+struct vec {
+  __m256 v;
+};
+struct ivec {
+  __m256i v;
+};
+struct mask {
+  __m256 v;
+};  // a lane is all ones or all zeros
 
 SEQCORE_INLINE mask first_n(std::int64_t n) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -47,9 +53,7 @@ SEQCORE_INLINE vec copysign(vec a, vec b) {
 }
 SEQCORE_INLINE vec min(vec a, vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 SEQCORE_INLINE vec max(vec a, vec b) { return {_mm256_max_ps(a.v, b.v)}; }
-SEQCORE_INLINE vec round(vec a) {
-  return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
+SEQCORE_INLINE vec round(vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 
 SEQCORE_INLINE mask lt(vec a, vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 SEQCORE_INLINE mask le(vec a, vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
@@ -77,14 +81,21 @@ SEQCORE_INLINE ivec isub(ivec a, ivec b) { return {_mm256_sub_epi32(a.v, b.v)}; 
 SEQCORE_INLINE ivec iand(ivec a, ivec b) { return {_mm256_and_si256(a.v, b.v)}; }
 SEQCORE_INLINE ivec ior(ivec a, ivec b) { return {_mm256_or_si256(a.v, b.v)}; }
 SEQCORE_INLINE ivec ixor(ivec a, ivec b) { return {_mm256_xor_si256(a.v, b.v)}; }
-template <int n> SEQCORE_INLINE ivec shl(ivec a) { return {_mm256_slli_epi32(a.v, n)}; }
-template <int n> SEQCORE_INLINE ivec shr(ivec a) { return {_mm256_srli_epi32(a.v, n)}; }
-template <int n> SEQCORE_INLINE ivec sar(ivec a) { return {_mm256_srai_epi32(a.v, n)}; }
+template <int n>
+SEQCORE_INLINE ivec shl(ivec a) {
+  return {_mm256_slli_epi32(a.v, n)};
+}
+template <int n>
+SEQCORE_INLINE ivec shr(ivec a) {
+  return {_mm256_srli_epi32(a.v, n)};
+}
+template <int n>
+SEQCORE_INLINE ivec sar(ivec a) {
+  return {_mm256_srai_epi32(a.v, n)};
+}
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(a.v, b.v))}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))}; }
-SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) {
-  return {_mm256_blendv_epi8(b.v, a.v, _mm256_castps_si256(m.v))};
-}
+SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {_mm256_blendv_epi8(b.v, a.v, _mm256_castps_si256(m.v))}; }
 
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -20,9 +20,15 @@ namespace {
 
 constexpr int W = 16;
 constexpr int kRegisters = 32;  // vector registers, for the register tiles
-struct vec { __m512 v; };
-struct ivec { __m512i v; };
-struct mask { __mmask16 v; };
+struct vec {
+  __m512 v;
+};
+struct ivec {
+  __m512i v;
+};
+struct mask {
+  __mmask16 v;
+};
 
 SEQCORE_INLINE mask first_n(std::int64_t n) { return {static_cast<__mmask16>((1u << n) - 1u)}; }
 
@@ -48,9 +54,7 @@ SEQCORE_INLINE vec copysign(vec a, vec b) {
 }
 SEQCORE_INLINE vec min(vec a, vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 SEQCORE_INLINE vec max(vec a, vec b) { return {_mm512_max_ps(a.v, b.v)}; }
-SEQCORE_INLINE vec round(vec a) {
-  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
+SEQCORE_INLINE vec round(vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 
 SEQCORE_INLINE mask lt(vec a, vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 SEQCORE_INLINE mask le(vec a, vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
@@ -78,9 +82,18 @@ SEQCORE_INLINE ivec isub(ivec a, ivec b) { return {_mm512_sub_epi32(a.v, b.v)}; 
 SEQCORE_INLINE ivec iand(ivec a, ivec b) { return {_mm512_and_si512(a.v, b.v)}; }
 SEQCORE_INLINE ivec ior(ivec a, ivec b) { return {_mm512_or_si512(a.v, b.v)}; }
 SEQCORE_INLINE ivec ixor(ivec a, ivec b) { return {_mm512_xor_si512(a.v, b.v)}; }
-template <int n> SEQCORE_INLINE ivec shl(ivec a) { return {_mm512_slli_epi32(a.v, n)}; }
-template <int n> SEQCORE_INLINE ivec shr(ivec a) { return {_mm512_srli_epi32(a.v, n)}; }
-template <int n> SEQCORE_INLINE ivec sar(ivec a) { return {_mm512_srai_epi32(a.v, n)}; }
+template <int n>
+SEQCORE_INLINE ivec shl(ivec a) {
+  return {_mm512_slli_epi32(a.v, n)};
+}
+template <int n>
+SEQCORE_INLINE ivec shr(ivec a) {
+  return {_mm512_srli_epi32(a.v, n)};
+}
+template <int n>
+SEQCORE_INLINE ivec sar(ivec a) {
+  return {_mm512_srai_epi32(a.v, n)};
+}
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }

@@ -13,9 +13,15 @@ namespace {
 
 constexpr int W = 4;
 constexpr int kRegisters = 32;  // vector registers, for the register tiles
-struct vec { float32x4_t v; };
-struct ivec { int32x4_t v; };
-struct mask { uint32x4_t v; };  // a lane is all ones or all zeros
+struct vec {
+  float32x4_t v;
+};
+struct ivec {
+  int32x4_t v;
+};
+struct mask {
+  uint32x4_t v;
+};  // a lane is all ones or all zeros
 
 SEQCORE_INLINE mask first_n(std::int64_t n) {
   const int32x4_t lanes = {0, 1, 2, 3};
@@ -62,9 +68,7 @@ SEQCORE_INLINE mask gt(vec a, vec b) { return {vcgtq_f32(a.v, b.v)}; }
 SEQCORE_INLINE mask ge(vec a, vec b) { return {vcgeq_f32(a.v, b.v)}; }
 SEQCORE_INLINE mask eq(vec a, vec b) { return {vceqq_f32(a.v, b.v)}; }
 SEQCORE_INLINE mask ne(vec a, vec b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
-SEQCORE_INLINE mask unordered(vec a, vec b) {
-  return {vmvnq_u32(vandq_u32(vceqq_f32(a.v, a.v), vceqq_f32(b.v, b.v)))};
-}
+SEQCORE_INLINE mask unordered(vec a, vec b) { return {vmvnq_u32(vandq_u32(vceqq_f32(a.v, a.v), vceqq_f32(b.v, b.v)))}; }
 SEQCORE_INLINE vec select(mask m, vec a, vec b) { return {vbslq_f32(m.v, a.v, b.v)}; }
 SEQCORE_INLINE mask mand(mask a, mask b) { return {vandq_u32(a.v, b.v)}; }
 SEQCORE_INLINE mask mor(mask a, mask b) { return {vorrq_u32(a.v, b.v)}; }
@@ -88,11 +92,18 @@ SEQCORE_INLINE ivec isub(ivec a, ivec b) { return {vsubq_s32(a.v, b.v)}; }
 SEQCORE_INLINE ivec iand(ivec a, ivec b) { return {vandq_s32(a.v, b.v)}; }
 SEQCORE_INLINE ivec ior(ivec a, ivec b) { return {vorrq_s32(a.v, b.v)}; }
 SEQCORE_INLINE ivec ixor(ivec a, ivec b) { return {veorq_s32(a.v, b.v)}; }
-template <int n> SEQCORE_INLINE ivec shl(ivec a) { return {vshlq_n_s32(a.v, n)}; }
-template <int n> SEQCORE_INLINE ivec shr(ivec a) {
+template <int n>
+SEQCORE_INLINE ivec shl(ivec a) {
+  return {vshlq_n_s32(a.v, n)};
+}
+template <int n>
+SEQCORE_INLINE ivec shr(ivec a) {
   return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))};
 }
-template <int n> SEQCORE_INLINE ivec sar(ivec a) { return {vshrq_n_s32(a.v, n)}; }
+template <int n>
+SEQCORE_INLINE ivec sar(ivec a) {
+  return {vshrq_n_s32(a.v, n)};
+}
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {vceqq_s32(a.v, b.v)}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {vcgtq_s32(a.v, b.v)}; }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {vbslq_s32(m.v, a.v, b.v)}; }

@@ -13,9 +13,15 @@ namespace {
 
 constexpr int W = 4;
 constexpr int kRegisters = 8;  // for the register tiles: small, since an emulated fma is much code
-struct vec { float v[W]; };
-struct ivec { std::int32_t v[W]; };
-struct mask { std::int32_t v[W]; };  // -1 or 0
+struct vec {
+  float v[W];
+};
+struct ivec {
+  std::int32_t v[W];
+};
+struct mask {
+  std::int32_t v[W];
+};  // -1 or 0
 
 template <class To, class From>
 SEQCORE_INLINE To bit_cast(From from) {
@@ -56,7 +62,9 @@ SEQCORE_INLINE float round1(float x) {
   return a < 0x1p23f ? __builtin_copysignf((a + 0x1p23f) - 0x1p23f, x) : x;
 }
 
-SEQCORE_INLINE vec load(const float* p) { return lanes<vec>([=](int i) { return p[i]; }); }
+SEQCORE_INLINE vec load(const float* p) {
+  return lanes<vec>([=](int i) { return p[i]; });
+}
 SEQCORE_INLINE void store(float* p, vec a) {
   for (int i = 0; i < W; ++i) p[i] = a.v[i];
 }
@@ -67,54 +75,103 @@ SEQCORE_INLINE void store_n(float* p, vec a, std::int64_t n) {
   for (int i = 0; i < W; ++i)
     if (i < n) p[i] = a.v[i];
 }
-SEQCORE_INLINE vec set1(float x) { return lanes<vec>([=](int) { return x; }); }
+SEQCORE_INLINE vec set1(float x) {
+  return lanes<vec>([=](int) { return x; });
+}
 SEQCORE_INLINE vec zero() { return set1(0.0f); }
 
-SEQCORE_INLINE vec add(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] + b.v[i]; }); }
-SEQCORE_INLINE vec sub(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] - b.v[i]; }); }
-SEQCORE_INLINE vec mul(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] * b.v[i]; }); }
-SEQCORE_INLINE vec div(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] / b.v[i]; }); }
-SEQCORE_INLINE vec sqrt(vec a) { return lanes<vec>([=](int i) { return __builtin_sqrtf(a.v[i]); }); }
-SEQCORE_INLINE vec fma(vec a, vec b, vec c) { return lanes<vec>([=](int i) { return fma1(a.v[i], b.v[i], c.v[i]); }); }
+SEQCORE_INLINE vec add(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] + b.v[i]; });
+}
+SEQCORE_INLINE vec sub(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] - b.v[i]; });
+}
+SEQCORE_INLINE vec mul(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] * b.v[i]; });
+}
+SEQCORE_INLINE vec div(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] / b.v[i]; });
+}
+SEQCORE_INLINE vec sqrt(vec a) {
+  return lanes<vec>([=](int i) { return __builtin_sqrtf(a.v[i]); });
+}
+SEQCORE_INLINE vec fma(vec a, vec b, vec c) {
+  return lanes<vec>([=](int i) { return fma1(a.v[i], b.v[i], c.v[i]); });
+}
 SEQCORE_INLINE vec fnma(vec a, vec b, vec c) {
   return lanes<vec>([=](int i) { return fma1(-a.v[i], b.v[i], c.v[i]); });
 }
-SEQCORE_INLINE vec neg(vec a) { return lanes<vec>([=](int i) { return -a.v[i]; }); }
-SEQCORE_INLINE vec abs(vec a) { return lanes<vec>([=](int i) { return __builtin_fabsf(a.v[i]); }); }
+SEQCORE_INLINE vec neg(vec a) {
+  return lanes<vec>([=](int i) { return -a.v[i]; });
+}
+SEQCORE_INLINE vec abs(vec a) {
+  return lanes<vec>([=](int i) { return __builtin_fabsf(a.v[i]); });
+}
 SEQCORE_INLINE vec copysign(vec a, vec b) {
   return lanes<vec>([=](int i) { return __builtin_copysignf(a.v[i], b.v[i]); });
 }
-SEQCORE_INLINE vec min(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-SEQCORE_INLINE vec max(vec a, vec b) { return lanes<vec>([=](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-SEQCORE_INLINE vec round(vec a) { return lanes<vec>([=](int i) { return round1(a.v[i]); }); }
+SEQCORE_INLINE vec min(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+SEQCORE_INLINE vec max(vec a, vec b) {
+  return lanes<vec>([=](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+SEQCORE_INLINE vec round(vec a) {
+  return lanes<vec>([=](int i) { return round1(a.v[i]); });
+}
 
-SEQCORE_INLINE mask lt(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] < b.v[i]); }); }
-SEQCORE_INLINE mask le(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] <= b.v[i]); }); }
-SEQCORE_INLINE mask gt(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] > b.v[i]); }); }
-SEQCORE_INLINE mask ge(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] >= b.v[i]); }); }
-SEQCORE_INLINE mask eq(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] == b.v[i]); }); }
-SEQCORE_INLINE mask ne(vec a, vec b) { return lanes<mask>([=](int i) { return -(a.v[i] != b.v[i]); }); }
+SEQCORE_INLINE mask lt(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] < b.v[i]); });
+}
+SEQCORE_INLINE mask le(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] <= b.v[i]); });
+}
+SEQCORE_INLINE mask gt(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] > b.v[i]); });
+}
+SEQCORE_INLINE mask ge(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] >= b.v[i]); });
+}
+SEQCORE_INLINE mask eq(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] == b.v[i]); });
+}
+SEQCORE_INLINE mask ne(vec a, vec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] != b.v[i]); });
+}
 SEQCORE_INLINE mask unordered(vec a, vec b) {
   return lanes<mask>([=](int i) { return -static_cast<int>(__builtin_isunordered(a.v[i], b.v[i])); });
 }
-SEQCORE_INLINE vec select(mask m, vec a, vec b) { return lanes<vec>([=](int i) { return m.v[i] ? a.v[i] : b.v[i]; }); }
-SEQCORE_INLINE mask mand(mask a, mask b) { return lanes<mask>([=](int i) { return a.v[i] & b.v[i]; }); }
-SEQCORE_INLINE mask mor(mask a, mask b) { return lanes<mask>([=](int i) { return a.v[i] | b.v[i]; }); }
-SEQCORE_INLINE mask mnot(mask a) { return lanes<mask>([=](int i) { return ~a.v[i]; }); }
+SEQCORE_INLINE vec select(mask m, vec a, vec b) {
+  return lanes<vec>([=](int i) { return m.v[i] ? a.v[i] : b.v[i]; });
+}
+SEQCORE_INLINE mask mand(mask a, mask b) {
+  return lanes<mask>([=](int i) { return a.v[i] & b.v[i]; });
+}
+SEQCORE_INLINE mask mor(mask a, mask b) {
+  return lanes<mask>([=](int i) { return a.v[i] | b.v[i]; });
+}
+SEQCORE_INLINE mask mnot(mask a) {
+  return lanes<mask>([=](int i) { return ~a.v[i]; });
+}
 SEQCORE_INLINE bool any(mask m) { return (m.v[0] | m.v[1] | m.v[2] | m.v[3]) != 0; }
 SEQCORE_INLINE bool all(mask m) { return (m.v[0] & m.v[1] & m.v[2] & m.v[3]) != 0; }
-SEQCORE_INLINE mask first_n(std::int64_t n) { return lanes<mask>([=](int i) { return -(i < n); }); }
+SEQCORE_INLINE mask first_n(std::int64_t n) {
+  return lanes<mask>([=](int i) { return -(i < n); });
+}
 
 // Out of range and NaN give INT_MIN, as on x86.
 SEQCORE_INLINE ivec to_int(vec a) {
-  return lanes<ivec>([=](int i) {
-    return __builtin_fabsf(a.v[i]) < 0x1p31f ? static_cast<std::int32_t>(round1(a.v[i])) : INT32_MIN;
-  });
+  return lanes<ivec>(
+      [=](int i) { return __builtin_fabsf(a.v[i]) < 0x1p31f ? static_cast<std::int32_t>(round1(a.v[i])) : INT32_MIN; });
 }
-SEQCORE_INLINE vec to_float(ivec a) { return lanes<vec>([=](int i) { return static_cast<float>(a.v[i]); }); }
+SEQCORE_INLINE vec to_float(ivec a) {
+  return lanes<vec>([=](int i) { return static_cast<float>(a.v[i]); });
+}
 SEQCORE_INLINE ivec bits(vec a) { return bit_cast<ivec>(a); }
 SEQCORE_INLINE vec float_of(ivec a) { return bit_cast<vec>(a); }
-SEQCORE_INLINE ivec iload(const std::int32_t* p) { return lanes<ivec>([=](int i) { return p[i]; }); }
+SEQCORE_INLINE ivec iload(const std::int32_t* p) {
+  return lanes<ivec>([=](int i) { return p[i]; });
+}
 SEQCORE_INLINE void istore(std::int32_t* p, ivec a) {
   for (int i = 0; i < W; ++i) p[i] = a.v[i];
 }
@@ -122,17 +179,42 @@ SEQCORE_INLINE void istore(std::int32_t* p, ivec a) {
 // Integers wrap: through unsigned, so that it is defined.
 SEQCORE_INLINE std::uint32_t u32(std::int32_t x) { return static_cast<std::uint32_t>(x); }
 SEQCORE_INLINE std::int32_t i32(std::uint32_t x) { return static_cast<std::int32_t>(x); }
-SEQCORE_INLINE ivec iset1(std::int32_t x) { return lanes<ivec>([=](int) { return x; }); }
-SEQCORE_INLINE ivec iadd(ivec a, ivec b) { return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) + u32(b.v[i])); }); }
-SEQCORE_INLINE ivec isub(ivec a, ivec b) { return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) - u32(b.v[i])); }); }
-SEQCORE_INLINE ivec iand(ivec a, ivec b) { return lanes<ivec>([=](int i) { return a.v[i] & b.v[i]; }); }
-SEQCORE_INLINE ivec ior(ivec a, ivec b) { return lanes<ivec>([=](int i) { return a.v[i] | b.v[i]; }); }
-SEQCORE_INLINE ivec ixor(ivec a, ivec b) { return lanes<ivec>([=](int i) { return a.v[i] ^ b.v[i]; }); }
-template <int n> SEQCORE_INLINE ivec shl(ivec a) { return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) << n); }); }
-template <int n> SEQCORE_INLINE ivec shr(ivec a) { return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) >> n); }); }
-template <int n> SEQCORE_INLINE ivec sar(ivec a) { return lanes<ivec>([=](int i) { return a.v[i] >> n; }); }
-SEQCORE_INLINE mask ieq(ivec a, ivec b) { return lanes<mask>([=](int i) { return -(a.v[i] == b.v[i]); }); }
-SEQCORE_INLINE mask igt(ivec a, ivec b) { return lanes<mask>([=](int i) { return -(a.v[i] > b.v[i]); }); }
+SEQCORE_INLINE ivec iset1(std::int32_t x) {
+  return lanes<ivec>([=](int) { return x; });
+}
+SEQCORE_INLINE ivec iadd(ivec a, ivec b) {
+  return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) + u32(b.v[i])); });
+}
+SEQCORE_INLINE ivec isub(ivec a, ivec b) {
+  return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) - u32(b.v[i])); });
+}
+SEQCORE_INLINE ivec iand(ivec a, ivec b) {
+  return lanes<ivec>([=](int i) { return a.v[i] & b.v[i]; });
+}
+SEQCORE_INLINE ivec ior(ivec a, ivec b) {
+  return lanes<ivec>([=](int i) { return a.v[i] | b.v[i]; });
+}
+SEQCORE_INLINE ivec ixor(ivec a, ivec b) {
+  return lanes<ivec>([=](int i) { return a.v[i] ^ b.v[i]; });
+}
+template <int n>
+SEQCORE_INLINE ivec shl(ivec a) {
+  return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) << n); });
+}
+template <int n>
+SEQCORE_INLINE ivec shr(ivec a) {
+  return lanes<ivec>([=](int i) { return i32(u32(a.v[i]) >> n); });
+}
+template <int n>
+SEQCORE_INLINE ivec sar(ivec a) {
+  return lanes<ivec>([=](int i) { return a.v[i] >> n; });
+}
+SEQCORE_INLINE mask ieq(ivec a, ivec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] == b.v[i]); });
+}
+SEQCORE_INLINE mask igt(ivec a, ivec b) {
+  return lanes<mask>([=](int i) { return -(a.v[i] > b.v[i]); });
+}
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) {
   return lanes<ivec>([=](int i) { return m.v[i] ? a.v[i] : b.v[i]; });
 }
