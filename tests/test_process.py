@@ -135,6 +135,7 @@ CTRL_C = """
 import os, signal, threading, time
 import numpy as np
 from seqcore import layers, models
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with SIGINT ignored
 model = models.Sequential([layers.Input((steps, 256)), layers.LSTM(512, return_sequences=True), layers.Dense(4)])
 model.compile("adam", "mse")
 x = np.zeros((batch, steps, 256), np.float32)

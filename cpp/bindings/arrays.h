@@ -52,10 +52,10 @@ inline Input floats_of(const py::array& a, const char* name) {
 }
 
 // An array that owns the vector's memory.
-template <class T>
-py::array_t<T> to_array(std::vector<T>&& values, const std::vector<std::int64_t>& shape) {
-  auto* owned = new std::vector<T>(std::move(values));
-  const py::capsule free(owned, [](void* p) { delete static_cast<std::vector<T>*>(p); });
+template <class T, class A>
+py::array_t<T> to_array(std::vector<T, A>&& values, const std::vector<std::int64_t>& shape) {
+  auto* owned = new std::vector<T, A>(std::move(values));
+  const py::capsule free(owned, [](void* p) { delete static_cast<std::vector<T, A>*>(p); });
   return py::array_t<T>(shape, owned->data(), free);
 }
 inline py::array_t<float> to_array(Output&& out) { return to_array(std::move(out.values), out.shape); }

@@ -11,7 +11,7 @@ namespace seqcore::bindings {
 
 namespace {
 
-using Floats = py::array;
+using Array = py::array;
 __extension__ using Wide = unsigned __int128;
 
 std::int64_t columns_of(const std::vector<std::int64_t>& shape) { return shape.empty() ? 1 : shape.back(); }
@@ -22,7 +22,7 @@ std::int64_t size_of(const std::vector<std::int64_t>& shape) {
   return n;
 }
 
-py::array_t<float> activation(const std::string& name, const Floats& array) {
+py::array_t<float> activation(const std::string& name, const Array& array) {
   const Activation a = parse_activation(name);
   const Input x = floats_of(array, "x");
   const std::int64_t n = columns_of(x.shape), rows = n == 0 ? 0 : size_of(x.shape) / n;
@@ -35,7 +35,7 @@ py::array_t<float> activation(const std::string& name, const Floats& array) {
   return to_array(std::move(y), x.shape);
 }
 
-py::array_t<float> activation_gradient(const std::string& name, const Floats& array, const Floats& gradient) {
+py::array_t<float> activation_gradient(const std::string& name, const Array& array, const Array& gradient) {
   const Activation a = parse_activation(name);
   const Input x = floats_of(array, "x"), dy = floats_of(gradient, "dy");
   if (x.shape != dy.shape) throw std::invalid_argument("dy must have the shape of x");
@@ -50,7 +50,7 @@ py::array_t<float> activation_gradient(const std::string& name, const Floats& ar
   return to_array(std::move(dx), x.shape);
 }
 
-py::array_t<float> loss(const std::string& config, const py::array& y_true, const Floats& y_pred) {
+py::array_t<float> loss(const std::string& config, const py::array& y_true, const Array& y_pred) {
   const Loss loss(Json::parse(config));
   const Input pred = floats_of(y_pred, "y_pred");
   const Input target = loss.takes_labels() ? input_of(y_true, "y_true") : floats_of(y_true, "y_true");
@@ -95,14 +95,14 @@ py::array_t<float> initialize_array(const std::string& config, const std::vector
   return to_array(std::move(w), shape);
 }
 
-py::array_t<float> constrain_array(const std::string& config, const Floats& array) {
+py::array_t<float> constrain_array(const std::string& config, const Array& array) {
   const Input in = floats_of(array, "w");
   std::vector<float> w(in.values, in.values + size_of(in.shape));
   constrain(Json::parse(config), in.shape, w.data());
   return to_array(std::move(w), in.shape);
 }
 
-double regularize(const std::string& config, const Floats& array) {
+double regularize(const std::string& config, const Array& array) {
   const Input in = floats_of(array, "w");
   const Penalty p = parse_penalty(Json::parse(config));
   return p.l1 * kernels().sum_abs(size_of(in.shape), in.values) +

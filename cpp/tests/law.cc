@@ -27,7 +27,8 @@ class Hash {  // FNV-1a
     const auto* bytes = static_cast<const unsigned char*>(data);
     for (std::size_t i = 0; i < size; ++i) value_ = (value_ ^ bytes[i]) * 0x100000001b3u;
   }
-  void add(const std::vector<float>& values) {
+  template <class A>
+  void add(const std::vector<float, A>& values) {
     for (const float v : values)
       if (!std::isfinite(v)) throw std::runtime_error("a result is not finite: the bits of NaNs are not promised");
     add(values.data(), values.size() * sizeof(float));

@@ -9,22 +9,22 @@ struct Operation {
 };
 
 // FLOAT(name, result in vec), INT(name, result in ivec), of vec a, b, c and ivec ia, ib.
-#define SEQCORE_OPERATIONS(FLOAT, INT)                                                                                \
-  FLOAT(add, add(a, b))                                                                                               \
-  FLOAT(sub, sub(a, b)) FLOAT(mul, mul(a, b)) FLOAT(div, div(a, b)) FLOAT(sqrt, sqrt(a)) FLOAT(fma, fma(a, b, c))     \
-      FLOAT(fnma, fnma(a, b, c)) FLOAT(neg, neg(a)) FLOAT(abs, abs(a)) FLOAT(copysign, copysign(a, b)) FLOAT(         \
-          min, min(a, b)) FLOAT(max, max(a, b)) FLOAT(round, round(a)) FLOAT(set1, set1(1.5f)) FLOAT(zero, zero())    \
-          FLOAT(lt, select(lt(a, b), b, c)) FLOAT(le, select(le(a, b), b, c)) FLOAT(gt, select(gt(a, b), b, c))       \
-              FLOAT(ge, select(ge(a, b), b, c)) FLOAT(eq, select(eq(a, b), b, c)) FLOAT(ne, select(ne(a, b), b, c))   \
-                  FLOAT(unordered, select(unordered(a, b), c, set1(2.0f)))                                            \
-                      FLOAT(mand, select(mand(lt(a, b), lt(b, c)), b, c))                                             \
-                          FLOAT(mor, select(mor(lt(a, b), lt(b, c)), b, c)) FLOAT(mnot, select(mnot(lt(a, b)), b, c)) \
-                              FLOAT(to_float, to_float(ia)) FLOAT(float_of, float_of(ia)) INT(to_int, to_int(a))      \
-                                  INT(bits, bits(a)) INT(iset1, iset1(-7)) INT(iadd, iadd(ia, ib))                    \
-                                      INT(isub, isub(ia, ib)) INT(iand, iand(ia, ib)) INT(ior, ior(ia, ib))           \
-                                          INT(ixor, ixor(ia, ib)) INT(shl, shl<3>(ia)) INT(shr, shr<23>(ia))          \
-                                              INT(sar, sar<23>(ia)) INT(ieq, iselect(ieq(ia, ib), ia, ib))            \
-                                                  INT(igt, iselect(igt(ia, ib), ia, ib))
+// clang-format off
+#define SEQCORE_OPERATIONS(FLOAT, INT)                                                                     \
+  FLOAT(add, add(a, b)) FLOAT(sub, sub(a, b)) FLOAT(mul, mul(a, b)) FLOAT(div, div(a, b))                  \
+  FLOAT(sqrt, sqrt(a)) FLOAT(fma, fma(a, b, c)) FLOAT(fnma, fnma(a, b, c)) FLOAT(neg, neg(a))              \
+  FLOAT(abs, abs(a)) FLOAT(copysign, copysign(a, b)) FLOAT(min, min(a, b)) FLOAT(max, max(a, b))           \
+  FLOAT(round, round(a)) FLOAT(set1, set1(1.5f)) FLOAT(zero, zero())                                       \
+  FLOAT(lt, select(lt(a, b), b, c)) FLOAT(le, select(le(a, b), b, c)) FLOAT(gt, select(gt(a, b), b, c))    \
+  FLOAT(ge, select(ge(a, b), b, c)) FLOAT(eq, select(eq(a, b), b, c)) FLOAT(ne, select(ne(a, b), b, c))    \
+  FLOAT(unordered, select(unordered(a, b), c, set1(2.0f)))                                                 \
+  FLOAT(mand, select(mand(lt(a, b), lt(b, c)), b, c)) FLOAT(mor, select(mor(lt(a, b), lt(b, c)), b, c))    \
+  FLOAT(mnot, select(mnot(lt(a, b)), b, c)) FLOAT(to_float, to_float(ia)) FLOAT(float_of, float_of(ia))    \
+  INT(to_int, to_int(a)) INT(bits, bits(a)) INT(iset1, iset1(-7)) INT(iadd, iadd(ia, ib))                  \
+  INT(isub, isub(ia, ib)) INT(iand, iand(ia, ib)) INT(ior, ior(ia, ib)) INT(ixor, ixor(ia, ib))            \
+  INT(shl, shl<3>(ia)) INT(shr, shr<23>(ia)) INT(sar, sar<23>(ia)) INT(ieq, iselect(ieq(ia, ib), ia, ib))  \
+  INT(igt, iselect(igt(ia, ib), ia, ib))
+// clang-format on
 
 #define SEQCORE_LOAD                                                               \
   [[maybe_unused]] const vec a = load(pa + i), b = load(pb + i), c = load(pc + i); \

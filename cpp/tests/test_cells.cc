@@ -131,9 +131,10 @@ Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain
   p.kind = kind;
   p.act = act;
   p.rec = rec;
-  p.batch = pick(1, coin() ? 4 : 20);
-  p.steps = pick(1, 5);
-  p.input = pick(1, 20);
+  const bool hoisted = pick(0, 3) == 0;  // few rows, many steps, a wide input: x's half of several steps is made at once
+  p.batch = pick(1, hoisted || coin() ? 4 : 20);
+  p.steps = hoisted ? pick(2, 30) : pick(1, 5);
+  p.input = hoisted ? pick(32, 45) : pick(1, 20);
   p.units = pick(1, coin() ? 12 : 75);
   const std::int64_t g = p.gates(), gh = g * p.units;
   const float size = 0.6f / std::sqrt(static_cast<float>(p.input + p.units)) * 1.7f;

@@ -43,9 +43,12 @@ def read_safetensors(path: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]
 class Weight:
     """What one weight is. `layer` counts the description's layers, `name` is Keras's path inside the layer
     ("kernel", "recurrent_kernel", "bias", "forward_layer/kernel", …)."""
-    layer: int
-    name: str
-    shape: tuple[int, ...]
+    @property
+    def layer(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 class Model:
     """A built network: weights, gradients, optimizer slots, states. Immutable in shape.
@@ -92,7 +95,8 @@ class Model:
         # validates a whole data set once (shapes, label range, NaN labels): a bad row 900 is named before epoch 1
     def metric_results(self) -> list[float]: ...  # "metrics" then "weighted_metrics", in order
     def reset_metrics(self) -> None: ...
-    loss_mean: float  # sample-weighted running mean of the batch losses since reset_metrics(), as Keras's `loss`
+    @property
+    def loss_mean(self) -> float: ...  # sample-weighted running mean of the batch losses since reset_metrics(), as Keras's `loss`
     skipped_steps: int  # updates skipped for a non-finite gradient since compile
     iterations: int
     accumulated: int  # batches summed towards the next step (gradient_accumulation_steps)

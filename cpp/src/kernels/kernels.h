@@ -25,11 +25,12 @@ inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad
 
 // Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
 // X(name)
-#define SEQCORE_ACTIVATIONS(X)                                                                                      \
-  X(linear)                                                                                                         \
-  X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh) X(sigmoid)          \
-      X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) X(soft_shrink) \
-          X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
+// clang-format off
+#define SEQCORE_ACTIVATIONS(X)                                                                              \
+  X(linear) X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh)   \
+  X(sigmoid) X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) \
+  X(soft_shrink) X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
+// clang-format on
 enum class Activation : std::int32_t {
 #define X(name) name,
   SEQCORE_ACTIVATIONS(X)

@@ -806,7 +806,7 @@ std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
       if (!trains_[i]) continue;
       all.emplace_back(
           name + "/" + std::to_string(i),
-          Output{std::vector<float>(slot->data() + spec.offset, slot->data() + spec.offset + spec.size()), spec.shape});
+          Output{Floats(slot->data() + spec.offset, slot->data() + spec.offset + spec.size()), spec.shape});
     }
   return all;
 }

@@ -37,8 +37,22 @@ struct Batch {
   std::int64_t count = 0;
 };
 
+// Memory that is written before it is read.
+template <class T>
+struct Uninitialized : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = Uninitialized<U>;
+  };
+  template <class U>
+  void construct(U* p) noexcept {
+    ::new (static_cast<void*>(p)) U;
+  }
+};
+using Floats = std::vector<float, Uninitialized<float>>;
+
 struct Output {
-  std::vector<float> values;
+  Floats values;
   std::vector<std::int64_t> shape;
 };
 

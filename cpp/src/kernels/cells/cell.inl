@@ -134,6 +134,12 @@ void pack_cell_backward(CellKind kind, const CellWeights& weights, float* packed
 
 // ------------------------------------------------------------------------------------------------------- forward
 
+// With so few rows a step is bound by reading its weights. Then x's half of as many steps as make this many rows is made at
+// once, and the chains go on from there: W is read once a stretch, not once a step.
+constexpr std::int64_t kHoistRows = 24;
+constexpr std::int64_t kHoistBelow = 4;   // rows
+constexpr std::int64_t kHoistInput = 32;  // features
+
 // One step of one block of rows. Pointers are at the block's first row; rows lists the valid ones, counted from there.
 struct Step {
   std::int64_t units, stride, slots, m;  // stride = pad(units)
@@ -146,16 +152,21 @@ struct Step {
   float* c_next;
   float* gates;        // or null
   bool gated;          // gates have operands of their own
+  float* hoisted;      // x's half of this stretch of steps, [panel][kHoistRows][accumulators][U][W], or null
+  std::int64_t ahead;  // steps of the stretch that starts here, else 0
+  std::int64_t past;   // steps of the stretch that lie before this one
+  std::ptrdiff_t ahead_offset[kHoistRows];
   const float* scale;  // recurrent dropout [G][..][stride], or null
   std::ptrdiff_t scale_gate;
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
 };
 
-// Floats of scratch: [G] scaled states, [4] whole rows of pre-activations, [2] a cell's own, each [rows][pad(units)].
+// Floats of scratch: [G] scaled states, [4] whole rows of pre-activations, [2] a cell's own, each [rows][pad(units)]; then
+// what is hoisted.
 constexpr int kForwardPlanes = 10;
 std::int64_t forward_scratch(CellKind, std::int64_t rows, std::int64_t units) {
-  return kForwardPlanes * least(rows, kRowBlock) * pad(units);
+  return (kForwardPlanes * least(rows, kRowBlock) + 4 * kHoistRows) * pad(units);
 }
 
 // body(step, plane): plane(i) is the i-th of the six planes of scratch that a cell may use.
@@ -173,7 +184,12 @@ void each_step(const CellForwardArgs& a, CellKind kind, F body) {
     s.gated = a.x_gate != 0 || a.recurrent_scale;
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
+    const bool hoist = count <= kHoistBelow && a.input >= kHoistInput && !a.mask && !s.gated;
+    const std::int64_t stretch = hoist ? kHoistRows / count : 1;
+    if (stretch > 1 && a.t_end - a.t_begin > 1) s.hoisted = a.scratch + kForwardPlanes * count * stride;
     for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
+      s.past = (t - a.t_begin) % stretch;
+      s.ahead = s.past == 0 ? least(stretch, a.t_end - t) : 0;
       s.h = a.h + (t % a.h_slots * a.batch + row0) * stride;
       s.h_next = a.h + ((t + 1) % a.h_slots * a.batch + row0) * stride;
       if (a.c) {
@@ -196,6 +212,9 @@ void each_step(const CellForwardArgs& a, CellKind kind, F body) {
       }
       s.x = {a.x.data + t * a.x.step + row0 * a.x.row, s.x_offset, 1, a.x_gate, a.input};
       s.state = {s.h, s.h_offset, 1, 0, a.units};
+      if (s.hoisted && s.ahead)
+        for (std::int64_t i = 0; i < s.ahead * count; ++i)
+          s.ahead_offset[i] = i / count * a.x.step + i % count * a.x.row;
       if (s.scale) {
         for (int g = 0; g < gates; ++g)
           for (std::int64_t i = 0; i < s.m; ++i) {
@@ -225,13 +244,14 @@ struct Block {
 // With `whole` (for row-wise activations) they are all kept there, [gate][row][stride], and finish is called once.
 template <int G, int Panel, bool Split, bool Gated, class F>
 void pre_activations(const Step& s, const Operand& x, const Operand& state, const float* packed, float* whole,
-                     F finish) {
+                     float* hoisted, F finish) {
   constexpr int A = G + (Split ? 1 : 0);
   alignas(64) float chains[kTileFloats];
   Tile t{};
   t.segments = 2;
   t.a[0] = x;
   t.a[1] = state;
+  if (hoisted) t.a[0].k = 0;
   for (std::int64_t unit = 0; unit < s.units; unit += Panel * W)
     with_count<Panel>(vectors(s.units - unit), [&](auto u) {
       constexpr int U = decltype(u)::value;
@@ -239,13 +259,30 @@ void pre_activations(const Step& s, const Operand& x, const Operand& state, cons
       t.w = packed + A * U * W;
       t.w_step = G * U * W;
       packed = t.w + (x.k + state.k) * G * U * W;
+      if (hoisted) {
+        Tile ahead = t;
+        ahead.a[0] = {x.base, s.ahead_offset, 1, 0, x.k};
+        ahead.a[1].k = 0;
+        ahead.init_row = 0;
+        ahead.out_row = A * U * W;
+        ahead.out_gate = U * W;
+        split_evenly(s.ahead * s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
+          ahead.out = hoisted + first * A * U * W;
+          run_tile<G, U, Split, false>(rows, ahead, first);
+        });
+        t.w += x.k * G * U * W;
+        t.init_row = A * U * W;
+      }
+      const float* const start = hoisted ? hoisted + s.past * s.m * A * U * W : t.init;
       split_evenly(s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
+        t.init = start + first * t.init_row;
         t.out = whole ? whole + first * s.stride + unit : chains;
         t.out_row = whole ? s.stride : U * W;
         t.out_gate = whole ? s.m * s.stride : rows * U * W;
         run_tile<G, U, Split, Gated>(rows, t, first);
         if (!whole) finish(Block{chains, first, rows, unit, U * W, t.out_row, t.out_gate});
       });
+      if (hoisted) hoisted += kHoistRows * A * U * W;
     });
   if (whole) finish(Block{whole, 0, s.m, 0, vectors(s.units) * W, s.stride, s.m * s.stride});
 }
@@ -253,9 +290,9 @@ void pre_activations(const Step& s, const Operand& x, const Operand& state, cons
 template <int G, int Panel, bool Split, class F>
 void pre_activations(const Step& s, const float* packed, float* whole, F finish) {
   if (s.gated)
-    pre_activations<G, Panel, Split, true>(s, s.x, s.state, packed, whole, finish);
+    pre_activations<G, Panel, Split, true>(s, s.x, s.state, packed, whole, nullptr, finish);
   else
-    pre_activations<G, Panel, Split, false>(s, s.x, s.state, packed, whole, finish);
+    pre_activations<G, Panel, Split, false>(s, s.x, s.state, packed, whole, s.hoisted, finish);
 }
 
 // Row-wise path: gate g of whole rows through its activation, in place, and what the slot keeps of it into the cache.

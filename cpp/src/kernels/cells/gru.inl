@@ -177,9 +177,9 @@ void cell_forward_gru_reset_before(const CellForwardArgs& a) {
       x.base += 2 * x.gate;
       rh.base = reset;
       if (!is_rowwise(act.value))
-        return pre_activations<1, 4, false, false>(s, x, rh, packed, nullptr,
+        return pre_activations<1, 4, false, false>(s, x, rh, packed, nullptr, nullptr,
                                                    [&](const Block& b) { gru_before_finish(s, b, act, update); });
-      pre_activations<1, 4, false, false>(s, x, rh, packed, plane(0), [&](const Block& b) {
+      pre_activations<1, 4, false, false>(s, x, rh, packed, plane(0), nullptr, [&](const Block& b) {
         for (std::int64_t n = 0; n < b.rows; ++n) activate(act.value, 1, s.units, b.at(n, 0, 0), 0, b.at(n, 0, 0), 0);
         gru_before_finish(s, b, Linear{}, update);  // its slot: as above
       });

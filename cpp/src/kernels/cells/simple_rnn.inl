@@ -23,9 +23,9 @@ void cell_forward_simple_rnn(const CellForwardArgs& a) {
     each_step(a, CellKind::simple_rnn, [&](const Step& s, auto plane) {
       // One gate has no other gate's operand: gated only says that the state may be scaled.
       if (!is_rowwise(act.value))
-        return pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, nullptr,
+        return pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, nullptr, s.hoisted,
                                                    [&](const Block& z) { simple_rnn_finish(s, z, act); });
-      pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, plane(0), [&](const Block& z) {
+      pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, plane(0), s.hoisted, [&](const Block& z) {
         settle(s, z, 0, a.activation);
         Step settled = s;
         settled.gates = nullptr;
