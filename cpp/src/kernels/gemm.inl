@@ -27,6 +27,8 @@ struct Tile {
   std::ptrdiff_t init_row;
   float* out;  // row m, gate g, vector u at out + m*out_row + g*out_gate + u*W; may be init
   std::ptrdiff_t out_row, out_gate;
+  const float* ahead;  // what the L2 should have next: a line of it is prefetched at each k; or null
+  std::ptrdiff_t ahead_step;
 };
 
 // Three quarters of the registers are accumulators.
@@ -40,13 +42,14 @@ constexpr std::ptrdiff_t kAdjacent[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 // acc += A*W over one segment; the last gate's accumulators are those of gate Last. Returns the end of the weights.
 template <int MR, int G, int U, int A, bool Gated, int Last>
 SEQCORE_INLINE const float* accumulate(vec (&acc)[MR][A * U], const Operand& s, std::int64_t row, const float* w,
-                                       std::ptrdiff_t w_step) {
+                                       std::ptrdiff_t w_step, const float*& ahead, std::ptrdiff_t ahead_step) {
   const float* a[MR];
   for (int m = 0; m < MR; ++m) a[m] = s.base + s.offset[row + m];
   const std::ptrdiff_t step = s.step;
   const std::ptrdiff_t gate = s.gate;
   std::ptrdiff_t at = 0;
-  for (std::int64_t k = s.k; k > 0; --k, at += step, w += w_step) {
+  for (std::int64_t k = s.k; k > 0; --k, at += step, w += w_step, ahead += ahead_step) {
+    __builtin_prefetch(ahead, 0, 2);
     if constexpr (Gated) {
       for (int g = 0; g < G; ++g)
         for (int u = 0; u < U; ++u) {
@@ -86,11 +89,13 @@ __attribute__((noinline)) void tile(const Tile& t, std::int64_t row) {
   for (int m = 0; m < MR; ++m)
     for (int j = 0; j < A * U; ++j) acc[m][j] = load(t.init + m * t.init_row + j * W);
   const float* w = t.w;
+  const float* ahead = t.ahead ? t.ahead : t.w;
   if constexpr (Split) {
-    w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[0], row, w, t.w_step);
-    accumulate<MR, G, U, A, Gated, G>(acc, t.a[1], row, w, t.w_step);
+    w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[0], row, w, t.w_step, ahead, t.ahead_step);
+    accumulate<MR, G, U, A, Gated, G>(acc, t.a[1], row, w, t.w_step, ahead, t.ahead_step);
   } else {
-    for (int s = 0; s < t.segments; ++s) w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[s], row, w, t.w_step);
+    for (int s = 0; s < t.segments; ++s)
+      w = accumulate<MR, G, U, A, Gated, G - 1>(acc, t.a[s], row, w, t.w_step, ahead, t.ahead_step);
   }
   for (int m = 0; m < MR; ++m)
     for (int g = 0; g < A; ++g)
@@ -116,6 +121,14 @@ SEQCORE_INLINE void split_evenly(std::int64_t m, std::int64_t most, F f) {
     f(first, count);
     first += count;
   }
+}
+
+// Has the tile at `done` of a panel's rows, of `depth` k each, prefetch its share of the next panel.
+SEQCORE_INLINE void look_ahead(Tile& t, const float* next, std::int64_t size, std::int64_t tile, std::int64_t depth) {
+  const std::int64_t at = tile * depth * kPad;
+  const bool more = at < size;
+  t.ahead = next + (more ? at : 0);
+  t.ahead_step = more ? kPad : 0;
 }
 
 // f(integral constant U, first vector) over panels of at most Most vectors.
@@ -296,7 +309,7 @@ void grad(const GradArgs& g) {
           column[j] = g.n_begin + (v0 + j) % per_group * W;
           from[j] = g.d.data + group[j] * g.d_group + column[j];
         }
-        Tile t{1, {{a, kAdjacent, lda, 0, rows}}, d, U * W, kZeros, 0, sums, U * W, 0};
+        Tile t{1, {{a, kAdjacent, lda, 0, rows}}, d, U * W, kZeros, 0, sums, U * W, 0, nullptr, 0};
         if (even && from[U - 1] == from[0] + (U - 1) * W) {
           t.w = from[0] + d_offset[0];
           t.w_step = d_offset[1] - d_offset[0];

@@ -252,6 +252,7 @@ void pre_activations(const Step& s, const Operand& x, const Operand& state, cons
   t.a[0] = x;
   t.a[1] = state;
   if (hoisted) t.a[0].k = 0;
+  const float* const weights = packed;
   for (std::int64_t unit = 0; unit < s.units; unit += Panel * W)
     with_count<Panel>(vectors(s.units - unit), [&](auto u) {
       constexpr int U = decltype(u)::value;
@@ -273,9 +274,13 @@ void pre_activations(const Step& s, const Operand& x, const Operand& state, cons
         t.w += x.k * G * U * W;
         t.init_row = A * U * W;
       }
+      const bool last = unit + U * W >= s.units;
+      const std::int64_t size = (A + (x.k + state.k) * G) * U * W;
+      std::int64_t tiles = 0;
       const float* const start = hoisted ? hoisted + s.past * s.m * A * U * W : t.init;
       split_evenly(s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
         t.init = start + first * t.init_row;
+        look_ahead(t, last ? weights : packed, size, tiles++, x.k + state.k);
         t.out = whole ? whole + first * s.stride + unit : chains;
         t.out_row = whole ? s.stride : U * W;
         t.out_gate = whole ? s.m * s.stride : rows * U * W;
@@ -380,12 +385,17 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
   for (int g = 0; g < G; ++g) dz[g] = {s.gates + slots[g] * s.stride, s.dz_offset, 1, 0, s.units};
   Tile t{};
   t.init = kZeros;
+  const float* const weights = packed;
   for (std::int64_t unit = 0; unit < s.units; unit += 4 * W)
     with_count<4>(vectors(s.units - unit), [&](auto u) {
       constexpr int U = decltype(u)::value;
       t.w_step = t.out_row = U * W;
+      const std::int64_t depth = G * s.units;
+      const float* const next = unit + U * W < s.units ? packed + depth * U * W : weights;
+      std::int64_t tiles = 0;
       split_evenly(s.m, tile_rows(U), [&](std::int64_t first, std::int64_t rows) {
         t.w = packed;
+        look_ahead(t, next, depth * U * W, tiles++, depth);
         if (!s.scale) {
           t.segments = G;
           for (int g = 0; g < G; ++g) t.a[g] = dz[g];
