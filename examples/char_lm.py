@@ -11,7 +11,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from seqcore import callbacks, layers, models, utils
+from seqcore import callbacks, layers, models, optimizers, utils
 
 STEPS = 64  # characters in a training window
 
@@ -64,7 +64,7 @@ class Writer(callbacks.Callback):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--temperature", type=float, default=0.6)
     parser.add_argument("--characters", type=int, default=None, help="train on the first so many only")
     parser.add_argument("--file", default="char_lm.safetensors", help="where the model is saved")
@@ -83,12 +83,11 @@ def main():
 
     utils.set_random_seed(1)
     model = network(len(alphabet))
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
-    model.optimizer.learning_rate = 0.004
+    model.compile(optimizer=optimizers.Adam(0.003), loss="sparse_categorical_crossentropy")
     model.summary()
     writer = Writer(alphabet, "The following ", args.temperature)
     start = time.perf_counter()
-    model.fit(x, y, batch_size=64, epochs=args.epochs, validation_data=held_out, callbacks=[writer])
+    model.fit(x, y, batch_size=32, epochs=args.epochs, validation_data=held_out, callbacks=[writer])
     print(f"trained for {time.perf_counter() - start:.1f} s")
 
     model.save(args.file)
@@ -99,7 +98,7 @@ def main():
     print(f"saved to {args.file} and loaded again, it continues the same text:\n{after}\n")
 
     print("one more epoch from the file:")
-    loaded.fit(x, y, batch_size=64, initial_epoch=args.epochs, epochs=args.epochs + 1, validation_data=held_out,
+    loaded.fit(x, y, batch_size=32, initial_epoch=args.epochs, epochs=args.epochs + 1, validation_data=held_out,
                callbacks=[writer])
 
 

@@ -168,7 +168,7 @@ assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights())
 @pytest.mark.parametrize("delay", [0.3, 0.9])
 def test_ctrl_c_inside_a_long_batch(call, threads, delay):
     """One batch of many seconds: KeyboardInterrupt soon after SIGINT, weights unchanged, the model usable."""
-    batch = 512 if "predict" in call else 192
+    batch = 2048 if "predict" in call else 640
     code = f"import seqcore; seqcore.set_num_threads({threads}); batch, steps, delay = {batch}, 100, {delay}\n" + CTRL_C
     out = run_python(code.replace("CALL", call), timeout=300)
     found = re.search(r"answered after ([\d.]+)", out)

@@ -131,7 +131,8 @@ Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain
   p.kind = kind;
   p.act = act;
   p.rec = rec;
-  const bool hoisted = pick(0, 3) == 0;  // few rows, many steps, a wide input: x's half of several steps is made at once
+  const bool hoisted =
+      pick(0, 3) == 0;  // few rows, many steps, a wide input: x's half of several steps is made at once
   p.batch = pick(1, hoisted || coin() ? 4 : 20);
   p.steps = hoisted ? pick(2, 30) : pick(1, 5);
   p.input = hoisted ? pick(32, 45) : pick(1, 20);

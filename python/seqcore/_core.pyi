@@ -96,7 +96,7 @@ class Model:
     def metric_results(self) -> list[float]: ...  # "metrics" then "weighted_metrics", in order
     def reset_metrics(self) -> None: ...
     @property
-    def loss_mean(self) -> float: ...  # sample-weighted running mean of the batch losses since reset_metrics(), as Keras's `loss`
+    def loss_mean(self) -> float: ...  # sample-weighted mean of batch losses since reset_metrics()
     skipped_steps: int  # updates skipped for a non-finite gradient since compile
     iterations: int
     accumulated: int  # batches summed towards the next step (gradient_accumulation_steps)

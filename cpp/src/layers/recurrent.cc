@@ -163,6 +163,30 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
     if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
 }
 
+// Rows never meet, so each worker takes its rows through a stretch of time short enough to poll after.
+template <class Args>
+void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
+                             void (*kernel)(const Args&), Run& run) const {
+  const std::int64_t scratch = pad(scratch_floats);
+  const double step = step_flops(args.batch);
+  float* scratches = run.arena->floats(scratch * run.workers(step * static_cast<double>(steps)));
+  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step));
+  for (std::int64_t done = 0; done < steps; done += stretch) {
+    const std::int64_t count = std::min(stretch, steps - done);
+    const std::int64_t first = backwards ? steps - done - count : done;
+    run.rows(args.batch, step_flops(1) * static_cast<double>(count), 1,
+             [&](std::int64_t from, std::int64_t to, int worker) {
+               Args mine = args;
+               mine.row_begin = from;
+               mine.row_end = to;
+               mine.t_begin = first;
+               mine.t_end = first + count;
+               mine.scratch = scratches + worker * scratch;
+               kernel(mine);
+             });
+  }
+}
+
 Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
@@ -222,23 +246,8 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.c_slots = c.c_slots;
   args.gates = c.gates;
   args.recurrent_scale = c.recurrent_scale;
-  // Rows never meet, so each worker takes its rows through a stretch of time short enough to poll after.
-  const double cost = step_flops(1);
-  const std::int64_t scratch = pad(run.k.forward_scratch(kind_, b, units_));
-  float* scratches = run.arena->floats(scratch * run.workers(step_flops(b) * static_cast<double>(steps)));
-  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step_flops(b)));
-  for (std::int64_t t = 0; t < steps; t += stretch) {
-    const std::int64_t t_end = std::min(steps, t + stretch);
-    run.rows(b, cost * static_cast<double>(t_end - t), 1, [&](std::int64_t from, std::int64_t to, int worker) {
-      CellForwardArgs mine = args;
-      mine.row_begin = from;
-      mine.row_end = to;
-      mine.t_begin = t;
-      mine.t_end = t_end;
-      mine.scratch = scratches + worker * scratch;
-      run.k.cell_forward[static_cast<int>(kind_)](mine);
-    });
-  }
+  each_stretch(args, steps, false, run.k.forward_scratch(kind_, b, units_), run.k.cell_forward[static_cast<int>(kind_)],
+               run);
 
   const float* last_h = c.h + steps % c.h_slots * slot;
   const float* last_c = lstm ? c.c + steps % c.c_slots * slot : nullptr;
@@ -316,22 +325,8 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
 
   if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
 
-  const double cost = step_flops(1);
-  const std::int64_t scratch = pad(run.k.backward_scratch(kind_, b, units_));
-  float* scratches = run.arena->floats(scratch * run.workers(step_flops(b) * static_cast<double>(steps)));
-  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step_flops(b)));
-  for (std::int64_t t_end = steps; t_end > 0; t_end -= stretch) {
-    const std::int64_t t = std::max<std::int64_t>(0, t_end - stretch);
-    run.rows(b, cost * static_cast<double>(t_end - t), 1, [&](std::int64_t from, std::int64_t to, int worker) {
-      CellBackwardArgs mine = args;
-      mine.row_begin = from;
-      mine.row_end = to;
-      mine.t_begin = t;
-      mine.t_end = t_end;
-      mine.scratch = scratches + worker * scratch;
-      run.k.cell_backward[static_cast<int>(kind_)](mine);
-    });
-  }
+  each_stretch(args, steps, true, run.k.backward_scratch(kind_, b, units_),
+               run.k.cell_backward[static_cast<int>(kind_)], run);
   const RowList rows = valid_rows(run, c.mask, c.mask_step, steps, b);  // in the cell's own order of time
   weight_gradients(c, rows, run);
   return need_dx ? input_gradient(c, rows, run) : Tensor{};

@@ -32,6 +32,9 @@ class Recurrent final : public Layer {
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   void drop(Cache& c, Run& run) const;
   void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
+  template <class Args>
+  void each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
+                    void (*kernel)(const Args&), Run& run) const;
   void weight_gradients(const Cache& c, RowList rows, Run& run) const;
   Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
 
