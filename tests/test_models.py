@@ -188,3 +188,27 @@ def test_models_can_be_copied():
     other = copy.deepcopy(model)
     other.layers[0].set_weights([np.zeros_like(w) for w in other.layers[0].get_weights()])
     assert any(w.any() for w in model.layers[0].get_weights()[:1])
+
+
+def test_weights_have_names():
+    layer = layers.LSTM(3)
+    with pytest.raises(AttributeError, match="kernel"):
+        _ = layer.kernel
+    layer.build((None, 4, 2))
+    assert [layer.kernel.shape, layer.cell.recurrent_kernel.shape, layer.bias.shape] == [(2, 12), (3, 12), (12,)]
+    layer.kernel.assign(np.ones((2, 12)))
+    assert layer.get_weights()[0].min() == 1.0
+
+
+def test_freezing_counts_until_the_first_step():
+    x, y = np.ones((4, 5), np.float32), np.zeros((4, 1), np.float32)
+    model = models.Sequential([layers.Dense(3, input_shape=(5,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.layers[0].trainable = False
+    before = [layer.get_weights() for layer in model.layers]
+    model.fit(x, y, verbose=0)
+    after = [layer.get_weights() for layer in model.layers]
+    assert np.array_equal(before[0][0], after[0][0]) and not np.array_equal(before[1][0], after[1][0])
+    model.layers[0].trainable = True  # from now on it takes a compile
+    model.fit(x, y, verbose=0)
+    assert np.array_equal(before[0][0], model.layers[0].get_weights()[0])

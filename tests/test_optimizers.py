@@ -165,3 +165,11 @@ def test_learning_rate_can_be_read_and_set():
 def test_bad_arguments(arguments):
     with pytest.raises((ValueError, TypeError), match="|".join(arguments)):
         optimizers.Adam(**arguments)
+
+
+def test_learning_rate_is_a_variable():
+    optimizer = optimizers.Adam(0.1)
+    optimizer.learning_rate.assign(0.25)
+    assert float(optimizer.learning_rate) == 0.25
+    with pytest.raises(ValueError, match="rmsprop"):
+        optimizers.get("rmsprop")

@@ -64,7 +64,8 @@ class ArrayBatches:
         self.n, self.batch_size, self.shuffle, self._order = len(x), batch_size, shuffle, order
         whole = -(-self.n // batch_size)
         self.steps: int | None = steps or whole
-        self._endless: Iterator[Batch] | None = self._forever() if steps else None
+        self._limited = steps is not None
+        self._current: Iterator[Batch] = iter(())
 
     def _pass(self) -> Iterator[Batch]:
         x, y, weight = self.data
@@ -80,17 +81,21 @@ class ArrayBatches:
         for start in range(0, self.n, size):
             yield x, y, weight, rows[start : start + size]
 
-    def _forever(self) -> Iterator[Batch]:
-        while True:
-            yield from self._pass()
-
     def epoch(self) -> Iterator[Batch]:
-        """The batches of one epoch. With a number of steps given, one epoch goes on where the last one stopped."""
-        if self._endless is None:
-            return self._pass()
+        """The batches of one epoch. With a number of steps given, an epoch goes on where the last one stopped, and ends
+        early where the data end, as Keras's does."""
+        return self._steps() if self._limited else self._pass()
+
+    def _steps(self) -> Iterator[Batch]:
         assert self.steps is not None
-        endless = self._endless
-        return (next(endless) for _ in range(self.steps))
+        for done in range(self.steps):
+            batch = next(self._current, None)
+            if batch is None:
+                self._current = self._pass()
+                if done:
+                    return
+                batch = next(self._current)
+            yield batch
 
 
 class StreamBatches:

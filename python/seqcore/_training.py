@@ -101,6 +101,11 @@ class Trainer:
         assert network is not None
         if not self.compiled:
             raise RuntimeError(NOT_COMPILED.format(what))
+        flags = {id(layer): layer.trainable for layer in self.layers}
+        if flags != self._trainable_at_compile and (
+            self._core_compiled is None or self._core_compiled.iterations + self._core_compiled.accumulated == 0
+        ):  # Keras's optimizer meets its variables at the first step: freezing counts until then
+            self._trainable_at_compile, self._core_compiled = flags, None
         if self._core_compiled is network.core:
             return network
         assert self.optimizer is not None

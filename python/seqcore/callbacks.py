@@ -431,9 +431,9 @@ class ModelCheckpoint(_Monitor):
         self._batches += 1
         if self._batches == self.save_freq:
             self._batches = 0
-            self._save(logs)
+            self._save(logs, {"batch": batch + 1})
 
-    def _save(self, logs: Logs) -> None:
+    def _save(self, logs: Logs, place: dict[str, int] | None = None) -> None:
         if self.save_best_only:
             current = self.value(logs)
             if current is None or not self.better(current, self.best):
@@ -444,7 +444,7 @@ class ModelCheckpoint(_Monitor):
                 print(f"\nEpoch {self._epoch + 1}: {self.monitor} improved from {self.best:.5f} to {current:.5f}")
             self.best = current
         try:
-            path = self.filepath.format(epoch=self._epoch + 1, **(logs or {}))
+            path = self.filepath.format(epoch=self._epoch + 1, **(place or {}), **(logs or {}))
         except KeyError as error:
             raise KeyError(
                 f"`filepath` {self.filepath!r} names {error}, which is not in the logs {sorted(logs or {})}"

@@ -115,6 +115,13 @@ class Layer(Configurable):
         """Whether the weights exist."""
         return self._variables is not None
 
+    def __getattr__(self, name: str) -> Any:
+        """A weight by its name: `kernel`, `recurrent_kernel`, `bias`, `gamma`, …"""
+        for variable in self.__dict__.get("_variables") or ():
+            if variable.name == name:
+                return variable
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def variables(self) -> list[Variable]:
         """All weights."""

@@ -75,6 +75,11 @@ class Recurrent(_Cell):
     _states: ClassVar[int] = 1
 
     @property
+    def cell(self) -> Recurrent:
+        """The layer itself: it has what Keras's cell has (`units`, `kernel`, …)."""
+        return self
+
+    @property
     def several_outputs(self) -> bool:  # type: ignore[override]
         return self.return_state
 

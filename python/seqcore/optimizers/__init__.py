@@ -138,7 +138,7 @@ def _get_learning_rate(self: Optimizer) -> Variable:
         "learning_rate",
         (),
         read=lambda: self.current_learning_rate(self._core.iterations if self._core else 0),
-        write=self._set_learning_rate,
+        write=lambda value: self._set_learning_rate(float(value)),
     )
 
 
@@ -206,6 +206,8 @@ _registry: Registry[Optimizer] = Registry("optimizer", Optimizer, [SGD, Adam, Ad
 def get(identifier: Any) -> Optimizer:
     """The optimizer that `identifier` names: a string, a class, an instance or a description."""
     if isinstance(identifier, str):
+        if identifier.lower() == "rmsprop":
+            raise ValueError("`optimizer`: rmsprop (the default, as Keras's) is not available; give 'adam', 'adamw' or 'sgd'")
         identifier = identifier if identifier in ("SGD", "AdamW", "Adam") else identifier.lower()
     optimizer = _registry.get(identifier)
     if optimizer is None:
