@@ -207,7 +207,9 @@ def get(identifier: Any) -> Optimizer:
     """The optimizer that `identifier` names: a string, a class, an instance or a description."""
     if isinstance(identifier, str):
         if identifier.lower() == "rmsprop":
-            raise ValueError("`optimizer`: rmsprop (the default, as Keras's) is not available; give 'adam', 'adamw' or 'sgd'")
+            raise ValueError(
+                "`optimizer`: rmsprop (the default, as Keras's) is not available; give 'adam', 'adamw' or 'sgd'"
+            )
         identifier = identifier if identifier in ("SGD", "AdamW", "Adam") else identifier.lower()
     optimizer = _registry.get(identifier)
     if optimizer is None:
