@@ -80,10 +80,14 @@ struct Floats {
 template <class F>
 void measure(benchmark::State& state, const Kernels& k, double flops, F body) {
   const FlushGuard flush;
-  const std::clock_t start = std::clock();
-  for (auto _ : state) body();
-  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-  const double rate = flops * static_cast<double>(state.iterations()) / seconds;
+  double best = 1e9;
+  for (auto _ : state) {
+    const double start = now();
+    body();
+    best = std::min(best, now() - start);
+  }
+  const double rate = flops / best;
+  state.counters["best_us"] = best * 1e6;
   state.counters["GFLOP/s"] = rate * 1e-9;
   if (peak(k.width) > 0) state.counters["%peak"] = rate / peak(k.width) * 100;
 }
@@ -102,10 +106,11 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
       c((s.steps + 1) * s.batch * stride);
   Floats caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
   Floats dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
-  Floats packed(k.packed_cell_size(kind, s.input, s.units)), packed_back(k.packed_cell_backward_size(kind, s.units));
+  Floats packed(k.packed_cell_size(kind, s.input, s.units, dropout)),
+      packed_back(k.packed_cell_backward_size(kind, s.units));
   Floats scratch(std::max(k.forward_scratch(kind, s.batch, s.units), k.backward_scratch(kind, s.batch, s.units)));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
-  k.pack_cell(kind, weights, packed.data);
+  k.pack_cell(kind, weights, dropout, packed.data);
   k.pack_cell_backward(kind, weights, packed_back.data);
   CellForwardArgs f{s.batch,
                     s.input,
@@ -117,6 +122,8 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                     Activation::tanh,
                     Activation::sigmoid,
                     packed.data,
+                    dropout,
+                    {},
                     {x.data, s.batch * s.input, s.input},
                     dropout ? s.steps * s.batch * s.input : 0,
                     nullptr,
@@ -138,6 +145,7 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                         Activation::tanh,
                         Activation::sigmoid,
                         packed_back.data,
+                        {},
                         caches.data,
                         h.data,
                         c.data,
@@ -166,8 +174,7 @@ void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64
   ProductArgs p{};
   p.batch = p.m = m;
   p.segments = 1;
-  p.a[0] = {{a.data, m * depth, depth}, depth};
-  p.packed = packed.data;
+  p.a[0] = {{a.data, m * depth, depth}, depth, packed.data};
   p.n = n;
   p.bias = bias.data;
   p.init = Init::bias;
@@ -179,39 +186,30 @@ void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64
 void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, int groups,
               std::int64_t n) {
   const std::int64_t row = groups * pad(n);
-  Floats a(m * depth), d(m * row), c(depth * groups * n), bias(groups * n), scratch(k.grad_scratch(depth, groups, n));
-  GradArgs g{m,
-             0,
-             m,
-             nullptr,
-             {a.data, m * depth, depth},
-             depth,
-             nullptr,
-             0,
-             {d.data, m * row, row},
-             groups,
-             pad(n),
-             n,
-             c.data,
-             groups * n,
-             n,
-             bias.data,
-             n,
-             false,
-             0,
-             depth,
-             0,
-             n,
-             scratch.data};
+  Floats a(m * depth), d(m * row), c(depth * groups * n), bias(groups * n), scratch(k.grad_scratch(depth));
+  GradArgs g{};
+  g.batch = g.m = m;
+  g.factors = 1;
+  g.a[0] = {{a.data, m * depth, depth}, depth, nullptr, 0, c.data};
+  g.d = {d.data, m * row, row};
+  g.groups = groups;
+  g.d_group = pad(n);
+  g.n = g.n_end = n;
+  g.c_row = groups * n;
+  g.c_group = g.bias_group = n;
+  g.bias = bias.data;
+  g.k_end = depth;
+  g.scratch = scratch.data;
   measure(state, k, 2.0 * static_cast<double>(m * depth * groups * n), [&] { k.grad(g); });
 }
 
 void pack(benchmark::State& state, const Kernels& k, std::int64_t input, std::int64_t units) {
   Floats w(input * 4 * units), u(units * 4 * units), b(4 * units);
-  Floats packed(k.packed_cell_size(CellKind::lstm, input, units) + k.packed_cell_backward_size(CellKind::lstm, units));
+  Floats packed(k.packed_cell_size(CellKind::lstm, input, units, false) +
+                k.packed_cell_backward_size(CellKind::lstm, units));
   const CellWeights weights{input, units, w.data, u.data, b.data};
   for (auto _ : state) {
-    k.pack_cell(CellKind::lstm, weights, packed.data);
+    k.pack_cell(CellKind::lstm, weights, false, packed.data);
     k.pack_cell_backward(CellKind::lstm, weights, packed.data);
   }
   state.SetBytesProcessed(state.iterations() * (input + 2 * units) * 4 * units * 4);

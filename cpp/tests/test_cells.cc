@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <condition_variable>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -104,7 +107,7 @@ struct Problem {
   CellKind kind;
   std::int64_t batch, steps, input, units;
   Activation act, rec;
-  bool gated_x, zero_output, outputs_used;
+  bool gated_x, per_gate, zero_output, outputs_used;
   std::vector<float> w, u, b, x, scale, h0, c0, dy, dh, dc;  // x [gates or 1][T][B][I]; b, scale may be empty
   std::vector<std::uint8_t> mask;                            // [T][B] or empty
 
@@ -150,6 +153,7 @@ Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain
     p.scale.resize(at(g * p.batch * p.units));
     for (float& s : p.scale) s = coin() ? 2.0f : 0.0f;
   }
+  p.per_gate = p.gated_x || !p.scale.empty() || p.units % 2 == 0;
   p.h0 = random_values(p.batch * p.units, 1.0f);
   p.c0 = random_values(p.batch * p.units, 1.0f);
   p.dy = random_values(p.steps * p.batch * p.units, 1.0f);
@@ -268,7 +272,44 @@ Trace run_double(const Problem& p, std::int64_t row, const Nudge& nudge) {
 
 // -------------------------------------------------------------------------------------------- the kernels' run
 
-enum class Split { none, rows, steps };
+// Where all parts of a shared call meet after each step.
+struct Meeting {
+  explicit Meeting(int n) : parts(n) {}
+  static void sync(void* self) { static_cast<Meeting*>(self)->wait(); }
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex);
+    const int round = rounds;
+    if (++here == parts) {
+      here = 0;
+      ++rounds;
+      all.notify_all();
+    } else {
+      all.wait(lock, [&] { return rounds != round; });
+    }
+  }
+  const int parts;
+  int here = 0, rounds = 0;
+  std::mutex mutex;
+  std::condition_variable all;
+};
+
+// Calls the kernel as `parts` parts on as many threads, each with scratch of its own.
+template <class Args>
+void share(void (*kernel)(const Args&), const Args& args, int parts, std::int64_t scratch) {
+  Meeting meeting(parts);
+  std::vector<std::thread> threads;
+  for (int part = 0; part < parts; ++part)
+    threads.emplace_back([&, part] {
+      Buffer own(scratch);
+      Args mine = args;
+      mine.share = {part, parts, Meeting::sync, &meeting};
+      mine.scratch = own.data();
+      kernel(mine);
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+enum class Split { none, rows, steps, units };
 
 struct Run {
   Run(const Problem& problem, const Kernels& kernels, Split split)
@@ -282,7 +323,7 @@ struct Run {
         dh(p.batch * stride),
         dc(p.batch * stride) {
     const std::int64_t features = p.batch * p.input;
-    Buffer packed(kernels.packed_cell_size(p.kind, p.input, p.units));
+    Buffer packed(kernels.packed_cell_size(p.kind, p.input, p.units, p.per_gate));
     Buffer packed_back(kernels.packed_cell_backward_size(p.kind, p.units));
     Buffer x(static_cast<std::int64_t>(p.x.size())), scale(p.gates() * p.batch * stride);
     Buffer dy(p.steps * p.batch * p.units);
@@ -294,7 +335,7 @@ struct Run {
     rows_to(p.dh, dh);
     rows_to(p.dc, dc);
     const CellWeights weights{p.input, p.units, p.w.data(), p.u.data(), p.b.empty() ? nullptr : p.b.data()};
-    kernels.pack_cell(p.kind, weights, packed.data());
+    kernels.pack_cell(p.kind, weights, p.per_gate, packed.data());
     kernels.pack_cell_backward(p.kind, weights, packed_back.data());
     const bool lstm = p.kind == CellKind::lstm;
 
@@ -305,6 +346,7 @@ struct Run {
     f.activation = p.act;
     f.recurrent_activation = p.rec;
     f.packed = packed.data();
+    f.per_gate = p.per_gate;
     f.x = {x.data(), features, p.input};
     f.x_gate = p.gated_x ? p.steps * features : 0;
     f.mask = p.mask.empty() ? nullptr : p.mask.data();
@@ -346,14 +388,20 @@ struct Run {
       b.scratch = backward.data();
       for (f.t_begin = 0; f.t_begin < p.steps; f.t_begin += steps) {
         f.t_end = f.t_begin + steps;
-        kernels.cell_forward[kind](f);
+        if (split == Split::units)
+          share(kernels.cell_forward[kind], f, 3, forward.size);
+        else
+          kernels.cell_forward[kind](f);
       }
       for (std::int64_t t = 0; t < p.steps; ++t)
         std::copy_n(&gates[(t * p.batch + f.row_begin) * slots * stride], rows * slots * stride,
                     &caches[(t * p.batch + f.row_begin) * slots * stride]);
       for (b.t_end = p.steps; b.t_end > 0; b.t_end -= steps) {
         b.t_begin = b.t_end - steps;
-        kernels.cell_backward[kind](b);
+        if (split == Split::units)
+          share(kernels.cell_backward[kind], b, 3, backward.size);
+        else
+          kernels.cell_backward[kind](b);
       }
       if (split == Split::rows && f.row_begin > 0)  // the other rows are as they were
         for (std::int64_t t = 0; t < p.steps; ++t) {
@@ -456,7 +504,9 @@ void check_values_and_gradients(const Problem& p, Run& run) {
 void check_everything(const Problem& p) {
   std::vector<float> first;
   for (const char* isa : available_isas())
-    for (const Split split : {Split::none, Split::rows, Split::steps}) {
+    for (const Split split : {Split::none, Split::rows, Split::steps, Split::units}) {
+      if (split == Split::units && (p.kind == CellKind::gru_reset_before || is_rowwise(p.act) || is_rowwise(p.rec)))
+        continue;
       Run run(p, *kernels_for(isa), split);
       const std::vector<float> results = run.results();
       if (first.empty()) {

@@ -61,7 +61,7 @@ void check_product() {
   for (int s = 0; s < p.segments; ++s) {
     const std::int64_t k = pick(1, 30);
     inputs.push_back(std::make_unique<Values>(total * k));
-    p.a[s] = {{inputs.back()->data(), batch * k, k}, k};
+    p.a[s] = {{inputs.back()->data(), batch * k, k}, k, nullptr};
     if (backwards) p.a[s].a = {inputs.back()->data() + (steps - 1) * batch * k, -batch * k, k};
     depth += k;
   }
@@ -79,8 +79,12 @@ void check_product() {
   for (const char* isa : available_isas()) {
     const Kernels& k = *kernels_for(isa);
     Unset packed(k.packed_product_size(depth, n));
-    k.pack_product(w.data(), transposed ? 1 : n, transposed ? depth : 1, depth, n, packed.data());
-    p.packed = packed.data();
+    for (std::int64_t s = 0, at = 0; s < p.segments; at += p.a[s++].k) {
+      float* to = packed.data() + k.packed_product_size(at, n);
+      k.pack_product(transposed ? w.data() + at : w.data() + at * n, transposed ? 1 : n, transposed ? depth : 1,
+                     p.a[s].k, n, to);
+      p.a[s].packed = to;
+    }
     for (const bool whole : {true, false}) {
       Values c(total * n);
       Unset z(total * n);
@@ -132,6 +136,7 @@ void check_grad() {
   const std::int64_t batch = pick(1, 9), steps = pick(1, 90), total = batch * steps;
   const std::int64_t begin = pick(0, total - 1), m = pick(1, total - begin);
   const std::int64_t k = pick(1, 40), n = pick(1, coin() ? 70 : 6), groups = pick(1, 4), slots = groups + 1;
+  const std::int64_t k0 = coin() ? k : pick(1, k);  // columns of the first A; what is left is the second's
   const bool listed = coin(), scaled = coin(), accumulate = coin(), with_bias = coin();
   auto list = some_rows(begin, m);
   if (pick(0, 9) == 0) list.clear();
@@ -146,10 +151,7 @@ void check_grad() {
   g.row_begin = begin;
   g.m = listed ? static_cast<std::int64_t>(list.size()) : m;
   g.rows = listed ? list.data() : nullptr;
-  g.a = {a.data(), batch * k, k};
-  g.k = k;
-  g.a_scale = scaled ? scale.data() : nullptr;
-  g.a_scale_row = k;
+  g.factors = k0 == k ? 1 : 2;
   g.d = {d.data(), batch * slots * pad(n), slots * pad(n)};
   g.groups = static_cast<int>(groups);
   g.d_group = pad(n);
@@ -180,11 +182,13 @@ void check_grad() {
 
   for (const char* isa : available_isas()) {
     const Kernels& kernel = *kernels_for(isa);
-    Unset scratch(kernel.grad_scratch(k, g.groups, n));
+    Unset scratch(kernel.grad_scratch(k));
     for (const bool whole : {true, false}) {
       Values c((k + 1) * groups * n);
       std::memcpy(c.data(), start.data(), static_cast<std::size_t>((k + 1) * groups * n) * sizeof(float));
-      g.c = c.data();
+      g.a[0] = {{a.data(), batch * k, k}, k0, scaled ? scale.data() : nullptr, k, c.data()};
+      g.a[1] = {
+          {a.data() + k0, batch * k, k}, k - k0, scaled ? scale.data() + k0 : nullptr, k, c.data() + k0 * groups * n};
       g.bias = with_bias ? c.data() + k * groups * n : nullptr;
       g.scratch = scratch.data();
       const std::int64_t k_tile = whole ? k : 7, n_tile = whole ? pad(n) : kPad;

@@ -37,7 +37,11 @@ SEQCORE_END
 #endif
 
 #ifdef SEQCORE_HAVE_AVX512
+#ifdef SEQCORE_EMULATE_AVX512
+SEQCORE_BEGIN("avx2,fma")
+#else
 SEQCORE_BEGIN("avx512f,avx512dq,avx512vl,avx512bw,fma")
+#endif
 #define SEQCORE_ISA avx512
 #include "simd/avx512.h"
 #include "simd_ops.inl"

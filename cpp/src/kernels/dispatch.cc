@@ -53,6 +53,9 @@ Cpu detect() {
   constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
   cpu.avx2 = (xcr0 & 0x6) == 0x6 && (ebx & kAvx2);
   cpu.avx512 = cpu.avx2 && (xcr0 & 0xE6) == 0xE6 && (ebx & kAvx512) == kAvx512;
+#ifdef SEQCORE_EMULATE_AVX512
+  cpu.avx512 = cpu.avx2;
+#endif
 #endif
   return cpu;
 }

@@ -60,6 +60,7 @@ struct ConstRows {
 struct Segment {  // one stretch of the summed index
   ConstRows a;
   std::int64_t k;
+  const float* packed;  // its rows of W, by pack_product
 };
 
 enum class Init : std::int32_t {
@@ -76,7 +77,6 @@ struct ProductArgs {
   const std::int32_t* rows;  // or null
   int segments;
   Segment a[4];
-  const float* packed;  // by pack_product, all segments' k one after the other
   std::int64_t n;
   const float* bias;  // [n], for Init::bias
   Init init;
@@ -89,22 +89,27 @@ struct ProductArgs {
   Rows z;                 // z.data may be null
 };
 
-// dW[k][g][n] (+)= sum over the listed rows, in blocks of kGradBlock listed rows: each block one chain from 0 in row
-// order, block sums added in order. A may be scaled per (b, k) (dropout). `bias`: the same sum of D alone.
+// dW[k][g][n] (+)= sum over the listed rows of A[r][k] * D[r][g][n], in blocks of kGradBlock listed rows: each block one
+// chain from 0 in row order, block sums added in order. `bias`: the same sum of D alone. Several matrices A may share one
+// D: their columns are counted on, those of the first before those of the second.
 // A call computes the output tile [k_begin, k_end) x all groups x [n_begin, n_end); tiles may run in parallel.
+struct GradFactor {
+  ConstRows a;
+  std::int64_t k;
+  const float* scale;  // A is scaled per (b, k) (dropout): [B][scale_row], or null
+  std::ptrdiff_t scale_row;
+  float* c;  // dW: element (k, g, n) at c[k*c_row + g*c_group + n]
+};
 struct GradArgs {
   std::int64_t batch;
   std::int64_t row_begin, m;
   const std::int32_t* rows;  // or null
-  ConstRows a;
-  std::int64_t k;
-  const float* a_scale;  // [B][a_scale_row] or null
-  std::ptrdiff_t a_scale_row;
+  int factors;
+  GradFactor a[2];
   ConstRows d;  // gradients: group g of row r starts at d + g*d_group, padded
   int groups;
   std::ptrdiff_t d_group;
   std::int64_t n;  // columns per group
-  float* c;        // dW: element (k, g, n) at c[k*c_row + g*c_group + n]
   std::ptrdiff_t c_row, c_group;
   float* bias;  // or null: element (g, n) at bias[g*bias_group + n]; only the k_begin == 0 tile
   std::ptrdiff_t bias_group;
@@ -134,6 +139,15 @@ struct CellWeights {
   const float* b;
 };
 
+// Several calls may share the steps of the same rows: call `part` of `parts` does its share of the units (none, where they
+// are too few) and in each step calls sync(context) once, which must return when all parts have called it. Not with
+// row-wise activations, nor for gru_reset_before, whose units need each other within a step.
+struct Share {
+  int part = 0, parts = 1;
+  void (*sync)(void* context) = nullptr;
+  void* context = nullptr;
+};
+
 // Steps t_begin..t_end of rows row_begin..row_end. Time step t reads x at x.data + t*x.step, state slot t % h_slots,
 // and writes state slot (t+1) % h_slots; slot = [B][pad(H)]. The output of step t is therefore h slot t+1.
 // A masked row (mask 0) is skipped: its x is not read, h and c are copied, its gate slots are left as they are.
@@ -142,17 +156,20 @@ struct CellForwardArgs {
   std::int64_t row_begin, row_end, t_begin, t_end;
   Activation activation, recurrent_activation;  // any, row-wise ones included (over the units)
   const float* packed;                          // by pack_cell
+  bool per_gate;                                // as packed
+  Share share;
   ConstRows x;
-  std::ptrdiff_t x_gate;     // 0, or the distance between the gates' own inputs (dropout, one mask per gate)
+  std::ptrdiff_t x_gate;     // 0, or the distance between the gates' own inputs (dropout, one mask per gate); per_gate
   const std::uint8_t* mask;  // at mask[t*mask_step + b], or null
   std::ptrdiff_t mask_step;
   float* h;
-  std::int64_t h_slots;          // T+1 (training, return_sequences) or 2
-  float* c;                      // lstm only
-  std::int64_t c_slots;          // T+1, or 1: updated in place
-  float* gates;                  // [T][B][slots][pad(H)] or null
-  const float* recurrent_scale;  // [G][B][pad(H)] recurrent dropout, multiplies h inside the product only; or null
-  float* scratch;                // forward_scratch floats, 64-byte aligned, one per concurrent call
+  std::int64_t h_slots;  // T+1 (training, return_sequences) or 2
+  float* c;              // lstm only
+  std::int64_t c_slots;  // T+1, or 1: updated in place
+  float* gates;          // [T][B][slots][pad(H)] or null
+  const float*
+      recurrent_scale;  // [G][B][pad(H)] recurrent dropout, multiplies h inside the product only; per_gate; or null
+  float* scratch;       // forward_scratch floats, 64-byte aligned, one per concurrent call
 };
 
 // Steps t_end-1 down to t_begin. dh, dc: gradient of the state after step t_end on entry, before t_begin on return.
@@ -161,10 +178,11 @@ struct CellBackwardArgs {
   std::int64_t row_begin, row_end, t_begin, t_end;
   Activation activation, recurrent_activation;
   const float* packed;  // by pack_cell_backward
-  float* gates;         // in: caches; out: gradients of the pre-activations (masked rows: unspecified)
-  const float* h;       // [T+1][B][pad(H)]
-  const float* c;       // [T+1][B][pad(H)], lstm only
-  ConstRows dy;         // gradient of each step's output, data may be null
+  Share share;
+  float* gates;    // in: caches; out: gradients of the pre-activations (masked rows: unspecified)
+  const float* h;  // [T+1][B][pad(H)]
+  const float* c;  // [T+1][B][pad(H)], lstm only
+  ConstRows dy;    // gradient of each step's output, data may be null
   const std::uint8_t* mask;
   std::ptrdiff_t mask_step;
   bool zero_output_for_mask;  // then dy of a masked step is ignored, else it goes to dh
@@ -266,12 +284,13 @@ struct Kernels {
   void (*pack_product)(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,
                        float* packed);
   void (*product)(const ProductArgs& args);
-  std::int64_t (*grad_scratch)(std::int64_t k, int groups, std::int64_t n);
+  std::int64_t (*grad_scratch)(std::int64_t k);  // of all factors
   void (*grad)(const GradArgs& args);
 
   // Cells, indexed by CellKind where they differ.
-  std::int64_t (*packed_cell_size)(CellKind kind, std::int64_t input, std::int64_t units);
-  void (*pack_cell)(CellKind kind, const CellWeights& weights, float* packed);
+  // per_gate: for calls in which each gate has its own input or state (recurrent dropout); a little larger.
+  std::int64_t (*packed_cell_size)(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate);
+  void (*pack_cell)(CellKind kind, const CellWeights& weights, bool per_gate, float* packed);
   std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
   void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, float* packed);
   std::int64_t (*forward_scratch)(CellKind kind, std::int64_t rows, std::int64_t units);

@@ -74,8 +74,7 @@ class Dense final : public Layer {
     ProductArgs args{};
     args.batch = rows;
     args.segments = 1;
-    args.a[0] = {{x.data, 0, x.ld}, input_};
-    args.packed = packed(run, false);
+    args.a[0] = {{x.data, 0, x.ld}, input_, packed(run, false)};
     args.n = units_;
     args.bias = use_bias_ ? weight(run.weights, bias_) : nullptr;
     args.init = use_bias_ ? Init::bias : Init::zero;
@@ -112,12 +111,11 @@ class Dense final : public Layer {
     const RowList valid = valid_rows(run, dy);
     GradArgs grad{};
     grad.batch = rows;
-    grad.a = {c.x.data, 0, c.x.ld};
-    grad.k = input_;
+    grad.factors = 1;
+    grad.a[0] = {{c.x.data, 0, c.x.ld}, input_, nullptr, 0, weight(run.grads, kernel_)};
     grad.d = {dy.data, 0, dy.ld};
     grad.groups = 1;
     grad.n = units_;
-    grad.c = weight(run.grads, kernel_);
     grad.c_row = units_;
     grad.bias = use_bias_ ? weight(run.grads, bias_) : nullptr;
     weight_gradient(grad, valid, run);
@@ -127,8 +125,7 @@ class Dense final : public Layer {
     ProductArgs args{};
     args.batch = rows;
     args.segments = 1;
-    args.a[0] = {{dy.data, 0, dy.ld}, units_};
-    args.packed = packed(run, true);
+    args.a[0] = {{dy.data, 0, dy.ld}, units_, packed(run, true)};
     args.n = input_;
     args.init = Init::zero;
     args.activation = Activation::linear;

@@ -163,13 +163,15 @@ void product(ProductArgs args, RowList rows, Run& run) {
 // Tiles of the output, never of the sum: each worker packs what it needs of a block, so a tile is as wide as the team
 // allows. Along n where there is room for it, else along k.
 void weight_gradient(GradArgs args, RowList rows, Run& run) {
-  const double cost = 2.0 * static_cast<double>(args.k * args.groups * args.n);
+  std::int64_t k = 0;
+  for (int f = 0; f < args.factors; f++) k += args.a[f].k;
+  const double cost = 2.0 * static_cast<double>(k * args.groups * args.n);
   const int team = run.workers(cost * static_cast<double>(rows.n));
   const bool along_n = args.n >= kPad * team;
-  const std::int64_t extent = along_n ? args.n : args.k, unit = along_n ? kPad : 1;
+  const std::int64_t extent = along_n ? args.n : k, unit = along_n ? kPad : 1;
   const std::int64_t share = ((extent + team - 1) / team + unit - 1) / unit * unit;
   const std::int64_t tiles = (extent + share - 1) / share;
-  const std::int64_t scratch = pad(run.k.grad_scratch(args.k, args.groups, args.n));
+  const std::int64_t scratch = pad(run.k.grad_scratch(k));
   float* scratches = run.arena->floats(scratch * team);
   const std::int64_t stretch =
       std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / cost) / kGradBlock) * kGradBlock;
@@ -181,7 +183,7 @@ void weight_gradient(GradArgs args, RowList rows, Run& run) {
       mine.row_begin = rows.list ? 0 : begin;
       mine.accumulate = begin > 0;
       mine.k_begin = along_n ? 0 : tile * share;
-      mine.k_end = along_n ? args.k : std::min(args.k, (tile + 1) * share);
+      mine.k_end = along_n ? k : std::min(k, (tile + 1) * share);
       mine.n_begin = along_n ? tile * share : 0;
       mine.n_end = along_n ? std::min(args.n, (tile + 1) * share) : args.n;
       mine.scratch = scratches + worker * scratch;

@@ -101,33 +101,24 @@ CellWeights Recurrent::cell_weights(const float* weights) const {
           use_bias_ ? weight(weights, bias_) : nullptr};
 }
 
-// Backward's copies: the recurrent product of the cell, then Wᵀ: all gates as one product, or, where each gate has its own
-// dropout mask, one product a gate.
+// Backward's copies: the recurrent product of the cell, then Wᵀ, a product for each gate.
 std::int64_t Recurrent::packed_size(const Kernels& k, bool backward) const {
-  if (!backward) return k.packed_cell_size(kind_, input_, units_);
-  const std::int64_t g = cell_gates(kind_);
-  const bool per_gate = dropout_ > 0 && recurrent_dropout_ > 0;
+  if (!backward) return k.packed_cell_size(kind_, input_, units_, per_gate());
   return pad(k.packed_cell_backward_size(kind_, units_)) +
-         (per_gate ? g * pad(k.packed_product_size(units_, input_)) : k.packed_product_size(g * units_, input_));
+         cell_gates(kind_) * pad(k.packed_product_size(units_, input_));
 }
 
 void Recurrent::pack(const Kernels& k, const float* weights, float* packed, bool backward) const {
   const CellWeights w = cell_weights(weights);
   float* to = packed + packed_at_[backward];
   if (!backward) {
-    k.pack_cell(kind_, w, to);
+    k.pack_cell(kind_, w, per_gate(), to);
     return;
   }
   k.pack_cell_backward(kind_, w, to);
   to += pad(k.packed_cell_backward_size(kind_, units_));
-  const std::int64_t g = cell_gates(kind_);
-  if (dropout_ > 0 && recurrent_dropout_ > 0) {
-    for (std::int64_t i = 0; i < g; i++)
-      k.pack_product(w.w + i * units_, 1, g * units_, units_, input_,
-                     to + i * pad(k.packed_product_size(units_, input_)));
-  } else {
-    k.pack_product(w.w, 1, g * units_, g * units_, input_, to);
-  }
+  const std::int64_t g = cell_gates(kind_), one = pad(k.packed_product_size(units_, input_));
+  for (std::int64_t i = 0; i < g; i++) k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, to + i * one);
 }
 
 // Dropout, one mask for all time steps. With recurrent dropout every gate has its own masks (Keras's implementation 1;
@@ -236,6 +227,7 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.activation = activation_;
   args.recurrent_activation = recurrent_activation_;
   args.packed = packed(run, false);
+  args.per_gate = per_gate();
   args.x = c.input;
   args.x_gate = c.input_gate;
   args.mask = c.mask;
@@ -336,51 +328,49 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
 void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
   const std::int64_t b = c.x.batch, ld = pad(units_), slots = cell_slots(kind_);
   const int g = cell_gates(kind_);
-  const auto sum = [&](ConstRows a, std::int64_t k, const float* scale, std::int64_t scale_row, std::int64_t d_slot,
-                       int groups, float* dw, float* db) {
+  const bool gru = kind_ == CellKind::gru_reset_after || kind_ == CellKind::gru_reset_before;
+  float* db = use_bias_ ? weight(run.grads, bias_) : nullptr;
+  float* db_recurrent = db && kind_ == CellKind::gru_reset_after ? db + g * units_ : nullptr;
+  const auto x_of = [&](int gate) {
+    return GradFactor{{c.input.data + gate * c.input_gate, c.input.step, c.input.row},
+                      input_,
+                      nullptr,
+                      0,
+                      weight(run.grads, kernel_) + gate * units_};
+  };
+  // The candidate of GRU, reset before, has r*h for a state; it is scaled too.
+  const auto h_of = [&](int gate) {
+    const bool reset = gate == 2 && kind_ == CellKind::gru_reset_before;
+    return GradFactor{reset ? ConstRows{c.gates + 3 * ld, b * slots * ld, slots * ld} : ConstRows{c.h, b * ld, ld},
+                      units_, c.recurrent_scale ? c.recurrent_scale + gate * b * ld : nullptr, ld,
+                      weight(run.grads, recurrent_kernel_) + gate * units_};
+  };
+  const auto sum = [&](std::initializer_list<GradFactor> factors, int slot, int groups, float* bias) {
     GradArgs args{};
     args.batch = b;
-    args.a = a;
-    args.k = k;
-    args.a_scale = scale;
-    args.a_scale_row = scale_row;
-    args.d = {c.gates + d_slot * ld, b * slots * ld, slots * ld};
+    for (const GradFactor& factor : factors) args.a[args.factors++] = factor;
+    args.d = {c.gates + slot * ld, b * slots * ld, slots * ld};
     args.groups = groups;
     args.d_group = ld;
     args.n = units_;
-    args.c = dw;
     args.c_row = g * units_;
     args.c_group = units_;
-    args.bias = db;
+    args.bias = bias;
     args.bias_group = units_;
     weight_gradient(args, rows, run);
   };
-  float* dw = weight(run.grads, kernel_);
-  float* du = weight(run.grads, recurrent_kernel_);
-  float* db = use_bias_ ? weight(run.grads, bias_) : nullptr;
-  if (c.input_gate == 0) {
-    sum(c.input, input_, nullptr, 0, 0, g, dw, db);
-  } else {
-    for (int i = 0; i < g; i++) {
-      ConstRows a = c.input;
-      a.data += i * c.input_gate;
-      sum(a, input_, nullptr, 0, i, 1, dw + i * units_, db ? db + i * units_ : nullptr);
+  const bool together = c.input_gate == 0 && !c.recurrent_scale;  // gates that share their inputs
+  const int group = !together ? 1 : gru ? 2 : g;
+  for (int gate = 0; gate < g; gate += group) {
+    float* bias = db ? db + gate * units_ : nullptr;
+    if (gate == 2 && kind_ == CellKind::gru_reset_after) {  // the recurrent half has a gradient of its own
+      sum({x_of(gate)}, 2, 1, bias);
+      sum({h_of(gate)}, 3, 1, db_recurrent ? db_recurrent + gate * units_ : nullptr);
+    } else {
+      sum({x_of(gate), h_of(gate)}, gate, std::min(group, g - gate), bias);
     }
   }
-  // The recurrent half of GRU's candidate has its own gradient (reset after) or its own input (reset before).
-  const ConstRows h{c.h, b * ld, ld};
-  float* db_recurrent = db && kind_ == CellKind::gru_reset_after ? db + g * units_ : nullptr;
-  for (int i = 0; i < g; i++) {
-    const bool candidate = i == 2 && (kind_ == CellKind::gru_reset_after || kind_ == CellKind::gru_reset_before);
-    const bool reset_input = candidate && kind_ == CellKind::gru_reset_before;
-    int groups = 1;
-    if (!c.recurrent_scale && !candidate) groups = kind_ == CellKind::lstm ? 4 : kind_ == CellKind::simple_rnn ? 1 : 2;
-    const float* scale = c.recurrent_scale ? c.recurrent_scale + i * b * ld : nullptr;
-    const ConstRows a = reset_input ? ConstRows{c.gates + 3 * ld, b * slots * ld, slots * ld} : h;
-    const std::int64_t d_slot = candidate && !reset_input ? 3 : i;
-    sum(a, units_, scale, ld, d_slot, groups, du + i * units_, db_recurrent ? db_recurrent + i * units_ : nullptr);
-    i += groups - 1;
-  }
+  if (db_recurrent) std::memcpy(db_recurrent, db, static_cast<std::size_t>(2 * units_) * sizeof(float));
 }
 
 // dx = dz Wᵀ; a masked step's is zero.
@@ -397,20 +387,24 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
   if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
   const float* wt = packed(run, true) + pad(run.k.packed_cell_backward_size(kind_, units_));
-  const bool per_gate =
-      dropout_ > 0 && recurrent_dropout_ > 0;  // as pack has it; one chain all the same if not training
   const std::int64_t one = pad(run.k.packed_product_size(units_, input_));
-  for (int first = 0; first < g; first += per_gate ? 1 : g) {
-    if (first > 0 && !c.input_scale) args.init = Init::accumulate;
-    args.segments = per_gate ? 1 : g;
-    for (int s = 0; s < args.segments; s++)
-      args.a[s] = {{c.gates + (first + s) * ld, b * slots * ld, slots * ld}, units_};
-    args.packed = wt + (per_gate ? first * one : 0);
-    if (c.input_scale) {
-      args.scale = c.input_scale + first * b * pad(input_);
-      args.scale_row = pad(input_);
-    }
+  const auto segment = [&](int gate) {
+    return Segment{{c.gates + gate * ld, b * slots * ld, slots * ld}, units_, wt + gate * one};
+  };
+  if (!c.input_scale || c.input_gate == 0) {
+    args.segments = g;
+    for (int i = 0; i < g; i++) args.a[i] = segment(i);
+    args.scale = c.input_scale;
+    args.scale_row = pad(input_);
     product(args, rows, run);
+  } else {
+    args.segments = 1;
+    args.scale_row = pad(input_);
+    for (int i = 0; i < g; i++) {
+      args.a[0] = segment(i);
+      args.scale = c.input_scale + i * b * pad(input_);
+      product(args, rows, run);
+    }
   }
   return dx;
 }

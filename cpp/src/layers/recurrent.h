@@ -38,6 +38,8 @@ class Recurrent final : public Layer {
   void weight_gradients(const Cache& c, RowList rows, Run& run) const;
   Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
 
+  // Each gate has dropout masks of its own (Keras's implementation 1).
+  bool per_gate() const { return recurrent_dropout_ > 0; }
   CellWeights cell_weights(const float* weights) const;
   double step_flops(std::int64_t rows) const {
     return 2.0 * static_cast<double>(rows * (input_ + units_) * cell_gates(kind_) * units_);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int W = 8;
 constexpr int kRegisters = 16;  // vector registers, for the register tiles
+constexpr int kUnroll = 4;      // of the loop of a tile
 struct vec {
   __m256 v;
 };

@@ -8,7 +8,11 @@
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+#ifdef SEQCORE_EMULATE_AVX512  // for tests where no processor has it
+#include "simd/avx512_emulated.h"
+#else
 #include <immintrin.h>
+#endif
 #pragma GCC diagnostic pop
 
 #include <cstdint>
@@ -20,6 +24,7 @@ namespace {
 
 constexpr int W = 16;
 constexpr int kRegisters = 32;  // vector registers, for the register tiles
+constexpr int kUnroll = 4;      // of the loop of a tile
 struct vec {
   __m512 v;
 };

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int W = 4;
 constexpr int kRegisters = 32;  // vector registers, for the register tiles
+constexpr int kUnroll = 4;      // of the loop of a tile
 struct vec {
   float32x4_t v;
 };

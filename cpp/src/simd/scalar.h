@@ -13,6 +13,7 @@ namespace {
 
 constexpr int W = 4;
 constexpr int kRegisters = 8;  // for the register tiles: small, since an emulated fma is much code
+constexpr int kUnroll = 1;     // of the loop of a tile
 struct vec {
   float v[W];
 };

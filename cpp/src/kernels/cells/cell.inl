@@ -1,8 +1,9 @@
-// What the recurrent cells share: packing, the walk over steps and rows, pre-activations by panels, the gradient of the
-// state, and activations that are known at compile time where it pays. Included by isa.inl, before the cells.
+// What the recurrent cells share: packing, the walk over steps, rows and groups of units, the gradient of the state, and
+// activations that are known at compile time where it pays. Included by isa.inl, before the cells.
 //
-// A cell is two functions over its activations: `finish` (forward: pre-activations of some rows and units to h, c and
-// caches) and its backward counterpart. Rows are taken in blocks of at most kRowBlock through all steps.
+// Forward, a cell is one or two passes over its units in groups of a few vectors. A group's pre-activations are strips,
+// products over the input, the state or both that share their packed columns; they go to L1, for all rows, and the cell's
+// `finish` makes h, c and caches of them there.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
@@ -13,9 +14,11 @@ namespace {
 template <Activation a>
 struct Fixed {
   static constexpr Activation value = a;
+  explicit Fixed(Activation = a) {}
 };
 struct Chosen {
   Activation value;
+  explicit Chosen(Activation a) : value(a) {}
 };
 using Linear = Fixed<Activation::linear>;
 
@@ -41,18 +44,22 @@ SEQCORE_INLINE vec output(A a, vec cache) {
   return needs_input(a.value) ? apply(a, cache) : cache;
 }
 
-template <class F>
-void with_activations(Activation act, Activation rec, F f) {
-  using A = Activation;
-  if (act == A::tanh && rec == A::sigmoid) return f(Fixed<A::tanh>{}, Fixed<A::sigmoid>{});
-  if (act == A::relu && rec == A::sigmoid) return f(Fixed<A::relu>{}, Fixed<A::sigmoid>{});
-  f(Chosen{act}, Chosen{rec});
-}
+// The instance of a function template over the two activations' types.
+#define SEQCORE_BY_ACTIVATIONS(function, act, rec)                      \
+  ((rec) == Activation::sigmoid && (act) == Activation::tanh            \
+       ? &function<Fixed<Activation::tanh>, Fixed<Activation::sigmoid>> \
+   : (rec) == Activation::sigmoid && (act) == Activation::relu          \
+       ? &function<Fixed<Activation::relu>, Fixed<Activation::sigmoid>> \
+       : &function<Chosen, Chosen>)
 
-// f(vector index j) over the vectors of `units`.
+// f(j) over the vectors from `begin` to `end`.
+template <class F>
+SEQCORE_INLINE void each_vector(std::int64_t begin, std::int64_t end, F f) {
+  for (std::int64_t j = begin; j < end; j += W) f(j);
+}
 template <class F>
 SEQCORE_INLINE void each_vector(std::int64_t units, F f) {
-  for (std::int64_t j = 0; j < units; j += W) f(j);
+  each_vector(0, units, f);
 }
 
 void copy_row(std::int64_t units, const float* from, float* to) {
@@ -60,76 +67,110 @@ void copy_row(std::int64_t units, const float* from, float* to) {
 }
 
 // ------------------------------------------------------------------------------------------------------ packing
-// A group of G gates: panels of U vectors of units, [accumulators][U][W] of bias, then [I + H][G][U][W].
+// A group of n units: for each strip, whose columns are gates x n units, its bias, then the packed columns of W and of U.
+// The last group has the units that are left, so that its gates lie side by side without a gap; with per_gate it is as
+// wide as the others, so that each gate's panels are its own.
 
-std::int64_t packed_gates_size(std::int64_t gates, std::int64_t accumulators, std::int64_t input, std::int64_t units) {
-  return vectors(units) * W * ((input + units) * gates + accumulators);
+enum class Bias { input, recurrent, both };  // Keras's b[2][3H] of reset after; others have only the first row
+struct Strip {
+  int gate, gates;
+  bool input, state;  // which of the two it sums over
+  Bias bias;
+};
+struct Strips {
+  int width;  // of a group, in vectors of units
+  int count;
+  Strip strip[3];
+};
+constexpr int kGruWidth = W < 16 ? 4 : 2;
+constexpr Strips kPasses[kCellKinds][2] = {
+    {{8, 1, {{0, 1, true, true, Bias::input}}}, {}},
+    {{2, 1, {{0, 4, true, true, Bias::input}}}, {}},
+    {{kGruWidth,
+      3,
+      {{0, 2, true, true, Bias::both}, {2, 1, true, false, Bias::input}, {2, 1, false, true, Bias::recurrent}}},
+     {}},
+    {{4, 1, {{0, 2, true, true, Bias::input}}}, {4, 1, {{2, 1, true, true, Bias::input}}}},
+};
+constexpr int kGroupColumns = 16 * W;  // at most
+
+SEQCORE_INLINE std::int64_t group_units(const Strips& strips, std::int64_t unit, std::int64_t units, bool per_gate) {
+  return per_gate ? strips.width * W : least(strips.width * W, units - unit);
+}
+constexpr std::int64_t packed_strip_size(const Strip& strip, std::int64_t n, std::int64_t input, std::int64_t units) {
+  return packed_columns(strip.gates * n) * (1 + (strip.input ? input : 0) + (strip.state ? units : 0));
+}
+std::int64_t packed_group_size(const Strips& strips, std::int64_t n, std::int64_t input, std::int64_t units) {
+  std::int64_t size = 0;
+  for (int i = 0; i < strips.count; ++i) size += packed_strip_size(strips.strip[i], n, input, units);
+  return size;
+}
+std::int64_t packed_pass_size(const Strips& strips, std::int64_t input, std::int64_t units, bool per_gate) {
+  std::int64_t size = 0;
+  for (std::int64_t unit = 0; unit < units && strips.count > 0; unit += strips.width * W)
+    size += packed_group_size(strips, group_units(strips, unit, units, per_gate), input, units);
+  return size;
+}
+std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate) {
+  const Strips* passes = kPasses[static_cast<int>(kind)];
+  return packed_pass_size(passes[0], input, units, per_gate) + packed_pass_size(passes[1], input, units, per_gate);
 }
 
-// The gates first .. first + gates - 1 of W, U and b. With `split` the last has a second bias, the recurrent half's.
-float* pack_gates(const CellWeights& w, int cell, int first, int gates, int panel, bool split, float* packed) {
-  const std::int64_t row = cell * w.units;
-  for (std::int64_t v = 0; v < vectors(w.units); v += panel) {
-    const std::int64_t width = least(panel, vectors(w.units) - v) * W;
-    const std::int64_t columns = w.units - v * W;
-    const auto pack = [&](const float* from, std::int64_t k) {
-      for (int g = 0; g < gates; ++g)
-        pack_panel(from + (first + g) * w.units + v * W, row, 1, k, columns, width, gates * width, packed + g * width);
-      packed += k * gates * width;
-    };
-    // Keras's b[2][3H] of reset after: z and r take the sum of both rows, as the two are added in any case.
-    for (int g = 0; g < gates + (split ? 1 : 0); ++g) {
-      const int gate = first + (g < gates ? g : gates - 1);
-      for (std::int64_t j = 0; j < width; j += W) {
-        vec b = zero();
-        if (w.b && columns > j) {
-          const float* at = w.b + gate * w.units + v * W + j;
-          const float* recurrent = at + row;
-          b = g == gates ? load_upto(recurrent, columns - j) : load_upto(at, columns - j);
-          if (split && g < gates - 1) b = add(b, load_upto(recurrent, columns - j));
-        }
-        store(packed, b);
-        packed += W;
+// The columns of one strip and group, of a matrix with k rows of `row` floats: column c is gate c / n, unit + c % n.
+void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip& strip, std::int64_t unit,
+                std::int64_t n, std::int64_t units, float* packed) {
+  const std::int64_t columns = strip.gates * n;
+  for (std::int64_t c = 0; c < columns; c += kPanel) {
+    const std::int64_t width = least(kPanel, packed_columns(columns) - c);
+    if (n % kPanel == 0) {
+      const std::int64_t first = unit + c % n;
+      pack_panel(from + (strip.gate + c / n) * units + first, row, 1, k, units - first, width, packed);
+    } else {
+      for (std::int64_t j = 0; j < width; ++j) {
+        const std::int64_t at = unit + (c + j) % n;
+        const bool there = c + j < columns && at < units;
+        const float* column = from + (strip.gate + (c + j) / n) * units + at;
+        for (std::int64_t i = 0; i < k; ++i) packed[i * width + j] = there ? column[i * row] : 0.0f;
       }
     }
-    pack(w.w, w.input);
-    pack(w.u, w.units);
-  }
-  return packed;
-}
-
-constexpr int kPanel[kCellKinds] = {4, 1, 1, 2};  // vectors of units in a panel; reset before: its candidate has 4
-
-std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t units) {
-  const int gates = cell_gates(kind);
-  return packed_gates_size(gates, gates + (kind == CellKind::gru_reset_after ? 1 : 0), input, units);
-}
-
-void pack_cell(CellKind kind, const CellWeights& weights, float* packed) {
-  const int gates = cell_gates(kind);
-  const int panel = kPanel[static_cast<int>(kind)];
-  if (kind == CellKind::gru_reset_before) {
-    packed = pack_gates(weights, gates, 0, 2, panel, false, packed);
-    pack_gates(weights, gates, 2, 1, 4, false, packed);
-  } else {
-    pack_gates(weights, gates, 0, gates, panel, kind == CellKind::gru_reset_after, packed);
+    packed += k * width;
   }
 }
 
-// The transposed recurrent weights as products of depth G*H (reset before: 2H, then H for the candidate).
+void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, float* packed) {
+  const std::int64_t row = cell_gates(kind) * w.units;
+  for (const Strips& strips : kPasses[static_cast<int>(kind)])
+    for (std::int64_t unit = 0; unit < w.units && strips.count > 0; unit += strips.width * W) {
+      const std::int64_t n = group_units(strips, unit, w.units, per_gate);
+      for (int i = 0; i < strips.count; ++i) {
+        const Strip& strip = strips.strip[i];
+        for (std::int64_t c = 0; c < packed_columns(strip.gates * n); ++c) {
+          const std::int64_t at = unit + c % n;
+          const float* b =
+              w.b && c < strip.gates * n && at < w.units ? w.b + (strip.gate + c / n) * w.units + at : nullptr;
+          *packed++ = !b                              ? 0.0f
+                      : strip.bias == Bias::recurrent ? b[row]
+                      : strip.bias == Bias::both      ? b[0] + b[row]
+                                                      : b[0];
+        }
+        const std::int64_t columns = packed_columns(strip.gates * n);
+        if (strip.input) pack_strip(w.w, row, w.input, strip, unit, n, w.units, packed);
+        packed += strip.input ? w.input * columns : 0;
+        if (strip.state) pack_strip(w.u, row, w.units, strip, unit, n, w.units, packed);
+        packed += strip.state ? w.units * columns : 0;
+      }
+    }
+}
+
+// The transposed recurrent weights, a product of depth H for each gate.
 std::int64_t packed_cell_backward_size(CellKind kind, std::int64_t units) {
-  return packed_product_size(cell_gates(kind) * units, units);
+  return cell_gates(kind) * packed_product_size(units, units);
 }
 
-void pack_cell_backward(CellKind kind, const CellWeights& weights, float* packed) {
-  const std::int64_t h = weights.units;
-  const std::int64_t row = cell_gates(kind) * h;
-  if (kind == CellKind::gru_reset_before) {
-    pack_product(weights.u, 1, row, 2 * h, h, packed);
-    pack_product(weights.u + 2 * h, 1, row, h, h, packed + packed_product_size(2 * h, h));
-  } else {
-    pack_product(weights.u, 1, row, row, h, packed);
-  }
+void pack_cell_backward(CellKind kind, const CellWeights& w, float* packed) {
+  const std::int64_t row = cell_gates(kind) * w.units;
+  for (int g = 0; g < cell_gates(kind); ++g)
+    pack_product(w.u + g * w.units, 1, row, w.units, w.units, packed + g * packed_product_size(w.units, w.units));
 }
 
 // ------------------------------------------------------------------------------------------------------- forward
@@ -142,51 +183,178 @@ constexpr std::int64_t kHoistInput = 32;  // features
 
 // One step of one block of rows. Pointers are at the block's first row; rows lists the valid ones, counted from there.
 struct Step {
-  std::int64_t units, stride, slots, m;  // stride = pad(units)
+  Activation activation, recurrent_activation;
+  std::int64_t input, units, stride, slots, m;  // stride = pad(units)
   std::int32_t rows[kRowBlock];
   std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock];
-  Operand x, state;  // of the product; state is h, or h scaled per gate
+  const float* x;
+  std::ptrdiff_t x_gate;  // as CellForwardArgs has it
+  const float* state;     // h, or h scaled, [gate][..][stride]
+  std::ptrdiff_t state_gate;
   const float* h;
   float* h_next;
   const float* c;
   float* c_next;
   float* gates;        // or null
-  bool gated;          // gates have operands of their own
-  float* hoisted;      // x's half of this stretch of steps, [panel][kHoistRows][accumulators][U][W], or null
+  float* hoisted;      // x's half of this stretch of steps: for each strip [kHoistRows][columns]; or null
   std::int64_t ahead;  // steps of the stretch that starts here, else 0
   std::int64_t past;   // steps of the stretch that lie before this one
   std::ptrdiff_t ahead_offset[kHoistRows];
   const float* scale;  // recurrent dropout [G][..][stride], or null
   std::ptrdiff_t scale_gate;
-
+  float* own[2];  // a cell's own planes, [row][stride]
+  float* whole;   // for row-wise activations: [4 gates][row][stride]
+  bool per_gate;  // as packed
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
 };
 
-// Floats of scratch: [G] scaled states, [4] whole rows of pre-activations, [2] a cell's own, each [rows][pad(units)]; then
-// what is hoisted.
-constexpr int kForwardPlanes = 10;
-std::int64_t forward_scratch(CellKind, std::int64_t rows, std::int64_t units) {
-  return (kForwardPlanes * least(rows, kRowBlock) + 4 * kHoistRows) * pad(units);
+// Pre-activations of all valid rows and of units unit .. unit + width.
+struct Block {
+  float* data;
+  std::ptrdiff_t row;
+  std::ptrdiff_t gate[4];  // where its columns begin
+  std::int64_t rows, unit, width;
+  float* at(std::int64_t i, int g, std::int64_t j) const { return data + i * row + gate[g] + j; }
+};
+
+using Finish = void (*)(const Step& s, const Block& z);
+struct Pass {
+  Finish finish;      // of a group
+  Finish finish_all;  // where an activation is row-wise: of whole rows
+};
+
+// The strips of a group, and how far into `packed` and s.hoisted they reach.
+void group_chains(const Step& s, const Strips& strips, std::int64_t n, const float* packed, float* hoisted, Block& z) {
+  std::ptrdiff_t column = 0;
+  for (int i = 0, gate = 0; i < strips.count; ++i) {
+    const Strip& strip = strips.strip[i];
+    const std::int64_t columns = packed_columns(strip.gates * n);
+    for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
+    const float* const w = packed + columns;
+    const float* const u = w + (strip.input ? s.input * columns : 0);
+    const Operand x{s.x, s.x_offset, 1, s.input, w}, h{s.state, s.h_offset, 1, s.units, u};
+    Product t;
+    t.segments = 0;
+    t.init = packed;
+    t.init_row = 0;
+    t.out = z.data + column;
+    t.out_row = z.row;
+    if (strip.input && hoisted) {
+      if (s.ahead > 0) {
+        Product ahead;
+        ahead.segments = 1;
+        ahead.a[0] = {s.x, s.ahead_offset, 1, s.input, w};
+        ahead.init = packed;
+        ahead.init_row = 0;
+        ahead.out = hoisted;
+        ahead.out_row = columns;
+        multiply(ahead, s.ahead * s.m, columns / W);
+      }
+      t.init = hoisted + s.past * s.m * columns;
+      t.init_row = columns;
+      hoisted += kHoistRows * columns;
+    } else if (strip.input) {
+      t.a[t.segments++] = x;
+    }
+    if (strip.state) t.a[t.segments++] = h;
+    if (s.x_gate == 0 && s.state_gate == 0) {
+      multiply(t, s.m, columns / W);
+    } else {
+      for (int g = 0; g < strip.gates; ++g) {
+        Product one = t;
+        one.init += g * n;
+        one.out += g * n;
+        int segment = 0;
+        if (strip.input) {
+          one.a[segment].base += (strip.gate + g) * s.x_gate;
+          one.a[segment++].w += g * n * s.input;
+        }
+        if (strip.state) {
+          one.a[segment].base += (strip.gate + g) * s.state_gate;
+          one.a[segment].w += g * n * s.units;
+        }
+        multiply(one, s.m, n / W);
+      }
+    }
+    column += columns;
+    packed = u + (strip.state ? s.units * columns : 0);
+  }
 }
 
-// body(step, plane): plane(i) is the i-th of the six planes of scratch that a cell may use.
-template <class F>
-void each_step(const CellForwardArgs& a, CellKind kind, F body) {
+// Row-wise path: a group's pre-activations to their whole rows.
+void keep_whole(const Step& s, const Block& z, int gates) {
+  for (std::int64_t i = 0; i < z.rows; ++i)
+    for (int g = 0; g < gates; ++g)
+      each_vector(z.width, [&](std::int64_t j) {
+        store(s.whole + (g * z.rows + i) * s.stride + z.unit + j, load(z.at(i, g, j)));
+      });
+}
+
+// One pass of a step: the groups begin .. end of the units.
+void run_pass(const Step& s, const Strips& strips, const Pass& pass, const float* packed, float* hoisted, float* chains,
+              std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = strips.width * W;
+  const std::int64_t size = packed_group_size(strips, width, s.input, s.units);
+  std::int64_t columns = 0;  // of the strips that x's half is hoisted from
+  int gates = 0;
+  for (int i = 0; i < strips.count; ++i) {
+    gates += strips.strip[i].gates;
+    if (strips.strip[i].input) columns += packed_columns(strips.strip[i].gates * width);
+  }
+  const bool whole = pass.finish_all;
+  for (std::int64_t group = begin; group < end; ++group) {
+    const std::int64_t unit = group * width;
+    Block z{chains, gates * width, {}, s.m, unit, least(width, vectors(s.units - unit) * W)};
+    group_chains(s, strips, group_units(strips, unit, s.units, s.per_gate), packed + group * size,
+                 hoisted ? hoisted + group * columns * kHoistRows : nullptr, z);
+    if (whole)
+      keep_whole(s, z, gates);
+    else
+      pass.finish(s, z);
+  }
+  if (whole) {
+    Block z{s.whole, s.stride, {}, s.m, 0, vectors(s.units) * W};
+    for (int g = 0; g < gates; ++g) z.gate[g] = g * s.m * s.stride;
+    pass.finish_all(s, z);
+  }
+}
+
+// Floats of scratch: [G] scaled states, [4] whole rows of pre-activations, [2] a cell's own, each [rows][pad(units)]; the
+// chains of a group; what is hoisted.
+std::int64_t forward_scratch(CellKind kind, std::int64_t rows, std::int64_t units) {
+  const std::int64_t hoisted = kHoistRows * cell_gates(kind) * (units + kGroupColumns);
+  return least(rows, kRowBlock) * (10 * pad(units) + kGroupColumns) + pad(hoisted);
+}
+
+SEQCORE_INLINE void sync(const Share& share) {
+  if (share.sync) share.sync(share.context);
+}
+
+void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
   const std::int64_t stride = pad(a.units);
+  const int gates = cell_gates(kind);
+  const Strips(&strips)[2] = kPasses[static_cast<int>(kind)];
   split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t row0 = a.row_begin + first;
-    const int gates = cell_gates(kind);
-    const auto plane = [&](int i) { return a.scratch + (4 + i) * count * stride; };
+    const auto plane = [&](int i) { return a.scratch + i * count * stride; };
+    float* const chains = plane(10);
     Step s{};
+    s.activation = a.activation;
+    s.recurrent_activation = a.recurrent_activation;
+    s.input = a.input;
     s.units = a.units;
     s.stride = stride;
     s.slots = cell_slots(kind);
-    s.gated = a.x_gate != 0 || a.recurrent_scale;
+    s.per_gate = a.per_gate;
+    s.x_gate = a.x_gate;
+    s.whole = plane(4);
+    s.own[0] = plane(8);
+    s.own[1] = plane(9);
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
-    const bool hoist = count <= kHoistBelow && a.input >= kHoistInput && !a.mask && !s.gated;
+    const bool gated = a.x_gate != 0 || s.scale;
+    const bool hoist = count <= kHoistBelow && a.input >= kHoistInput && !a.mask && !gated && a.t_end - a.t_begin > 1;
     const std::int64_t stretch = hoist ? kHoistRows / count : 1;
-    if (stretch > 1 && a.t_end - a.t_begin > 1) s.hoisted = a.scratch + kForwardPlanes * count * stride;
     for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
       s.past = (t - a.t_begin) % stretch;
       s.ahead = s.past == 0 ? least(stretch, a.t_end - t) : 0;
@@ -201,6 +369,7 @@ void each_step(const CellForwardArgs& a, CellKind kind, F body) {
         s.m = 0;
         for (std::int64_t r = 0; r < count; ++r) {
           if (a.mask && !a.mask[t * a.mask_step + row0 + r]) {
+            if (a.share.part > 0) continue;
             copy_row(a.units, s.h + r * stride, s.h_next + r * stride);
             if (a.c && s.c != s.c_next) copy_row(a.units, s.c + r * stride, s.c_next + r * stride);
             continue;
@@ -210,94 +379,39 @@ void each_step(const CellForwardArgs& a, CellKind kind, F body) {
           s.h_offset[s.m++] = r * stride;
         }
       }
-      s.x = {a.x.data + t * a.x.step + row0 * a.x.row, s.x_offset, 1, a.x_gate, a.input};
-      s.state = {s.h, s.h_offset, 1, 0, a.units};
-      if (s.hoisted && s.ahead)
+      s.x = a.x.data + t * a.x.step + row0 * a.x.row;
+      if (hoist && s.ahead > 0)
         for (std::int64_t i = 0; i < s.ahead * count; ++i)
           s.ahead_offset[i] = i / count * a.x.step + i % count * a.x.row;
+      s.state = s.h;
       if (s.scale) {
         for (int g = 0; g < gates; ++g)
           for (std::int64_t i = 0; i < s.m; ++i) {
             const std::ptrdiff_t at = s.h_offset[i];
             each_vector(a.units, [&](std::int64_t j) {
-              store(a.scratch + g * count * stride + at + j,
-                    mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
+              store(plane(g) + at + j, mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
             });
           }
-        s.state.base = a.scratch;
-        s.state.gate = count * stride;
+        s.state = a.scratch;
+        s.state_gate = count * stride;
       }
-      if (s.m > 0) body(s, plane);
+      const float* packed = a.packed;
+      float* hoisted = hoist ? chains + count * kGroupColumns : nullptr;
+      for (int p = 0; p < 2 && strips[p].count > 0; ++p) {
+        const std::int64_t groups = (a.units + strips[p].width * W - 1) / (strips[p].width * W);
+        if (p == 1) {  // the second pass of reset before: r*h is the state
+          s.state = s.own[1];
+          s.state_gate = 0;
+        }
+        if (s.m > 0)
+          run_pass(s, strips[p], passes[p], packed, hoisted, chains, groups * a.share.part / a.share.parts,
+                   groups * (a.share.part + 1) / a.share.parts);
+        packed += packed_pass_size(strips[p], a.input, a.units, a.per_gate);
+        if (hoisted) hoisted += kHoistRows * strips[p].strip[0].gates * (a.units + strips[p].width * W);
+      }
+      sync(a.share);
     }
   });
-}
-
-// Pre-activations of some valid rows (first .. first + rows of the list) and units (unit .. unit + width).
-struct Block {
-  float* data;
-  std::int64_t first, rows, unit, width;
-  std::ptrdiff_t row, gate;
-  float* at(std::int64_t i, int g, std::int64_t j) const { return data + i * row + g * gate + j; }
-};
-
-// Pre-activations of G gates of all valid rows, by register tiles, each handed to finish(Block) while it is in L1.
-// With `whole` (for row-wise activations) they are all kept there, [gate][row][stride], and finish is called once.
-template <int G, int Panel, bool Split, bool Gated, class F>
-void pre_activations(const Step& s, const Operand& x, const Operand& state, const float* packed, float* whole,
-                     float* hoisted, F finish) {
-  constexpr int A = G + (Split ? 1 : 0);
-  alignas(64) float chains[kTileFloats];
-  Tile t{};
-  t.segments = 2;
-  t.a[0] = x;
-  t.a[1] = state;
-  if (hoisted) t.a[0].k = 0;
-  const float* const weights = packed;
-  for (std::int64_t unit = 0; unit < s.units; unit += Panel * W)
-    with_count<Panel>(vectors(s.units - unit), [&](auto u) {
-      constexpr int U = decltype(u)::value;
-      t.init = packed;
-      t.w = packed + A * U * W;
-      t.w_step = G * U * W;
-      packed = t.w + (x.k + state.k) * G * U * W;
-      if (hoisted) {
-        Tile ahead = t;
-        ahead.a[0] = {x.base, s.ahead_offset, 1, 0, x.k};
-        ahead.a[1].k = 0;
-        ahead.init_row = 0;
-        ahead.out_row = A * U * W;
-        ahead.out_gate = U * W;
-        split_evenly(s.ahead * s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
-          ahead.out = hoisted + first * A * U * W;
-          run_tile<G, U, Split, false>(rows, ahead, first);
-        });
-        t.w += x.k * G * U * W;
-        t.init_row = A * U * W;
-      }
-      const bool last = unit + U * W >= s.units;
-      const std::int64_t size = (A + (x.k + state.k) * G) * U * W;
-      std::int64_t tiles = 0;
-      const float* const start = hoisted ? hoisted + s.past * s.m * A * U * W : t.init;
-      split_evenly(s.m, tile_rows(A * U), [&](std::int64_t first, std::int64_t rows) {
-        t.init = start + first * t.init_row;
-        look_ahead(t, last ? weights : packed, size, tiles++, x.k + state.k);
-        t.out = whole ? whole + first * s.stride + unit : chains;
-        t.out_row = whole ? s.stride : U * W;
-        t.out_gate = whole ? s.m * s.stride : rows * U * W;
-        run_tile<G, U, Split, Gated>(rows, t, first);
-        if (!whole) finish(Block{chains, first, rows, unit, U * W, t.out_row, t.out_gate});
-      });
-      if (hoisted) hoisted += kHoistRows * A * U * W;
-    });
-  if (whole) finish(Block{whole, 0, s.m, 0, vectors(s.units) * W, s.stride, s.m * s.stride});
-}
-
-template <int G, int Panel, bool Split, class F>
-void pre_activations(const Step& s, const float* packed, float* whole, F finish) {
-  if (s.gated)
-    pre_activations<G, Panel, Split, true>(s, s.x, s.state, packed, whole, nullptr, finish);
-  else
-    pre_activations<G, Panel, Split, false>(s, s.x, s.state, packed, whole, s.hoisted, finish);
 }
 
 // Row-wise path: gate g of whole rows through its activation, in place, and what the slot keeps of it into the cache.
@@ -313,7 +427,9 @@ void settle(const Step& s, const Block& z, int g, Activation a) {
 // ------------------------------------------------------------------------------------------------------ backward
 
 struct BackwardStep {
+  Activation activation, recurrent_activation;
   std::int64_t units, stride, slots, m;
+  std::int64_t begin, end;  // of the units, this call's share
   std::int32_t rows[kRowBlock];
   std::ptrdiff_t dz_offset[kRowBlock];
   float* gates;
@@ -324,7 +440,8 @@ struct BackwardStep {
   float* dc;
   const float* scale;
   std::ptrdiff_t scale_gate;
-  float* scratch;  // [5][stride] for one row, then [rows][stride]
+  float* scratch;  // [kSpareRows][stride] for one row, then [rows][stride]
+  float* chains;   // [2][kRowBlock][kPanel]
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
   float* spare(int i) const { return scratch + i * stride; }
@@ -332,24 +449,31 @@ struct BackwardStep {
 
 constexpr int kSpareRows = 6;
 std::int64_t backward_scratch(CellKind, std::int64_t rows, std::int64_t units) {
-  return (kSpareRows + least(rows, kRowBlock)) * pad(units);
+  return (kSpareRows + least(rows, kRowBlock)) * pad(units) + 2 * kRowBlock * kPanel;
 }
 
-// Walks back in time; dh holds dy of the step too when body(step) is called.
+// Walks back in time; dh holds dy of the step too when body(step) is called. Between turning the slots into gradients and
+// summing over them a body calls sync(share).
 template <class F>
 void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
   const std::int64_t stride = pad(a.units);
+  const std::int64_t panels = (a.units + kPanel - 1) / kPanel;
   split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t row0 = a.row_begin + first;
     BackwardStep s{};
+    s.activation = a.activation;
+    s.recurrent_activation = a.recurrent_activation;
     s.units = a.units;
     s.stride = stride;
     s.slots = cell_slots(kind);
+    s.begin = panels * a.share.part / a.share.parts * kPanel;
+    s.end = least(panels * (a.share.part + 1) / a.share.parts * kPanel, a.units);
     s.dh = a.dh + row0 * stride;
     s.dc = a.dc ? a.dc + row0 * stride : nullptr;
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
     s.scratch = a.scratch;
+    s.chains = a.scratch + (kSpareRows + count) * stride;
     for (std::int64_t t = a.t_end - 1; t >= a.t_begin; --t) {
       s.gates = a.gates + (t * a.batch + row0) * s.slots * stride;
       s.h = a.h + (t * a.batch + row0) * stride;
@@ -363,7 +487,7 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         if (a.dy.data && (valid || !a.zero_output_for_mask)) {
           const float* dy = a.dy.data + t * a.dy.step + (row0 + r) * a.dy.row;
           float* dh = s.dh + r * stride;
-          each_vector(a.units,
+          each_vector(s.begin, s.end,
                       [&](std::int64_t j) { store(dh + j, add(load(dh + j), load_upto(dy + j, a.units - j))); });
         }
         if (!valid) continue;
@@ -376,54 +500,53 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
 }
 
 // out = chain from 0 over the gates' slots, units in order, of dz * Uᵀ; with recurrent dropout the sum over gates, in
-// order, of scale * (the gate's own chain). `direct`: plus what out holds, added last. out: [rows][stride].
+// order, of scale * (the gate's own chain). `direct`: plus what out holds, added last. out: [rows][stride]. Of Uᵀ's
+// panels only this call's share.
 template <int G>
 void state_gradient(const BackwardStep& s, const float* packed, const int (&slots)[G], int first_gate, bool direct,
                     float* out) {
-  alignas(64) float chains[kTileFloats], sum[kTileFloats];
-  Operand dz[G];
-  for (int g = 0; g < G; ++g) dz[g] = {s.gates + slots[g] * s.stride, s.dz_offset, 1, 0, s.units};
-  Tile t{};
-  t.init = kZeros;
-  const float* const weights = packed;
-  for (std::int64_t unit = 0; unit < s.units; unit += 4 * W)
-    with_count<4>(vectors(s.units - unit), [&](auto u) {
-      constexpr int U = decltype(u)::value;
-      t.w_step = t.out_row = U * W;
-      const std::int64_t depth = G * s.units;
-      const float* const next = unit + U * W < s.units ? packed + depth * U * W : weights;
-      std::int64_t tiles = 0;
-      split_evenly(s.m, tile_rows(U), [&](std::int64_t first, std::int64_t rows) {
-        t.w = packed;
-        look_ahead(t, next, depth * U * W, tiles++, depth);
-        if (!s.scale) {
-          t.segments = G;
-          for (int g = 0; g < G; ++g) t.a[g] = dz[g];
-          t.out = sum;
-          run_tile<1, U, false, false>(rows, t, first);
-        } else {
-          t.segments = 1;
-          t.out = chains;
-          for (int g = 0; g < G; ++g, t.w += s.units * U * W) {
-            t.a[0] = dz[g];
-            run_tile<1, U, false, false>(rows, t, first);
-            for (std::int64_t i = 0; i < rows; ++i)
-              for (std::int64_t j = i * U * W; j < (i + 1) * U * W; j += W) {
-                const float* scale = s.scale + (first_gate + g) * s.scale_gate + s.rows[first + i] * s.stride + unit;
-                const vec v = mul(load(scale + (j - i * U * W)), load(chains + j));
-                store(sum + j, g == 0 ? v : add(load(sum + j), v));
-              }
-          }
-        }
-        for (std::int64_t i = 0; i < rows; ++i)
-          for (std::int64_t j = 0; j < U * W; j += W) {
-            float* to = out + s.rows[first + i] * s.stride + unit + j;
-            const vec v = load(sum + i * U * W + j);
-            store(to, direct ? add(v, load(to)) : v);
-          }
+  const std::int64_t size = packed_product_size(s.units, s.units);
+  const std::int64_t most = s.m * 4 <= kRowBlock ? 4 * kPanel : kPanel;
+  for (std::int64_t unit = s.begin; unit < s.end; unit += most) {
+    const std::int64_t width = least(most, packed_columns(s.end - unit));
+    Product t;
+    t.init = kZeros;
+    t.init_row = 0;
+    t.out_row = width;
+    const auto operand = [&](int g) {
+      return Operand{s.gates + slots[g] * s.stride, s.dz_offset, 1, s.units, packed + g * size + unit * s.units};
+    };
+    if (!s.scale) {
+      t.segments = G;
+      for (int g = 0; g < G; ++g) t.a[g] = operand(g);
+      // Where the rows are neither listed nor added to, the chains are made where they belong.
+      const bool there = !direct && s.rows[s.m - 1] == s.m - 1;
+      t.out = there ? out + unit : s.chains;
+      if (there) t.out_row = s.stride;
+      multiply(t, s.m, width / W);
+      if (there) continue;
+    } else {
+      t.segments = 1;
+      for (int g = 0; g < G; ++g) {
+        t.a[0] = operand(g);
+        t.out = g == 0 ? s.chains : s.chains + s.m * width;
+        multiply(t, s.m, width / W);
+        for (std::int64_t i = 0; i < s.m; ++i)
+          each_vector(width, [&](std::int64_t j) {
+            const float* scale = s.scale + (first_gate + g) * s.scale_gate + s.rows[i] * s.stride + unit + j;
+            float* sum = s.chains + i * width + j;
+            const vec v = mul(load(scale), load(t.out + i * width + j));
+            store(sum, g == 0 ? v : add(load(sum), v));
+          });
+      }
+    }
+    for (std::int64_t i = 0; i < s.m; ++i)
+      each_vector(width, [&](std::int64_t j) {
+        float* to = out + s.rows[i] * s.stride + unit + j;
+        const vec v = load(s.chains + i * width + j);
+        store(to, direct ? add(v, load(to)) : v);
       });
-      packed += G * s.units * U * W;
-    });
+  }
 }
 
 // Row-wise path. unsettle: the slot's cache to spare row i, the activated values to the slot. resettle: the slot's

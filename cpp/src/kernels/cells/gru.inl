@@ -15,38 +15,49 @@ SEQCORE_INLINE vec gru_mix(vec z, vec h, vec hh) { return fma(z, sub(h, hh), hh)
 
 // --------------------------------------------------------------------------------------------------- reset after
 
+// In two rounds, for the reason that LSTM has two. In between z and the candidate's pre-activation lie where the chains of z
+// and of x_h did; where z runs over, into r's first columns, these have been read.
 template <class A, class R>
-SEQCORE_INLINE void gru_after_finish(const Step& s, const Block& b, A act, R rec) {
+void gru_after_finish(const Step& s, const Block& b) {
+  const A act(s.activation);
+  const R rec(s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
-    const std::int64_t row = s.rows[b.first + n];
+    float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
     each_vector(b.width, [&](std::int64_t j) {
       const vec zz = load(b.at(n, 0, j)), zr = load(b.at(n, 1, j)), u = load(b.at(n, 3, j));
       const vec z = apply(rec, zz), r = apply(rec, zr);
-      const vec p = fma(r, u, load(b.at(n, 2, j)));
-      const vec hh = apply(act, p);
-      const std::int64_t at = row * s.stride + b.unit + j;
-      store(s.h_next + at, gru_mix(z, load(s.h + at), hh));
-      if (s.gates) {
-        float* slot = s.slot(row, 0) + b.unit + j;
+      store(b.at(n, 0, j), z);
+      store(b.at(n, 2, j), fma(r, u, load(b.at(n, 2, j))));
+      if (slots) {
+        float* slot = slots + j;
         store(slot, kept(rec, zz, z));
         store(slot + s.stride, kept(rec, zr, r));
-        store(slot + 2 * s.stride, kept(act, p, hh));
         store(slot + 3 * s.stride, u);
       }
     });
   }
+  for (std::int64_t n = 0; n < b.rows; ++n) {
+    const std::int64_t first = s.rows[n] * s.stride + b.unit;
+    float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
+    each_vector(b.width, [&](std::int64_t j) {
+      const vec p = load(b.at(n, 2, j));
+      const vec hh = apply(act, p);
+      store(s.h_next + first + j, gru_mix(load(b.at(n, 0, j)), load(s.h + first + j), hh));
+      if (slot) store(slot + j, kept(act, p, hh));
+    });
+  }
 }
 
-void gru_after_finish_rowwise(const Step& s, const Block& b, Activation act, Activation rec) {
-  settle(s, b, 0, rec);
-  settle(s, b, 1, rec);
+void gru_after_finish_all(const Step& s, const Block& b) {
+  settle(s, b, 0, s.recurrent_activation);
+  settle(s, b, 1, s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     each_vector(s.units, [&](std::int64_t j) {
       store(b.at(n, 2, j), fma(load(b.at(n, 1, j)), load(b.at(n, 3, j)), load(b.at(n, 2, j))));
     });
     if (s.gates) copy_row(s.units, b.at(n, 3, 0), s.slot(s.rows[n], 3));
   }
-  settle(s, b, 2, act);
+  settle(s, b, 2, s.activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t at = s.rows[n] * s.stride;
     each_vector(s.units, [&](std::int64_t j) {
@@ -56,15 +67,11 @@ void gru_after_finish_rowwise(const Step& s, const Block& b, Activation act, Act
 }
 
 void cell_forward_gru_reset_after(const CellForwardArgs& a) {
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step(a, CellKind::gru_reset_after, [&](const Step& s, auto plane) {
-      if (is_rowwise(act.value) || is_rowwise(rec.value))
-        pre_activations<3, 1, true>(s, a.packed, plane(0),
-                                    [&](const Block& b) { gru_after_finish_rowwise(s, b, act.value, rec.value); });
-      else
-        pre_activations<3, 1, true>(s, a.packed, nullptr, [&](const Block& b) { gru_after_finish(s, b, act, rec); });
-    });
-  });
+  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  forward(a, CellKind::gru_reset_after,
+          {{SEQCORE_BY_ACTIVATIONS(gru_after_finish, a.activation, a.recurrent_activation),
+            whole ? gru_after_finish_all : nullptr},
+           {}});
 }
 
 // dz and p of one row into slots 0 and 2, dh * z into dh: the part that both forms share.
@@ -89,136 +96,149 @@ SEQCORE_INLINE void gru_unfinish_reset(const BackwardStep& s, std::int64_t row, 
 }
 
 // The part of gru_unfinish_candidate when an activation is row-wise.
-void gru_unfinish_candidate_rowwise(const BackwardStep& s, std::int64_t row, Activation act, Activation rec) {
-  unsettle(s, row, 0, 0, rec);
-  unsettle(s, row, 2, 2, act);
-  each_vector(s.units, [&](std::int64_t j) { gru_unfinish_candidate(s, row, j, Linear{}, Linear{}); });
-  resettle(s, row, 0, 0, rec);
-  resettle(s, row, 2, 2, act);
+void gru_unfinish_candidate_all(const BackwardStep& s) {
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    const std::int64_t row = s.rows[i];
+    unsettle(s, row, 0, 0, s.recurrent_activation);
+    unsettle(s, row, 2, 2, s.activation);
+    each_vector(s.units, [&](std::int64_t j) { gru_unfinish_candidate(s, row, j, Linear{}, Linear{}); });
+    resettle(s, row, 0, 0, s.recurrent_activation);
+    resettle(s, row, 2, 2, s.activation);
+  }
+}
+
+template <class A, class R>
+void gru_after_unfinish(const BackwardStep& s) {
+  const A act(s.activation);
+  const R rec(s.recurrent_activation);
+  for (std::int64_t i = 0; i < s.m; ++i)
+    each_vector(s.begin, s.end, [&](std::int64_t j) {
+      gru_unfinish_candidate(s, s.rows[i], j, act, rec);
+      gru_unfinish_reset(s, s.rows[i], j, rec);
+    });
+}
+
+void gru_after_unfinish_all(const BackwardStep& s) {
+  gru_unfinish_candidate_all(s);
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    unsettle(s, s.rows[i], 1, 1, s.recurrent_activation);
+    each_vector(s.units, [&](std::int64_t j) { gru_unfinish_reset(s, s.rows[i], j, Linear{}); });
+    resettle(s, s.rows[i], 1, 1, s.recurrent_activation);
+  }
 }
 
 void cell_backward_gru_reset_after(const CellBackwardArgs& a) {
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step_back(a, CellKind::gru_reset_after, [&](const BackwardStep& s) {
-      for (std::int64_t i = 0; i < s.m; ++i) {
-        const std::int64_t row = s.rows[i];
-        if (is_rowwise(act.value) || is_rowwise(rec.value)) {
-          gru_unfinish_candidate_rowwise(s, row, act.value, rec.value);
-          unsettle(s, row, 1, 1, rec.value);
-          each_vector(s.units, [&](std::int64_t j) { gru_unfinish_reset(s, row, j, Linear{}); });
-          resettle(s, row, 1, 1, rec.value);
-        } else {
-          each_vector(s.units, [&](std::int64_t j) {
-            gru_unfinish_candidate(s, row, j, act, rec);
-            gru_unfinish_reset(s, row, j, rec);
-          });
-        }
-      }
-      state_gradient(s, a.packed, {0, 1, 3}, 0, true, s.dh);
-    });
+  const auto unfinish = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation)
+                            ? gru_after_unfinish_all
+                            : SEQCORE_BY_ACTIVATIONS(gru_after_unfinish, a.activation, a.recurrent_activation);
+  each_step_back(a, CellKind::gru_reset_after, [&](const BackwardStep& s) {
+    unfinish(s);
+    sync(a.share);
+    state_gradient(s, a.packed, {0, 1, 3}, 0, true, s.dh);
   });
 }
 
 // -------------------------------------------------------------------------------------------------- reset before
+// z of all rows and units lies in s.own[0] between the two passes, r*h' (scaled) in s.own[1], [row][stride].
 
-// First phase: z of some rows and units to `update`, r*h' to `reset`, both [row][stride].
-template <class R>
-SEQCORE_INLINE void gru_before_gates(const Step& s, const Block& b, R rec, float* update, float* reset) {
+template <class, class R>
+void gru_before_gates(const Step& s, const Block& b) {
+  const R rec(s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
-    const std::int64_t row = s.rows[b.first + n];
+    const std::int64_t first = s.rows[n] * s.stride + b.unit;
+    float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
     each_vector(b.width, [&](std::int64_t j) {
       const vec zz = load(b.at(n, 0, j)), zr = load(b.at(n, 1, j));
       const vec z = apply(rec, zz), r = apply(rec, zr);
-      const std::int64_t at = row * s.stride + b.unit + j;
+      const std::int64_t at = first + j;
       const vec rh = mul(r, load(s.h + at));
-      store(update + at, z);
-      store(reset + at, s.scale ? mul(rh, load(s.scale + 2 * s.scale_gate + at)) : rh);
-      if (s.gates) {
-        float* slot = s.slot(row, 0) + b.unit + j;
-        store(slot, kept(rec, zz, z));
-        store(slot + s.stride, kept(rec, zr, r));
-        store(slot + 3 * s.stride, rh);
+      store(s.own[0] + at, z);
+      store(s.own[1] + at, s.scale ? mul(rh, load(s.scale + 2 * s.scale_gate + at)) : rh);
+      if (slots) {
+        store(slots + j, kept(rec, zz, z));
+        store(slots + s.stride + j, kept(rec, zr, r));
+        store(slots + 3 * s.stride + j, rh);
       }
     });
   }
 }
 
-template <class A>
-SEQCORE_INLINE void gru_before_finish(const Step& s, const Block& b, A act, const float* update) {
+void gru_before_gates_all(const Step& s, const Block& b) {
+  settle(s, b, 0, s.recurrent_activation);
+  settle(s, b, 1, s.recurrent_activation);
+  gru_before_gates<Linear, Linear>(s, b);  // writes the slots again: row-wise ones keep the output
+}
+
+template <class A, class>
+void gru_before_finish(const Step& s, const Block& b) {
+  const A act(s.activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
-    const std::int64_t row = s.rows[b.first + n];
+    const std::int64_t first = s.rows[n] * s.stride + b.unit;
+    float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
     each_vector(b.width, [&](std::int64_t j) {
       const vec p = load(b.at(n, 0, j));
       const vec hh = apply(act, p);
-      const std::int64_t at = row * s.stride + b.unit + j;
-      store(s.h_next + at, gru_mix(load(update + at), load(s.h + at), hh));
-      if (s.gates) store(s.slot(row, 2) + b.unit + j, kept(act, p, hh));
+      store(s.h_next + first + j, gru_mix(load(s.own[0] + first + j), load(s.h + first + j), hh));
+      if (slot) store(slot + j, kept(act, p, hh));
     });
   }
 }
 
+void gru_before_finish_all(const Step& s, const Block& b) {
+  for (std::int64_t n = 0; n < b.rows; ++n) activate(s.activation, 1, s.units, b.at(n, 0, 0), 0, b.at(n, 0, 0), 0);
+  gru_before_finish<Linear, Linear>(s, b);  // its slot: as above
+}
+
 void cell_forward_gru_reset_before(const CellForwardArgs& a) {
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step(a, CellKind::gru_reset_before, [&](const Step& s, auto plane) {
-      float* const update = plane(4);
-      float* const reset = plane(5);
-      if (!is_rowwise(rec.value)) {
-        pre_activations<2, 2, false>(s, a.packed, nullptr,
-                                     [&](const Block& b) { gru_before_gates(s, b, rec, update, reset); });
-      } else {
-        pre_activations<2, 2, false>(s, a.packed, plane(0), [&](const Block& b) {
-          settle(s, b, 0, rec.value);
-          settle(s, b, 1, rec.value);
-          gru_before_gates(s, b, Linear{}, update, reset);  // writes the slots again: row-wise ones keep the output
-        });
-      }
-      const float* packed = a.packed + packed_gates_size(2, 2, a.input, a.units);
-      Operand x = s.x, rh = s.state;
-      x.base += 2 * x.gate;
-      rh.base = reset;
-      if (!is_rowwise(act.value))
-        return pre_activations<1, 4, false, false>(s, x, rh, packed, nullptr, nullptr,
-                                                   [&](const Block& b) { gru_before_finish(s, b, act, update); });
-      pre_activations<1, 4, false, false>(s, x, rh, packed, plane(0), nullptr, [&](const Block& b) {
-        for (std::int64_t n = 0; n < b.rows; ++n) activate(act.value, 1, s.units, b.at(n, 0, 0), 0, b.at(n, 0, 0), 0);
-        gru_before_finish(s, b, Linear{}, update);  // its slot: as above
-      });
+  forward(a, CellKind::gru_reset_before,
+          {{SEQCORE_BY_ACTIVATIONS(gru_before_gates, a.activation, a.recurrent_activation),
+            is_rowwise(a.recurrent_activation) ? gru_before_gates_all : nullptr},
+           {SEQCORE_BY_ACTIVATIONS(gru_before_finish, a.activation, a.recurrent_activation),
+            is_rowwise(a.activation) ? gru_before_finish_all : nullptr}});
+}
+
+template <class A, class R>
+void gru_before_unfinish(const BackwardStep& s) {
+  for (std::int64_t i = 0; i < s.m; ++i)
+    each_vector(s.units, [&](std::int64_t j) {
+      gru_unfinish_candidate(s, s.rows[i], j, A(s.activation), R(s.recurrent_activation));
     });
+}
+
+// From q, the gradient of r*h' as the product saw it.
+template <class R>
+SEQCORE_INLINE void gru_through_reset(const BackwardStep& s, std::int64_t row, const float* q, R rec) {
+  each_vector(s.units, [&](std::int64_t j) {
+    float* at = s.slot(row, 1) + j;
+    const std::int64_t unit = row * s.stride + j;
+    const vec kr = load(at), dq = load(q + unit);
+    store(s.dh + unit, fma(dq, output(rec, kr), load(s.dh + unit)));
+    store(at, mul(mul(dq, load(s.h + unit)), slope(rec, kr)));
   });
 }
 
 void cell_backward_gru_reset_before(const CellBackwardArgs& a) {
-  const float* const packed_candidate = a.packed + packed_product_size(2 * a.units, a.units);
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step_back(a, CellKind::gru_reset_before, [&](const BackwardStep& s) {
-      for (std::int64_t i = 0; i < s.m; ++i)
-        if (is_rowwise(act.value) || is_rowwise(rec.value))
-          gru_unfinish_candidate_rowwise(s, s.rows[i], act.value, rec.value);
-        else
-          each_vector(s.units, [&](std::int64_t j) { gru_unfinish_candidate(s, s.rows[i], j, act, rec); });
-      float* const q = s.spare(kSpareRows);
-      state_gradient(s, packed_candidate, {2}, 2, false, q);
-      for (std::int64_t i = 0; i < s.m; ++i) {
-        const std::int64_t row = s.rows[i];
-        const auto through_reset = [&](auto gate) {
-          each_vector(s.units, [&](std::int64_t j) {
-            float* at = s.slot(row, 1) + j;
-            const std::int64_t unit = row * s.stride + j;
-            const vec kr = load(at), dq = load(q + unit);
-            store(s.dh + unit, fma(dq, output(gate, kr), load(s.dh + unit)));
-            store(at, mul(mul(dq, load(s.h + unit)), slope(gate, kr)));
-          });
-        };
-        if (is_rowwise(rec.value)) {
-          unsettle(s, row, 1, 1, rec.value);
-          through_reset(Linear{});
-          resettle(s, row, 1, 1, rec.value);
-        } else {
-          through_reset(rec);
-        }
+  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  const auto unfinish = whole ? gru_unfinish_candidate_all
+                              : SEQCORE_BY_ACTIVATIONS(gru_before_unfinish, a.activation, a.recurrent_activation);
+  const float* const candidate = a.packed + 2 * packed_product_size(a.units, a.units);
+  each_step_back(a, CellKind::gru_reset_before, [&](const BackwardStep& s) {
+    unfinish(s);
+    float* const q = s.spare(kSpareRows);
+    state_gradient(s, candidate, {2}, 2, false, q);
+    for (std::int64_t i = 0; i < s.m; ++i) {
+      const std::int64_t row = s.rows[i];
+      if (is_rowwise(s.recurrent_activation)) {
+        unsettle(s, row, 1, 1, s.recurrent_activation);
+        gru_through_reset(s, row, q, Linear{});
+        resettle(s, row, 1, 1, s.recurrent_activation);
+      } else if (s.recurrent_activation == Activation::sigmoid) {
+        gru_through_reset(s, row, q, Fixed<Activation::sigmoid>{});
+      } else {
+        gru_through_reset(s, row, q, Chosen(s.recurrent_activation));
       }
-      state_gradient(s, a.packed, {0, 1}, 0, true, s.dh);
-    });
+    }
+    state_gradient(s, a.packed, {0, 1}, 0, true, s.dh);
   });
 }
 

@@ -8,19 +8,22 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
+// In two rounds, gates and c, then h: an activation of c would wait for the whole chain of its gates, those of many rows
+// do not wait for each other. In between o lies where h goes.
 template <class A, class R>
-SEQCORE_INLINE void lstm_finish(const Step& s, const Block& z, A act, R rec) {
+void lstm_finish(const Step& s, const Block& z) {
+  const A act(s.activation);
+  const R rec(s.recurrent_activation);
   for (std::int64_t n = 0; n < z.rows; ++n) {
-    const std::int64_t row = s.rows[z.first + n];
+    const std::int64_t first = s.rows[n] * s.stride + z.unit;
+    float* slots = s.gates ? s.slot(s.rows[n], 0) + z.unit : nullptr;
     each_vector(z.width, [&](std::int64_t j) {
       const vec zi = load(z.at(n, 0, j)), zf = load(z.at(n, 1, j)), zc = load(z.at(n, 2, j)), zo = load(z.at(n, 3, j));
       const vec i = apply(rec, zi), f = apply(rec, zf), g = apply(act, zc), o = apply(rec, zo);
-      const std::int64_t at = row * s.stride + z.unit + j;
-      const vec c = fma(f, load(s.c + at), mul(i, g));
-      store(s.c_next + at, c);
-      store(s.h_next + at, mul(o, apply(act, c)));
-      if (s.gates) {
-        float* slot = s.slot(row, 0) + z.unit + j;
+      store(s.c_next + first + j, fma(f, load(s.c + first + j), mul(i, g)));
+      store(s.h_next + first + j, o);
+      if (slots) {
+        float* slot = slots + j;
         store(slot, kept(rec, zi, i));
         store(slot + s.stride, kept(rec, zf, f));
         store(slot + 2 * s.stride, kept(act, zc, g));
@@ -28,40 +31,44 @@ SEQCORE_INLINE void lstm_finish(const Step& s, const Block& z, A act, R rec) {
       }
     });
   }
+  for (std::int64_t n = 0; n < z.rows; ++n) {
+    const std::int64_t first = s.rows[n] * s.stride + z.unit;
+    each_vector(first, first + z.width, [&](std::int64_t at) {
+      store(s.h_next + at, mul(load(s.h_next + at), apply(act, load(s.c_next + at))));
+    });
+  }
 }
 
-void lstm_finish_rowwise(const Step& s, const Block& z, Activation act, Activation rec) {
-  for (int g = 0; g < 4; ++g) settle(s, z, g, g == 2 ? act : rec);
-  Step settled = s;
-  settled.gates = nullptr;
-  lstm_finish(settled, z, Linear{}, Linear{});
-  for (std::int64_t i = 0; i < z.rows; ++i) {
-    const std::int64_t at = s.rows[i] * s.stride;
-    activate(act, 1, s.units, s.c_next + at, 0, s.h_next + at, 0);
-    each_vector(s.units,
-                [&](std::int64_t j) { store(s.h_next + at + j, mul(load(z.at(i, 3, j)), load(s.h_next + at + j))); });
+void lstm_finish_all(const Step& s, const Block& z) {
+  for (int g = 0; g < 4; ++g) settle(s, z, g, g == 2 ? s.activation : s.recurrent_activation);
+  for (std::int64_t n = 0; n < z.rows; ++n) {
+    const std::int64_t first = s.rows[n] * s.stride;
+    each_vector(s.units, [&](std::int64_t j) {
+      const vec i = load(z.at(n, 0, j)), f = load(z.at(n, 1, j)), g = load(z.at(n, 2, j));
+      store(s.c_next + first + j, fma(f, load(s.c + first + j), mul(i, g)));
+    });
+    activate(s.activation, 1, s.units, s.c_next + first, 0, s.h_next + first, 0);
+    each_vector(s.units, [&](std::int64_t j) {
+      store(s.h_next + first + j, mul(load(z.at(n, 3, j)), load(s.h_next + first + j)));
+    });
   }
 }
 
 void cell_forward_lstm(const CellForwardArgs& a) {
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step(a, CellKind::lstm, [&](const Step& s, auto plane) {
-      if (is_rowwise(act.value) || is_rowwise(rec.value))
-        pre_activations<4, 1, false>(s, a.packed, plane(0),
-                                     [&](const Block& z) { lstm_finish_rowwise(s, z, act.value, rec.value); });
-      else
-        pre_activations<4, 1, false>(s, a.packed, nullptr, [&](const Block& z) { lstm_finish(s, z, act, rec); });
-    });
-  });
+  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  forward(
+      a, CellKind::lstm,
+      {{SEQCORE_BY_ACTIVATIONS(lstm_finish, a.activation, a.recurrent_activation), whole ? lstm_finish_all : nullptr},
+       {}});
 }
 
 // `through`: act(c) and s * act'(c) of the row are given (row-wise act), else null.
 template <class A, class R>
-SEQCORE_INLINE void lstm_unfinish(const BackwardStep& s, std::int64_t row, A act, R rec, const float* act_c,
-                                  const float* through) {
+SEQCORE_INLINE void lstm_unfinish_row(const BackwardStep& s, std::int64_t row, A act, R rec, const float* act_c,
+                                      const float* through) {
   float* slot = s.slot(row, 0);
   const std::int64_t first = row * s.stride;
-  each_vector(s.units, [&](std::int64_t j) {
+  each_vector(s.begin, s.end, [&](std::int64_t j) {
     float* at = slot + j;
     const vec ki = load(at), kf = load(at + s.stride), kg = load(at + 2 * s.stride), ko = load(at + 3 * s.stride);
     const vec i = output(rec, ki), f = output(rec, kf), g = output(act, kg), o = output(rec, ko);
@@ -77,30 +84,38 @@ SEQCORE_INLINE void lstm_unfinish(const BackwardStep& s, std::int64_t row, A act
   });
 }
 
-void lstm_unfinish_rowwise(const BackwardStep& s, std::int64_t row, Activation act, Activation rec) {
+template <class A, class R>
+void lstm_unfinish(const BackwardStep& s) {
+  for (std::int64_t i = 0; i < s.m; ++i)
+    lstm_unfinish_row(s, s.rows[i], A(s.activation), R(s.recurrent_activation), nullptr, nullptr);
+}
+
+void lstm_unfinish_all(const BackwardStep& s) {
+  const Activation act = s.activation, rec = s.recurrent_activation;
   float* const act_c = s.spare(4);
   float* const through = s.spare(5);
-  const float* c = s.c_next + row * s.stride;
-  for (int g = 0; g < 4; ++g) unsettle(s, row, g, g, g == 2 ? act : rec);
-  each_vector(s.units, [&](std::int64_t j) {
-    store(through + j, mul(load(s.dh + row * s.stride + j), load(s.slot(row, 3) + j)));
-  });
-  activate(act, 1, s.units, c, 0, act_c, 0);
-  activate_backward(act, 1, s.units, needs_input(act) ? c : act_c, 0, through, 0, through, 0);
-  lstm_unfinish(s, row, Linear{}, Linear{}, act_c, through);
-  for (int g = 0; g < 4; ++g) resettle(s, row, g, g, g == 2 ? act : rec);
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    const std::int64_t row = s.rows[i];
+    const float* c = s.c_next + row * s.stride;
+    for (int g = 0; g < 4; ++g) unsettle(s, row, g, g, g == 2 ? act : rec);
+    each_vector(s.units, [&](std::int64_t j) {
+      store(through + j, mul(load(s.dh + row * s.stride + j), load(s.slot(row, 3) + j)));
+    });
+    activate(act, 1, s.units, c, 0, act_c, 0);
+    activate_backward(act, 1, s.units, needs_input(act) ? c : act_c, 0, through, 0, through, 0);
+    lstm_unfinish_row(s, row, Linear{}, Linear{}, act_c, through);
+    for (int g = 0; g < 4; ++g) resettle(s, row, g, g, g == 2 ? act : rec);
+  }
 }
 
 void cell_backward_lstm(const CellBackwardArgs& a) {
-  with_activations(a.activation, a.recurrent_activation, [&](auto act, auto rec) {
-    each_step_back(a, CellKind::lstm, [&](const BackwardStep& s) {
-      for (std::int64_t i = 0; i < s.m; ++i)
-        if (is_rowwise(act.value) || is_rowwise(rec.value))
-          lstm_unfinish_rowwise(s, s.rows[i], act.value, rec.value);
-        else
-          lstm_unfinish(s, s.rows[i], act, rec, nullptr, nullptr);
-      state_gradient(s, a.packed, {0, 1, 2, 3}, 0, false, s.dh);
-    });
+  const auto unfinish = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation)
+                            ? lstm_unfinish_all
+                            : SEQCORE_BY_ACTIVATIONS(lstm_unfinish, a.activation, a.recurrent_activation);
+  each_step_back(a, CellKind::lstm, [&](const BackwardStep& s) {
+    unfinish(s);
+    sync(a.share);
+    state_gradient(s, a.packed, {0, 1, 2, 3}, 0, false, s.dh);
   });
 }
 

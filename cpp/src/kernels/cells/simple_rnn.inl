@@ -5,51 +5,58 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-template <class A>
-SEQCORE_INLINE void simple_rnn_finish(const Step& s, const Block& z, A act) {
+template <class A, class>
+void simple_rnn_finish(const Step& s, const Block& z) {
+  const A act(s.activation);
   for (std::int64_t i = 0; i < z.rows; ++i) {
-    const std::int64_t row = s.rows[z.first + i];
+    float* h = s.h_next + s.rows[i] * s.stride + z.unit;
+    float* slot = s.gates ? s.slot(s.rows[i], 0) + z.unit : nullptr;
     each_vector(z.width, [&](std::int64_t j) {
       const vec x = load(z.at(i, 0, j));
-      const vec h = apply(act, x);
-      store(s.h_next + row * s.stride + z.unit + j, h);
-      if (s.gates) store(s.slot(row, 0) + z.unit + j, kept(act, x, h));
+      const vec y = apply(act, x);
+      store(h + j, y);
+      if (slot) store(slot + j, kept(act, x, y));
     });
   }
 }
 
+void simple_rnn_finish_all(const Step& s, const Block& z) {
+  settle(s, z, 0, s.activation);
+  for (std::int64_t i = 0; i < z.rows; ++i) copy_row(s.units, z.at(i, 0, 0), s.h_next + s.rows[i] * s.stride);
+}
+
 void cell_forward_simple_rnn(const CellForwardArgs& a) {
-  with_activations(a.activation, Activation::sigmoid, [&](auto act, auto) {
-    each_step(a, CellKind::simple_rnn, [&](const Step& s, auto plane) {
-      // One gate has no other gate's operand: gated only says that the state may be scaled.
-      if (!is_rowwise(act.value))
-        return pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, nullptr, s.hoisted,
-                                                   [&](const Block& z) { simple_rnn_finish(s, z, act); });
-      pre_activations<1, 4, false, false>(s, s.x, s.state, a.packed, plane(0), s.hoisted, [&](const Block& z) {
-        settle(s, z, 0, a.activation);
-        Step settled = s;
-        settled.gates = nullptr;
-        simple_rnn_finish(settled, z, Linear{});
-      });
-    });
-  });
+  const Finish finish_all = is_rowwise(a.activation) ? simple_rnn_finish_all : nullptr;
+  forward(a, CellKind::simple_rnn,
+          {{SEQCORE_BY_ACTIVATIONS(simple_rnn_finish, a.activation, Activation::sigmoid), finish_all}, {}});
+}
+
+template <class A, class>
+void simple_rnn_unfinish(const BackwardStep& s) {
+  const A act(s.activation);
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    const float* dh = s.dh + s.rows[i] * s.stride;
+    float* z = s.slot(s.rows[i], 0);
+    each_vector(s.begin, s.end, [&](std::int64_t j) { store(z + j, mul(load(dh + j), slope(act, load(z + j)))); });
+  }
+}
+
+void simple_rnn_unfinish_all(const BackwardStep& s) {
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    float* z = s.slot(s.rows[i], 0);
+    copy_row(s.units, z, s.spare(0));
+    activate_backward(s.activation, 1, s.units, s.spare(0), 0, s.dh + s.rows[i] * s.stride, 0, z, 0);
+  }
 }
 
 void cell_backward_simple_rnn(const CellBackwardArgs& a) {
-  with_activations(a.activation, Activation::sigmoid, [&](auto act, auto) {
-    each_step_back(a, CellKind::simple_rnn, [&](const BackwardStep& s) {
-      for (std::int64_t i = 0; i < s.m; ++i) {
-        const float* dh = s.dh + s.rows[i] * s.stride;
-        float* z = s.slot(s.rows[i], 0);
-        if (is_rowwise(act.value)) {
-          copy_row(s.units, z, s.spare(0));
-          activate_backward(a.activation, 1, s.units, s.spare(0), 0, dh, 0, z, 0);
-        } else {
-          each_vector(s.units, [&](std::int64_t j) { store(z + j, mul(load(dh + j), slope(act, load(z + j)))); });
-        }
-      }
-      state_gradient(s, a.packed, {0}, 0, false, s.dh);
-    });
+  const auto unfinish = is_rowwise(a.activation)
+                            ? simple_rnn_unfinish_all
+                            : SEQCORE_BY_ACTIVATIONS(simple_rnn_unfinish, a.activation, Activation::sigmoid);
+  each_step_back(a, CellKind::simple_rnn, [&](const BackwardStep& s) {
+    unfinish(s);
+    sync(a.share);
+    state_gradient(s, a.packed, {0}, 0, false, s.dh);
   });
 }
 

@@ -1,0 +1,119 @@
+// Weight gradients: the product Aᵀ D over rows, in blocks of kGradBlock of them. Included by isa.inl, once per ISA.
+//
+// Per block A is copied to tiles of a few columns, [tile][rows][columns], so that the register tile reads it in one
+// stream; the bias is the weight of a constant column of ones behind the last. Then panels of two vectors of D's columns
+// are copied to [rows][2][W], and each meets all tiles of A.
+
+namespace seqcore::SEQCORE_ISA {
+namespace {
+
+// Floats of scratch for k columns of A.
+std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + kPanel) + 2 * kPad; }
+
+struct GradRows {  // offsets of a block's rows in each A, in its scale, and in D
+  std::int64_t count;
+  std::ptrdiff_t a[2][kGradBlock], scale[2][kGradBlock], d[kGradBlock];
+};
+
+// Columns first .. first + count of the A's, side by side, to [rows][count]; column `ones` is 1.
+void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t first, std::int64_t count, std::int64_t ones,
+                    float* out) {
+  std::int64_t done = 0;
+  for (std::int64_t begin = 0, f = 0; f < g.factors; begin += g.a[f++].k) {
+    const GradFactor& from = g.a[f];
+    const std::int64_t at = first + done - begin;
+    const std::int64_t some = least(least(first + count, ones), begin + from.k) - (first + done);
+    for (std::int64_t j = 0; j < some; j += W) {
+      const std::int64_t n = least(some - j, W);
+      // The very first columns may be stored as a whole vector: what runs over is written after it.
+      const std::int64_t stored = done + j == 0 ? W : n, left = from.k - at - j;
+      const float* a = from.a.data + at + j;
+      for (std::int64_t i = 0; i < rows.count; ++i) {
+        vec v = load_upto(a + rows.a[f][i], left);
+        if (from.scale) v = mul(v, load_upto(from.scale + rows.scale[f][i] + at + j, left));
+        store_upto(out + i * count + done + j, v, stored);
+      }
+    }
+    if (some > 0) done += some;
+  }
+  for (; done < count; ++done)
+    for (std::int64_t i = 0; i < rows.count; ++i) out[i * count + done] = 1.0f;
+}
+
+// Vector v of the columns of all groups.
+struct GradColumn {
+  std::int64_t group, column;
+};
+
+void grad(const GradArgs& g) {
+  GradRows rows;
+  alignas(64) float sums[kTileRows * kPanel];
+  const std::int64_t ones = g.k_end;
+  const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
+  float* const d = g.scratch;
+  float* const a = d + kGradBlock * kPanel;
+  const std::int64_t per_group = vectors(g.n_end - g.n_begin);
+  const auto column = [&](std::int64_t v) { return GradColumn{v / per_group, g.n_begin + v % per_group * W}; };
+  // Where the gradient of column `at` of A and a column of D goes.
+  const auto target = [&](std::int64_t at, GradColumn c) {
+    if (at == ones) return g.bias + c.group * g.bias_group + c.column;
+    const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
+    return g.a[f].c + (f ? at - g.a[0].k : at) * g.c_row + c.group * g.c_group + c.column;
+  };
+
+  std::int64_t first = 0;
+  do {
+    rows.count = least(kGradBlock, g.m - first);
+    const bool overwrite = first == 0 && !g.accumulate;
+    RowCursor cursor(g.batch, rows.count <= 0 ? 0 : g.rows ? g.rows[first] : g.row_begin + first);
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      cursor.seek(g.rows ? g.rows[first + i] : g.row_begin + first + i);
+      rows.d[i] = cursor.in(g.d.step, g.d.row);
+      for (int f = 0; f < g.factors; ++f) {
+        rows.a[f][i] = cursor.in(g.a[f].a.step, g.a[f].a.row);
+        rows.scale[f][i] = cursor.in(0, g.a[f].scale_row);
+      }
+    }
+    split_evenly(columns, kTileRows, [&](std::int64_t at, std::int64_t count) {
+      gather_columns(g, rows, g.k_begin + at, count, ones, a + at * kGradBlock);
+    });
+    Product t;
+    t.segments = 1;
+    t.init = kZeros;
+    t.init_row = 0;
+    t.out = sums;
+    t.out_row = kPanel;
+    for (std::int64_t v = 0; v < g.groups * per_group; v += 2) {
+      const std::int64_t wide = least(2, g.groups * per_group - v);
+      GradColumn at[2];
+      for (std::int64_t j = 0; j < wide; ++j) {
+        at[j] = column(v + j);
+        const float* from = g.d.data + at[j].group * g.d_group + at[j].column;
+        for (std::int64_t i = 0; i < rows.count; ++i) {
+          __builtin_prefetch(from + rows.d[i] + kPanel, 0, 2);  // the next panel
+          store(d + (i * wide + j) * W, load(from + rows.d[i]));
+        }
+      }
+      split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
+        float* to[kTileRows][2];
+        for (std::int64_t m = 0; m < count; ++m)
+          for (std::int64_t j = 0; j < wide; ++j) {
+            to[m][j] = target(g.k_begin + k0 + m, at[j]);
+            __builtin_prefetch(to[m][j], 1);
+          }
+        t.a[0] = {a + k0 * kGradBlock, kAdjacent, count, rows.count, d};
+        run_rows(count, t, 0, 0, wide);
+        for (std::int64_t m = 0; m < count; ++m)
+          for (std::int64_t j = 0; j < wide; ++j) {
+            const std::int64_t left = g.n_end - at[j].column;
+            const vec sum = load(sums + m * kPanel + j * W);
+            store_upto(to[m][j], overwrite ? sum : add(load_upto(to[m][j], left), sum), left);
+          }
+      });
+    }
+    first += kGradBlock;
+  } while (first < g.m);
+}
+
+}  // namespace
+}  // namespace seqcore::SEQCORE_ISA
