@@ -67,6 +67,19 @@ bool partial(const float* end, float* out_end) {
   istore(copied, iload(ints));
   return ok && std::memcmp(ints, copied, sizeof ints) == 0;
 }
+
+bool transposes() {
+  float from[W * (W + 3)], to[W * (W + 1)];
+  for (int i = 0; i < W * (W + 3); ++i) from[i] = static_cast<float>(i);
+  for (float& t : to) t = -1.0f;
+  transpose(from, W + 3, to, W + 1);
+  bool ok = true;
+  for (int j = 0; j < W; ++j) {
+    for (int i = 0; i < W; ++i) ok = ok && to[j * (W + 1) + i] == from[i * (W + 3) + j];
+    ok = ok && to[j * (W + 1) + W] == -1.0f;
+  }
+  return ok;
+}
 }  // namespace
 
 #define SEQCORE_ROW_FLOAT(name, result) {#name, true, run_##name},

@@ -114,12 +114,13 @@ void compare(const char* isa, const Table (&table)[n]) {
   }
 }
 
-template <class F>
-void test_partial(const char* isa, F partial) {
+template <class F, class G>
+void test_memory(const char* isa, F partial, G transposes) {
   if (!seqcore::kernels_for(isa)) return;
   check::Guarded in(16), out(16);
   for (int i = 0; i < 16; ++i) in.data()[i] = static_cast<float>(i + 1);
   CHECK_THAT(partial(in.data() + 16, out.data() + 16), std::string(isa) + ": load_n, store_n or first_n");
+  CHECK_THAT(transposes(), std::string(isa) + ": transpose");
 }
 
 // What scalar itself must do, where it is easy to get wrong.
@@ -148,18 +149,18 @@ void test_scalar() {
 int main() {
   test_scalar();
   test_scalar_fma();
-  test_partial("scalar", seqcore::scalar::partial);
+  test_memory("scalar", seqcore::scalar::partial, seqcore::scalar::transposes);
 #ifdef SEQCORE_HAVE_AVX2
   compare("avx2", seqcore::avx2::kOperations);
-  test_partial("avx2", seqcore::avx2::partial);
+  test_memory("avx2", seqcore::avx2::partial, seqcore::avx2::transposes);
 #endif
 #ifdef SEQCORE_HAVE_AVX512
   compare("avx512", seqcore::avx512::kOperations);
-  test_partial("avx512", seqcore::avx512::partial);
+  test_memory("avx512", seqcore::avx512::partial, seqcore::avx512::transposes);
 #endif
 #ifdef SEQCORE_HAVE_NEON
   compare("neon", seqcore::neon::kOperations);
-  test_partial("neon", seqcore::neon::partial);
+  test_memory("neon", seqcore::neon::partial, seqcore::neon::transposes);
 #endif
   return check::report();
 }

@@ -14,12 +14,19 @@ void pack_panel(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride
         store(out + i * width + j, columns > j ? load_upto(w + i * k_stride + j, columns - j) : zero());
     return;
   }
-  for (std::int64_t i0 = 0; i0 < k; i0 += 16) {  // 16 rows of the panel stay in L1 while the source is read in order
-    const std::int64_t rows = least(16, k - i0);
+  std::int64_t i = 0;
+  for (; i + W <= k && k_stride == 1; i += W)
+    for (std::int64_t j = 0; j < width; j += W) {
+      if (j + W <= columns) {
+        transpose(w + i + j * n_stride, n_stride, out + i * width + j, width);
+        continue;
+      }
+      for (std::int64_t n = j; n < j + W; ++n)
+        for (std::int64_t r = i; r < i + W; ++r) out[r * width + n] = n < columns ? w[r + n * n_stride] : 0.0f;
+    }
+  for (; i < k; ++i)
     for (std::int64_t j = 0; j < width; ++j)
-      for (std::int64_t i = i0; i < i0 + rows; ++i)
-        out[i * width + j] = j < columns ? w[i * k_stride + j * n_stride] : 0.0f;
-  }
+      out[i * width + j] = j < columns ? w[i * k_stride + j * n_stride] : 0.0f;
 }
 
 void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,

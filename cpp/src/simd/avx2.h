@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #define SEQCORE_INLINE inline __attribute__((always_inline))
@@ -97,6 +98,13 @@ SEQCORE_INLINE ivec sar(ivec a) {
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(a.v, b.v))}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))}; }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {_mm256_blendv_epi8(b.v, a.v, _mm256_castps_si256(m.v))}; }
+
+#include "simd/transpose8.inl"
+
+// to[j][i] = from[i][j] for a block of W x W.
+SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+  transpose8(from, from_row, to, to_row);
+}
 
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

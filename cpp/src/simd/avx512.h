@@ -15,6 +15,7 @@
 #endif
 #pragma GCC diagnostic pop
 
+#include <cstddef>
 #include <cstdint>
 
 #define SEQCORE_INLINE inline __attribute__((always_inline))
@@ -102,6 +103,14 @@ SEQCORE_INLINE ivec sar(ivec a) {
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }
+
+#include "simd/transpose8.inl"
+
+// to[j][i] = from[i][j] for a block of W x W.
+SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+  for (int i = 0; i < W; i += 8)
+    for (int j = 0; j < W; j += 8) transpose8(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+}
 
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -4,6 +4,7 @@
 
 #include <arm_neon.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #define SEQCORE_INLINE inline __attribute__((always_inline))
@@ -108,6 +109,17 @@ SEQCORE_INLINE ivec sar(ivec a) {
 SEQCORE_INLINE mask ieq(ivec a, ivec b) { return {vceqq_s32(a.v, b.v)}; }
 SEQCORE_INLINE mask igt(ivec a, ivec b) { return {vcgtq_s32(a.v, b.v)}; }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) { return {vbslq_s32(m.v, a.v, b.v)}; }
+
+// to[j][i] = from[i][j] for a block of W x W.
+SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+  const float32x4x2_t a = vzipq_f32(vld1q_f32(from), vld1q_f32(from + 2 * from_row));
+  const float32x4x2_t b = vzipq_f32(vld1q_f32(from + from_row), vld1q_f32(from + 3 * from_row));
+  const float32x4x2_t lo = vzipq_f32(a.val[0], b.val[0]), hi = vzipq_f32(a.val[1], b.val[1]);
+  vst1q_f32(to, lo.val[0]);
+  vst1q_f32(to + to_row, lo.val[1]);
+  vst1q_f32(to + 2 * to_row, hi.val[0]);
+  vst1q_f32(to + 3 * to_row, hi.val[1]);
+}
 
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -3,6 +3,7 @@
 // that sqrt is no call.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -218,6 +219,12 @@ SEQCORE_INLINE mask igt(ivec a, ivec b) {
 }
 SEQCORE_INLINE ivec iselect(mask m, ivec a, ivec b) {
   return lanes<ivec>([=](int i) { return m.v[i] ? a.v[i] : b.v[i]; });
+}
+
+// to[j][i] = from[i][j] for a block of W x W.
+SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row) {
+  for (int i = 0; i < W; ++i)
+    for (int j = 0; j < W; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
 
 }  // namespace
