@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -74,6 +75,81 @@ void test_helpers_help() {
     if (here == 2) met = true;
   });
   CHECK(met);
+}
+
+// One team: every part once, and no part ahead of another across a meeting.
+bool team_is_right(int most, int meetings) {
+  constexpr int kParts = 64;
+  std::atomic<int> seen[kParts] = {}, size{0};
+  std::atomic<bool> right{true};
+  const int limit = most > 0 ? std::min(most, num_threads()) : num_threads();
+  parallel_team(most, 1e-3, [&](int part, int parts, Meeting& meeting) {
+    if (part < 0 || part >= parts || parts > limit) {
+      right = false;
+      return;
+    }
+    size = parts;
+    for (int i = 1; i <= meetings; ++i) {
+      ++seen[part];
+      meeting.wait();
+      for (int other = 0; other < parts; ++other)
+        if (seen[other] < i || seen[other] > i + 1) right = false;
+    }
+    ++seen[part];
+  });
+  for (int part = 0; part < kParts; ++part) right = right && seen[part] == (part < size ? meetings + 1 : 0);
+  return right;
+}
+
+void test_teams() {
+  for (int threads = 1; threads <= 5; ++threads) {
+    set_num_threads(threads);
+    for (const int most : {0, 1, 2, 3})
+      for (const int meetings : {0, 1, 50}) CHECK(team_is_right(most, meetings));
+  }
+  set_num_threads(2);
+  int largest = 0;
+  for (int i = 0; i < 200 && largest < 2; ++i) {
+    parallel_team(0, 1e-3, [&](int part, int parts, Meeting& meeting) {
+      if (part == 0) largest = parts;
+      meeting.wait();
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  CHECK(largest == 2);
+  std::atomic<int> wrong{0};
+  parallel_for(2, 0, [&](std::int64_t, int) { wrong += !team_is_right(0, 3); });  // inside a region: alone
+  CHECK(wrong == 0);
+}
+
+// A helper that keeps the caller waiting more than it helps: for a while after the caller works alone.
+void test_without_the_slow() {
+  set_num_threads(2);
+  const auto helped = [&](std::chrono::milliseconds delay) {
+    std::atomic<int> here{0};
+    std::atomic<bool> met{false};
+    parallel_for(2, 0, [&](std::int64_t, int worker) {
+      ++here;
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+      while (here < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      if (worker == 0) return;
+      met = true;
+      std::this_thread::sleep_for(delay);
+    });
+    return met.load();
+  };
+  const auto soon = [&] {
+    for (int i = 0; i < 500; ++i)
+      if (helped(std::chrono::milliseconds(0))) return true;
+    return false;
+  };
+  CHECK(soon());
+  bool stalled = false;
+  for (int i = 0; i < 500 && !stalled; ++i) stalled = helped(std::chrono::milliseconds(20));
+  CHECK(stalled);
+  for (int i = 0; i < 10; ++i) CHECK(!helped(std::chrono::milliseconds(0)));
+  std::this_thread::sleep_for(std::chrono::milliseconds(450));
+  CHECK(soon());
 }
 
 void test_nested() {
@@ -225,6 +301,8 @@ int main(int argc, char**) {
   test_regions();
   test_flush();
   test_helpers_help();
+  test_teams();
+  test_without_the_slow();
   test_nested();
   test_many_callers();
   test_fork();

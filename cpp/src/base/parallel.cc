@@ -26,6 +26,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(40);  // what a thread may burn before it sleeps
+constexpr auto kNap = std::chrono::microseconds(20);   // between looks at a meeting where a part is missing
+// Helpers are judged by so long a time of regions. If more of it was waiting than working, callers do without them for
+// kAlone, twice as long each time.
+constexpr auto kTrial = std::chrono::milliseconds(10);
+constexpr auto kAlone = std::chrono::milliseconds(100), kAloneAtMost = std::chrono::milliseconds(400);
 constexpr int kMaxThreads = 2048;
 
 // Atomics only, never a lock: the child of a fork may find them in any state, and in_child puts them right.
@@ -56,36 +61,56 @@ bool spin(F&& ready) {
   return false;
 }
 
+}  // namespace
+
 // The helpers and the one job they may join. A caller opens the door, works, closes it when no task is left, and waits
 // only for those who came in: a helper that the system has not scheduled in time is not waited for, so a busy neighbour
-// costs no more than its core. Never destroyed: helpers live as long as the process.
+// costs no more than its core. One that is taken off its core inside a job does keep the caller waiting: then the caller
+// works alone for a while. Never destroyed: helpers live as long as the process.
 class Pool {
  public:
-  // Runs the job with at most `workers` threads, the caller included; false if the helpers are taken.
+  // Runs the job with at most `workers` threads, the caller included; false if the helpers are taken or not worth it.
   bool run(std::int64_t tasks, int workers, detail::Body body, void* context) {
-    if (taken_.exchange(true, std::memory_order_acquire)) return false;
-    grow(workers - 1);
+    if (!take(workers - 1)) return false;
     tasks_ = tasks;
     body_ = body;
     context_ = context;
     next_.store(0, std::memory_order_relaxed);
-    const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
-    door_.store(epoch | kOpen | static_cast<std::uint64_t>(workers - 1) << kLimitAt);
-    if (sleepers_.load() > 0) {
-      {
-        const std::lock_guard<std::mutex> lock(gate_);
-      }
-      wake_.notify_all();
-    }
+    team_body_ = nullptr;
+    const Clock::time_point start = Clock::now();
+    open(workers - 1);
     work(0);
     door_.fetch_and(~kOpen);
-    const auto empty = [this] { return (door_.load(std::memory_order_acquire) & kActive) == 0; };
-    if (!spin(empty)) {
-      std::unique_lock<std::mutex> lock(gate_);
-      waiting_.store(true);
-      idle_.wait(lock, [this] { return (door_.load() & kActive) == 0; });
-      waiting_.store(false);
-    }
+    const Clock::time_point done = Clock::now();
+    await_helpers();
+    settle(done - start, Clock::now() - done);
+    taken_.store(false, std::memory_order_release);
+    return true;
+  }
+
+  bool run_team(int parts, Clock::duration patience, detail::TeamBody body, void* context) {
+    if (!take(parts - 1)) return false;
+    team_body_ = body;
+    context_ = context;
+    meeting_.here_.store(0, std::memory_order_relaxed);
+    meeting_.waited_.store(0, std::memory_order_relaxed);
+    gathered_.store(0, std::memory_order_relaxed);
+    open(parts - 1);
+    const Clock::time_point called = Clock::now();
+    while (joined(door_.load()) < parts - 1 && Clock::now() - called < patience) pause();
+    const int came = joined(door_.fetch_and(~kOpen)) + 1;
+    meeting_.parts_ = came;
+    gathered_.store(1, std::memory_order_release);
+    const Clock::time_point start = Clock::now();
+    team(0);
+    await_helpers();
+    const Clock::duration took = Clock::now() - start;
+    const Clock::duration waited =
+        std::chrono::nanoseconds(meeting_.waited_.load(std::memory_order_relaxed)) / std::max(came - 1, 1);
+    if (came < parts)
+      settle(Clock::duration(0), start - called);
+    else
+      settle(took - waited, waited);
     taken_.store(false, std::memory_order_release);
     return true;
   }
@@ -97,6 +122,48 @@ class Pool {
   static constexpr std::uint64_t kCount = 0xFFF, kActiveOne = std::uint64_t{1} << kActiveAt,
                                  kActive = kCount << kActiveAt, kJoinedOne = std::uint64_t{1} << kJoinedAt,
                                  kEpochOne = std::uint64_t{1} << kEpochAt, kEpoch = ~(kEpochOne - 1);
+  static int joined(std::uint64_t door) { return static_cast<int>(door >> kJoinedAt & kCount); }
+
+  bool take(int helpers) {
+    if (taken_.exchange(true, std::memory_order_acquire)) return false;
+    if (Clock::now() < alone_until_) {
+      taken_.store(false, std::memory_order_release);
+      return false;
+    }
+    grow(helpers);
+    return true;
+  }
+
+  // After a region in which a thread worked and waited for so long.
+  void settle(Clock::duration worked, Clock::duration waited) {
+    worked_ += worked;
+    waited_ += waited;
+    if (worked_ + waited_ < kTrial) return;
+    alone_for_ =
+        waited_ < worked_ ? Clock::duration(0) : std::clamp<Clock::duration>(2 * alone_for_, kAlone, kAloneAtMost);
+    alone_until_ = Clock::now() + alone_for_;
+    worked_ = waited_ = Clock::duration(0);
+  }
+
+  void open(int helpers) {
+    const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
+    door_.store(epoch | kOpen | static_cast<std::uint64_t>(helpers) << kLimitAt);
+    if (sleepers_.load() > 0) {
+      {
+        const std::lock_guard<std::mutex> lock(gate_);
+      }
+      wake_.notify_all();
+    }
+  }
+
+  void await_helpers() {
+    const auto empty = [this] { return (door_.load(std::memory_order_acquire) & kActive) == 0; };
+    if (spin(empty)) return;
+    std::unique_lock<std::mutex> lock(gate_);
+    waiting_.store(true);
+    idle_.wait(lock, [this] { return (door_.load() & kActive) == 0; });
+    waiting_.store(false);
+  }
 
   void work(int worker) {
     const FlushGuard flush;
@@ -106,15 +173,22 @@ class Pool {
     inside = false;
   }
 
+  void team(int part) {
+    const FlushGuard flush;
+    inside = true;
+    while (gathered_.load(std::memory_order_acquire) == 0) pause();
+    team_body_(context_, part, meeting_.parts_, meeting_);
+    inside = false;
+  }
+
   // Joins a job that this helper has not seen; its number is then in `seen`.
   bool join(std::uint64_t& seen, int& worker) {
     std::uint64_t door = door_.load();
     while ((door & kOpen) && (door & kEpoch) != seen) {
-      const std::uint64_t joined = door >> kJoinedAt & kCount;
-      if (joined >= (door >> kLimitAt & kCount)) break;
+      if (joined(door) >= static_cast<int>(door >> kLimitAt & kCount)) break;
       if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
       seen = door & kEpoch;
-      worker = static_cast<int>(joined) + 1;
+      worker = joined(door) + 1;
       return true;
     }
     return false;
@@ -131,7 +205,10 @@ class Pool {
         wake_.wait(lock, joined);
         sleepers_.fetch_sub(1);
       }
-      work(worker);
+      if (team_body_)
+        team(worker);
+      else
+        work(worker);
       const std::uint64_t door = door_.fetch_sub(kActiveOne);
       if ((door & kActive) == kActiveOne && waiting_.load()) {
         {
@@ -163,10 +240,16 @@ class Pool {
   }
 
   std::atomic<bool> taken_{false};
-  int helpers_ = 0;  // the taker's
+  // The taker's:
+  int helpers_ = 0;
+  Clock::time_point alone_until_{};
+  Clock::duration alone_for_{}, worked_{}, waited_{};
   std::int64_t tasks_ = 0;
   detail::Body body_ = nullptr;
+  detail::TeamBody team_body_ = nullptr;
   void* context_ = nullptr;
+  Meeting meeting_;
+  std::atomic<int> gathered_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint64_t> door_{0};
   std::mutex gate_;
@@ -174,6 +257,28 @@ class Pool {
   std::atomic<int> sleepers_{0};
   std::atomic<bool> waiting_{false};
 };
+
+// Spins, and beyond that gives the processor away between looks: whoever is missing may be waiting for it.
+void Meeting::wait() {
+  if (parts_ == 1) return;
+  const std::uint32_t round = round_.load(std::memory_order_relaxed);
+  if (here_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(parts_)) {
+    here_.store(0, std::memory_order_relaxed);
+    round_.store(round + 1, std::memory_order_release);
+    return;
+  }
+  const auto over = [&] { return round_.load(std::memory_order_acquire) != round; };
+  for (int i = 0; i < 64; ++i) {
+    if (over()) return;
+    pause();
+  }
+  const Clock::time_point start = Clock::now();
+  if (!spin(over))
+    while (!over()) std::this_thread::sleep_for(kNap);
+  waited_.fetch_add(std::chrono::nanoseconds(Clock::now() - start).count(), std::memory_order_relaxed);
+}
+
+namespace {
 
 std::atomic<Pool*> pool{nullptr};
 
@@ -287,16 +392,31 @@ void set_num_threads(int n) {
 
 namespace detail {
 
+int threads_for(int max_threads) {
+  const int threads = inside ? 1 : num_threads();
+  return max_threads > 0 ? std::min(max_threads, threads) : threads;
+}
+
 void run(std::int64_t tasks, int max_threads, Body body, void* context) {
   if (tasks <= 0) return;
-  const int threads = inside ? 1 : num_threads();
-  const auto workers =
-      static_cast<int>(std::min<std::int64_t>(tasks, max_threads > 0 ? std::min(max_threads, threads) : threads));
+  const auto workers = static_cast<int>(std::min<std::int64_t>(tasks, threads_for(max_threads)));
   if (workers > 1 && the_pool().run(tasks, workers, body, context)) return;
   const FlushGuard flush;
   const bool outer = inside;
   inside = true;
   for (std::int64_t task = 0; task < tasks; ++task) body(context, task, 0);
+  inside = outer;
+}
+
+void run_team(int max_threads, double patience, TeamBody body, void* context) {
+  const int parts = threads_for(max_threads);
+  const auto patient = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience));
+  if (parts > 1 && the_pool().run_team(parts, patient, body, context)) return;
+  const FlushGuard flush;
+  const bool outer = inside;
+  inside = true;
+  Meeting alone;
+  body(context, 0, 1, alone);
   inside = outer;
 }
 

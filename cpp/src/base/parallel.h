@@ -1,4 +1,4 @@
-// Threads: how many, and one way to use them. The only threads and the only OpenMP of the project are in parallel.cc.
+// Threads: how many, and two ways to use them. The only threads and the only OpenMP of the project are in parallel.cc.
 //
 // Contract
 // - Nothing starts at import. The default is what the process may use (affinity and cgroup quota, at least 1).
@@ -6,12 +6,16 @@
 //   Results never depend on who ran what. The body must not throw and must not call parallel_for (it would run serial).
 // - There is one set of helpers for the process, num_threads()-1 at most. They belong to one region at a time; callers on
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
-// - The caller waits only for helpers that have come: one that the system does not schedule is not missed. Threads without
-//   work spin for some tens of microseconds, then sleep. Where no thread can be started, the caller does the work.
+// - parallel_team is a region whose parts run at the same time and meet at a barrier: as many as come within `patience`.
+// - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If much of a
+//   region was waiting all the same (another process keeps a core busy), callers do without helpers for a while, many times
+//   as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be started,
+//   the caller does the work.
 // - In the child of a fork every call runs serial until set_num_threads is called there; then it has its own helpers.
 // - Every thread that runs a body has denormals flushed (MXCSR/FPCR) while it does, and gets its own mode back after.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <type_traits>
 
@@ -35,9 +39,25 @@ class FlushGuard {
   std::uint64_t saved_;
 };
 
+// Where the parts of a team meet.
+class Meeting {
+ public:
+  void wait();                                                                 // returns when all parts have called it
+  static void wait(void* meeting) { static_cast<Meeting*>(meeting)->wait(); }  // for kernels
+
+ private:
+  friend class Pool;
+  int parts_ = 1;
+  alignas(64) std::atomic<std::uint32_t> here_{0};
+  alignas(64) std::atomic<std::uint32_t> round_{0};
+  std::atomic<std::int64_t> waited_{0};  // ns, of all parts together
+};
+
 namespace detail {
 using Body = void (*)(void* context, std::int64_t task, int worker);
 void run(std::int64_t tasks, int max_threads, Body body, void* context);
+using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
+void run_team(int max_threads, double patience, TeamBody body, void* context);
 }  // namespace detail
 
 // body(task, worker) for every task in [0, tasks); worker is in [0, max_threads) and unique among concurrent bodies
@@ -48,6 +68,19 @@ void parallel_for(std::int64_t tasks, int max_threads, F&& body) {
   detail::run(
       tasks, max_threads,
       [](void* context, std::int64_t task, int worker) { (*static_cast<Plain*>(context))(task, worker); }, &body);
+}
+
+// body(part, parts, meeting) on parts threads at once, part in [0, parts) and parts in [1, max_threads]. All parts must
+// call meeting.wait() equally often. patience: in seconds.
+template <class F>
+void parallel_team(int max_threads, double patience, F&& body) {
+  using Plain = std::remove_reference_t<F>;
+  detail::run_team(
+      max_threads, patience,
+      [](void* context, int part, int parts, Meeting& meeting) {
+        (*static_cast<Plain*>(context))(part, parts, meeting);
+      },
+      &body);
 }
 
 }  // namespace seqcore

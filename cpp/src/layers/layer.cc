@@ -148,16 +148,34 @@ RowList valid_rows(Run& run, const Tensor& dy) {
   return valid_rows(run, dy.mask, dy.batch, dy.steps(), dy.batch);
 }
 
+// By rows; where there are too few of them for the team, by columns.
 void product(ProductArgs args, RowList rows, Run& run) {
   double k = 0;
   for (int s = 0; s < args.segments; s++) k += static_cast<double>(args.a[s].k);
-  run.rows(rows.n, 2 * k * static_cast<double>(args.n), 1, [&](std::int64_t from, std::int64_t to, int) {
+  const auto part = [&](std::int64_t row, std::int64_t m, std::int64_t column, std::int64_t n) {
     ProductArgs mine = args;
-    mine.m = to - from;
-    mine.rows = rows.list ? rows.list + from : nullptr;
-    mine.row_begin = rows.list ? 0 : from;
+    mine.m = m;
+    mine.rows = rows.list ? rows.list + row : nullptr;
+    mine.row_begin = rows.list ? 0 : row;
+    for (int s = 0; s < args.segments; s++) mine.a[s].packed += column * args.a[s].k;
+    mine.n = n;
+    mine.c.data += column;
+    if (mine.z.data) mine.z.data += column;
+    if (mine.bias) mine.bias += column;
+    if (mine.scale) mine.scale += column;
     run.k.product(mine);
-  });
+  };
+  const std::int64_t panel = 2 * run.k.width, panels = (args.n + panel - 1) / panel;
+  const double row_flops = 2 * k * static_cast<double>(args.n);
+  if (rows.n >= kRowsOfTile * run.workers(row_flops * static_cast<double>(rows.n))) {
+    run.rows(rows.n, row_flops, 8 * kRowsOfTile,
+             [&](std::int64_t from, std::int64_t to, int) { part(from, to - from, 0, args.n); });
+  } else {
+    run.rows(panels, row_flops * static_cast<double>(rows.n) / static_cast<double>(panels), 8,
+             [&](std::int64_t from, std::int64_t to, int) {
+               part(0, rows.n, from * panel, std::min(args.n, to * panel) - from * panel);
+             });
+  }
 }
 
 // Tiles of the output, never of the sum: each worker packs what it needs of a block, so a tile is as wide as the team
@@ -169,7 +187,8 @@ void weight_gradient(GradArgs args, RowList rows, Run& run) {
   const int team = run.workers(cost * static_cast<double>(rows.n));
   const bool along_n = args.n >= kPad * team;
   const std::int64_t extent = along_n ? args.n : k, unit = along_n ? kPad : 1;
-  const std::int64_t share = ((extent + team - 1) / team + unit - 1) / unit * unit;
+  const std::int64_t pieces = team > 1 && along_n && args.groups * args.n >= 256 * team ? 2 * team : team;
+  const std::int64_t share = ((extent + pieces - 1) / pieces + unit - 1) / unit * unit;
   const std::int64_t tiles = (extent + share - 1) / share;
   const std::int64_t scratch = pad(run.k.grad_scratch(k));
   float* scratches = run.arena->floats(scratch * team);

@@ -68,15 +68,19 @@ struct Run {
   void check() const {
     if (poll && poll()) throw Cancelled();
   }
-  // body(begin, end, worker) over [0, n) in parallel blocks of at least `grain` items (and a multiple of it); regions are
-  // short enough (by `cost` in flops an item) to poll between them.
+  // body(begin, end, worker) over [0, n) in parallel blocks: one a thread or, where these have `least` items still and are
+  // worth it, up to four, so that a slow thread does fewer. `cost`: flops an item; a region is polled after.
   template <class F>
-  void rows(std::int64_t n, double cost, std::int64_t grain, F&& body) const;
+  void rows(std::int64_t n, double cost, std::int64_t least, F&& body) const;
   int workers(double flops) const;  // how many threads that much work deserves
 };
 
-inline constexpr double kRegionFlops = 1e9;  // polled at least this often: some 10 ms
-inline constexpr double kThreadFlops = 2e6;  // less work than this is not worth a second thread
+inline constexpr double kRegionFlops = 1e9;     // polled at least this often: some 10 ms
+inline constexpr double kThreadFlops = 2e6;     // less work than this is not worth a second thread
+inline constexpr double kTeamFlops = 1e8;       // of a region in which threads wait for each other: about a millisecond
+inline constexpr double kMeetingFlops = 1e5;    // between two meetings, for each thread: some microseconds
+inline constexpr double kPatience = 5e-12;      // seconds a flop to wait for a team: a fraction of what it takes alone
+inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest register tile
 
 class Layer {
  public:

@@ -154,27 +154,45 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
     if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
 }
 
-// Rows never meet, so each worker takes its rows through a stretch of time short enough to poll after.
+// Who does what (ARCHITECTURE.md, "Threads"): rows, which never meet, or, where there are too few to fill the tiles of all,
+// units, so that each thread reads its share of the weights only and meets the others once a step. In stretches of time
+// short enough to poll after and, with meetings, to do without a thread that was taken off its core.
 template <class Args>
 void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                              void (*kernel)(const Args&), Run& run) const {
   const std::int64_t scratch = pad(scratch_floats);
   const double step = step_flops(args.batch);
-  float* scratches = run.arena->floats(scratch * run.workers(step * static_cast<double>(steps)));
-  const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / step));
+  const int team = run.workers(step * static_cast<double>(steps));
+  float* scratches = run.arena->floats(scratch * team);
+  const bool alone =
+      kind_ == CellKind::gru_reset_before || is_rowwise(activation_) || is_rowwise(recurrent_activation_);
+  const bool by_units = !alone && team > 1 && args.batch < team * kRowsOfTile && step > kMeetingFlops * team;
+  const std::int64_t stretch =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>((by_units ? kTeamFlops : kRegionFlops) / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
     const std::int64_t count = std::min(stretch, steps - done);
-    const std::int64_t first = backwards ? steps - done - count : done;
-    run.rows(args.batch, step_flops(1) * static_cast<double>(count), 1,
-             [&](std::int64_t from, std::int64_t to, int worker) {
-               Args mine = args;
-               mine.row_begin = from;
-               mine.row_end = to;
-               mine.t_begin = first;
-               mine.t_end = first + count;
-               mine.scratch = scratches + worker * scratch;
-               kernel(mine);
-             });
+    Args all = args;
+    all.row_end = args.batch;
+    all.t_begin = backwards ? steps - done - count : done;
+    all.t_end = all.t_begin + count;
+    if (by_units) {
+      parallel_team(team, kPatience * step * static_cast<double>(count), [&](int part, int parts, Meeting& meeting) {
+        Args mine = all;
+        if (parts > 1) mine.share = {part, parts, Meeting::wait, &meeting};
+        mine.scratch = scratches + part * scratch;
+        kernel(mine);
+      });
+      run.check();
+    } else {
+      run.rows(args.batch, step_flops(1) * static_cast<double>(count), 2 * kRowsOfTile,
+               [&](std::int64_t from, std::int64_t to, int worker) {
+                 Args mine = all;
+                 mine.row_begin = from;
+                 mine.row_end = to;
+                 mine.scratch = scratches + worker * scratch;
+                 kernel(mine);
+               });
+    }
   }
 }
 
