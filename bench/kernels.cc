@@ -108,7 +108,6 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
   Floats dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
   Floats packed(k.packed_cell_size(kind, s.input, s.units, dropout)),
       packed_back(k.packed_cell_backward_size(kind, s.units));
-  Floats scratch(std::max(k.forward_scratch(kind, s.batch, s.units), k.backward_scratch(kind, s.batch, s.units)));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
   k.pack_cell(kind, weights, dropout, packed.data);
   k.pack_cell_backward(kind, weights, packed_back.data);
@@ -134,7 +133,7 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                     predict ? 1 : s.steps + 1,
                     predict ? nullptr : caches.data,
                     dropout ? scale.data : nullptr,
-                    scratch.data};
+                    nullptr};
   CellBackwardArgs back{s.batch,
                         s.input,
                         s.units,
@@ -156,7 +155,9 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                         dropout ? scale.data : nullptr,
                         dh.data,
                         dc.data,
-                        scratch.data};
+                        nullptr};
+  Floats scratch(std::max(k.forward_scratch(kind, f), k.backward_scratch(kind, back)));
+  f.scratch = back.scratch = scratch.data;
   if (kind != CellKind::lstm) back.c = nullptr, back.dc = nullptr;
   const std::int64_t depth = (pass == Pass::backward ? 0 : s.input) + s.units;
   measure(state, k, 2.0 * static_cast<double>(depth * gates * s.units * s.batch * s.steps), [&] {

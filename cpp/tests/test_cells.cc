@@ -382,8 +382,8 @@ struct Run {
       if (split != Split::rows) f.row_begin = 0;
       f.row_end = b.row_end = f.row_begin + rows;
       b.row_begin = f.row_begin;
-      Buffer forward(kernels.forward_scratch(p.kind, rows, p.units));
-      Buffer backward(kernels.backward_scratch(p.kind, rows, p.units));
+      Buffer forward(kernels.forward_scratch(p.kind, f));
+      Buffer backward(kernels.backward_scratch(p.kind, b));
       f.scratch = forward.data();
       b.scratch = backward.data();
       for (f.t_begin = 0; f.t_begin < p.steps; f.t_begin += steps) {
@@ -414,7 +414,7 @@ struct Run {
 
   // Without caches, h in two slots and c in one: the same last state.
   void check_inference(const Kernels& kernels, CellForwardArgs f) {
-    Buffer h2(2 * p.batch * stride), c1(p.batch * stride), scratch(kernels.forward_scratch(p.kind, p.batch, p.units));
+    Buffer h2(2 * p.batch * stride), c1(p.batch * stride);
     rows_to(p.h0, h2);
     rows_to(p.c0, c1);
     f.h = h2.data();
@@ -425,6 +425,7 @@ struct Run {
     f.row_begin = f.t_begin = 0;
     f.row_end = p.batch;
     f.t_end = p.steps;
+    Buffer scratch(kernels.forward_scratch(p.kind, f));
     f.scratch = scratch.data();
     kernels.cell_forward[static_cast<int>(p.kind)](f);
     for (std::int64_t row = 0; row < p.batch; ++row) {

@@ -23,6 +23,8 @@ class Arena {
   }
   float* floats(std::int64_t n) { return allocate<float>(n); }
   float* zeros(std::int64_t n);
+  // Forgets all allocations, as reset does, and makes this one.
+  float* only(std::int64_t n);
 
   // Forgets all allocations and keeps the memory, merged into one block, so that the same sequence fits next time.
   // Throws std::bad_alloc, and is empty then.
@@ -33,6 +35,7 @@ class Arena {
 
  private:
   struct Free {
+    std::size_t size = 0;
     void operator()(std::byte* p) const noexcept;
   };
   struct Block {

@@ -191,7 +191,7 @@ void weight_gradient(GradArgs args, RowList rows, Run& run) {
   const std::int64_t share = ((extent + pieces - 1) / pieces + unit - 1) / unit * unit;
   const std::int64_t tiles = (extent + share - 1) / share;
   const std::int64_t scratch = pad(run.k.grad_scratch(k));
-  float* scratches = run.arena->floats(scratch * team);
+  float* scratches = run.scratch->only(scratch * team);
   const std::int64_t stretch =
       std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / cost) / kGradBlock) * kGradBlock;
   for (std::int64_t begin = 0; begin < std::max<std::int64_t>(rows.n, 1); begin += stretch) {

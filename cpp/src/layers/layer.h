@@ -54,6 +54,7 @@ struct Run {
   float* grads = nullptr;                              // as weights; layers overwrite their own part in backward
   Arena* arena = nullptr;                              // outputs and caches
   Arena* masks = nullptr;                              // what must outlive a layer's neighbours
+  Arena* scratch = nullptr;                            // of one kernel's workers, for as long as it runs
   bool training = false;                               // dropout is active
   bool keep = false;                                   // caches for backward are wanted
   std::uint64_t seed = 0, counter = 0;                 // random numbers: the model's seed, the step

@@ -163,7 +163,7 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const std::int64_t scratch = pad(scratch_floats);
   const double step = step_flops(args.batch);
   const int team = run.workers(step * static_cast<double>(steps));
-  float* scratches = run.arena->floats(scratch * team);
+  float* scratches = run.scratch->only(scratch * team);
   const bool alone =
       kind_ == CellKind::gru_reset_before || is_rowwise(activation_) || is_rowwise(recurrent_activation_);
   const bool by_units = !alone && team > 1 && args.batch < team * kRowsOfTile && step > kMeetingFlops * team;
@@ -172,7 +172,6 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   for (std::int64_t done = 0; done < steps; done += stretch) {
     const std::int64_t count = std::min(stretch, steps - done);
     Args all = args;
-    all.row_end = args.batch;
     all.t_begin = backwards ? steps - done - count : done;
     all.t_end = all.t_begin + count;
     if (by_units) {
@@ -256,7 +255,8 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.c_slots = c.c_slots;
   args.gates = c.gates;
   args.recurrent_scale = c.recurrent_scale;
-  each_stretch(args, steps, false, run.k.forward_scratch(kind_, b, units_), run.k.cell_forward[static_cast<int>(kind_)],
+  args.row_end = b;
+  each_stretch(args, steps, false, run.k.forward_scratch(kind_, args), run.k.cell_forward[static_cast<int>(kind_)],
                run);
 
   const float* last_h = c.h + steps % c.h_slots * slot;
@@ -335,8 +335,9 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
 
   if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
 
-  each_stretch(args, steps, true, run.k.backward_scratch(kind_, b, units_),
-               run.k.cell_backward[static_cast<int>(kind_)], run);
+  args.row_end = b;
+  each_stretch(args, steps, true, run.k.backward_scratch(kind_, args), run.k.cell_backward[static_cast<int>(kind_)],
+               run);
   const RowList rows = valid_rows(run, c.mask, c.mask_step, steps, b);  // in the cell's own order of time
   weight_gradients(c, rows, run);
   return need_dx ? input_gradient(c, rows, run) : Tensor{};
@@ -395,7 +396,11 @@ void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
 Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slots = cell_slots(kind_);
   const int g = cell_gates(kind_);
-  Tensor dx = make_tensor(run, c.x, input_);
+  // Where it fits it takes the place of h, which nobody needs any more.
+  Tensor dx = c.x;
+  dx.ids = nullptr;
+  dx.ld = pad(input_);
+  dx.data = dx.ld <= ld ? c.h : run.arena->floats(dx.rows() * dx.ld);
   ProductArgs args{};
   args.batch = b;
   args.n = input_;

@@ -74,7 +74,10 @@ struct Model::Packed {
 struct Model::Memory {
   Arena keep;     // training: everything; else what outlives a layer's neighbours
   Arena flip[2];  // inference: a layer's input in one, its output in the other
-  std::size_t capacity() const { return keep.capacity() + flip[0].capacity() + flip[1].capacity(); }
+  Arena scratch;  // of the kernels
+  std::size_t capacity() const {
+    return keep.capacity() + flip[0].capacity() + flip[1].capacity() + scratch.capacity();
+  }
   void reset() {
     keep.reset();
     flip[0].reset();
@@ -239,6 +242,7 @@ Run Model::make_run(Memory& memory, const Packed& packed, const Poll& poll) cons
   run.packed[0] = packed.at[0];
   run.packed[1] = packed.at[1];
   run.arena = run.masks = &memory.keep;
+  run.scratch = &memory.scratch;
   run.seed = seed;
   run.counter = rng_counter;
   run.poll = poll;

@@ -319,11 +319,32 @@ void run_pass(const Step& s, const Strips& strips, const Pass& pass, const float
   }
 }
 
-// Floats of scratch: [G] scaled states, [4] whole rows of pre-activations, [2] a cell's own, each [rows][pad(units)]; the
-// chains of a group; what is hoisted.
-std::int64_t forward_scratch(CellKind kind, std::int64_t rows, std::int64_t units) {
-  const std::int64_t hoisted = kHoistRows * cell_gates(kind) * (units + kGroupColumns);
-  return least(rows, kRowBlock) * (10 * pad(units) + kGroupColumns) + pad(hoisted);
+constexpr bool is_whole(Activation act, Activation rec) { return is_rowwise(act) || is_rowwise(rec); }
+
+// Scratch of a block of rows. Planes are [rows][pad(units)].
+struct ForwardScratch {
+  std::int64_t scaled, whole, own, chains, hoisted, end;
+  ForwardScratch(CellKind kind, const CellForwardArgs& a, std::int64_t rows) {
+    const std::int64_t plane = rows * pad(a.units);
+    scaled = 0;                                                           // states, a plane for each gate
+    whole = scaled + (a.recurrent_scale ? cell_gates(kind) * plane : 0);  // pre-activations of whole rows
+    own = whole + (is_whole(a.activation, a.recurrent_activation) ? 4 * plane : 0);
+    chains = own + (kind == CellKind::gru_reset_before ? 2 * plane : 0);  // of a group
+    hoisted = chains + rows * kGroupColumns;
+    end = hoisted + (hoists(a, rows) ? kHoistRows * cell_gates(kind) * (a.units + kGroupColumns) : 0);
+  }
+  static bool hoists(const CellForwardArgs& a, std::int64_t rows) {
+    return rows <= kHoistBelow && a.input >= kHoistInput && !a.mask && a.x_gate == 0 && !a.recurrent_scale;
+  }
+};
+std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
+  const std::int64_t rows = a.row_end - a.row_begin;
+  std::int64_t size = 0;  // whoever shares the rows out may call with any part of them
+  for (std::int64_t r = 1; r <= least(rows, kRowBlock); ++r) {
+    const std::int64_t end = ForwardScratch(kind, a, r).end;
+    size = end > size ? end : size;
+  }
+  return pad(size);
 }
 
 SEQCORE_INLINE void sync(const Share& share) {
@@ -336,8 +357,8 @@ void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
   const Strips(&strips)[2] = kPasses[static_cast<int>(kind)];
   split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t row0 = a.row_begin + first;
-    const auto plane = [&](int i) { return a.scratch + i * count * stride; };
-    float* const chains = plane(10);
+    const ForwardScratch space(kind, a, count);
+    float* const chains = a.scratch + space.chains;
     Step s{};
     s.activation = a.activation;
     s.recurrent_activation = a.recurrent_activation;
@@ -347,13 +368,12 @@ void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
     s.slots = cell_slots(kind);
     s.per_gate = a.per_gate;
     s.x_gate = a.x_gate;
-    s.whole = plane(4);
-    s.own[0] = plane(8);
-    s.own[1] = plane(9);
+    s.whole = a.scratch + space.whole;
+    s.own[0] = a.scratch + space.own;
+    s.own[1] = s.own[0] + count * stride;
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
-    const bool gated = a.x_gate != 0 || s.scale;
-    const bool hoist = count <= kHoistBelow && a.input >= kHoistInput && !a.mask && !gated && a.t_end - a.t_begin > 1;
+    const bool hoist = ForwardScratch::hoists(a, count) && a.t_end - a.t_begin > 1;
     const std::int64_t stretch = hoist ? kHoistRows / count : 1;
     for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
       s.past = (t - a.t_begin) % stretch;
@@ -389,14 +409,15 @@ void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
           for (std::int64_t i = 0; i < s.m; ++i) {
             const std::ptrdiff_t at = s.h_offset[i];
             each_vector(a.units, [&](std::int64_t j) {
-              store(plane(g) + at + j, mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
+              store(a.scratch + space.scaled + g * count * stride + at + j,
+                    mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
             });
           }
-        s.state = a.scratch;
+        s.state = a.scratch + space.scaled;
         s.state_gate = count * stride;
       }
       const float* packed = a.packed;
-      float* hoisted = hoist ? chains + count * kGroupColumns : nullptr;
+      float* hoisted = hoist ? a.scratch + space.hoisted : nullptr;
       for (int p = 0; p < 2 && strips[p].count > 0; ++p) {
         const std::int64_t groups = (a.units + strips[p].width * W - 1) / (strips[p].width * W);
         if (p == 1) {  // the second pass of reset before: r*h is the state
@@ -440,16 +461,17 @@ struct BackwardStep {
   float* dc;
   const float* scale;
   std::ptrdiff_t scale_gate;
-  float* scratch;  // [kSpareRows][stride] for one row, then [rows][stride]
   float* chains;   // [2][kRowBlock][kPanel]
+  float* scratch;  // [kSpareRows][stride] for one row, then, for gru_reset_before, [rows][stride]
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
   float* spare(int i) const { return scratch + i * stride; }
 };
 
 constexpr int kSpareRows = 6;
-std::int64_t backward_scratch(CellKind, std::int64_t rows, std::int64_t units) {
-  return (kSpareRows + least(rows, kRowBlock)) * pad(units) + 2 * kRowBlock * kPanel;
+std::int64_t backward_scratch(CellKind kind, const CellBackwardArgs& a) {
+  const std::int64_t planes = kind == CellKind::gru_reset_before ? least(a.row_end - a.row_begin, kRowBlock) : 0;
+  return (kSpareRows + planes) * pad(a.units) + 2 * kRowBlock * kPanel;
 }
 
 // Walks back in time; dh holds dy of the step too when body(step) is called. Between turning the slots into gradients and
@@ -472,8 +494,8 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
     s.dc = a.dc ? a.dc + row0 * stride : nullptr;
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
-    s.scratch = a.scratch;
-    s.chains = a.scratch + (kSpareRows + count) * stride;
+    s.chains = a.scratch;
+    s.scratch = a.scratch + 2 * kRowBlock * kPanel;
     for (std::int64_t t = a.t_end - 1; t >= a.t_begin; --t) {
       s.gates = a.gates + (t * a.batch + row0) * s.slots * stride;
       s.h = a.h + (t * a.batch + row0) * stride;

@@ -67,7 +67,7 @@ void gru_after_finish_all(const Step& s, const Block& b) {
 }
 
 void cell_forward_gru_reset_after(const CellForwardArgs& a) {
-  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  const bool whole = is_whole(a.activation, a.recurrent_activation);
   forward(a, CellKind::gru_reset_after,
           {{SEQCORE_BY_ACTIVATIONS(gru_after_finish, a.activation, a.recurrent_activation),
             whole ? gru_after_finish_all : nullptr},
@@ -128,7 +128,7 @@ void gru_after_unfinish_all(const BackwardStep& s) {
 }
 
 void cell_backward_gru_reset_after(const CellBackwardArgs& a) {
-  const auto unfinish = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation)
+  const auto unfinish = is_whole(a.activation, a.recurrent_activation)
                             ? gru_after_unfinish_all
                             : SEQCORE_BY_ACTIVATIONS(gru_after_unfinish, a.activation, a.recurrent_activation);
   each_step_back(a, CellKind::gru_reset_after, [&](const BackwardStep& s) {
@@ -218,7 +218,7 @@ SEQCORE_INLINE void gru_through_reset(const BackwardStep& s, std::int64_t row, c
 }
 
 void cell_backward_gru_reset_before(const CellBackwardArgs& a) {
-  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  const bool whole = is_whole(a.activation, a.recurrent_activation);
   const auto unfinish = whole ? gru_unfinish_candidate_all
                               : SEQCORE_BY_ACTIVATIONS(gru_before_unfinish, a.activation, a.recurrent_activation);
   const float* const candidate = a.packed + 2 * packed_product_size(a.units, a.units);

@@ -55,7 +55,7 @@ void lstm_finish_all(const Step& s, const Block& z) {
 }
 
 void cell_forward_lstm(const CellForwardArgs& a) {
-  const bool whole = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation);
+  const bool whole = is_whole(a.activation, a.recurrent_activation);
   forward(
       a, CellKind::lstm,
       {{SEQCORE_BY_ACTIVATIONS(lstm_finish, a.activation, a.recurrent_activation), whole ? lstm_finish_all : nullptr},
@@ -109,7 +109,7 @@ void lstm_unfinish_all(const BackwardStep& s) {
 }
 
 void cell_backward_lstm(const CellBackwardArgs& a) {
-  const auto unfinish = is_rowwise(a.activation) || is_rowwise(a.recurrent_activation)
+  const auto unfinish = is_whole(a.activation, a.recurrent_activation)
                             ? lstm_unfinish_all
                             : SEQCORE_BY_ACTIVATIONS(lstm_unfinish, a.activation, a.recurrent_activation);
   each_step_back(a, CellKind::lstm, [&](const BackwardStep& s) {
