@@ -132,5 +132,15 @@ SEQCORE_INLINE vec activation_gradient(Activation a, vec cache) {
   return activation_gradient_rest(a, cache);
 }
 
+// The same on two vectors.
+SEQCORE_INLINE pair activate(Activation a, pair x) {
+  if (a == Activation::tanh) return vtanh(x);
+  if (a == Activation::sigmoid) return vsigmoid(x);
+  return {activate(a, x.a), activate(a, x.b)};
+}
+SEQCORE_INLINE pair activation_gradient(Activation a, pair cache) {
+  return {activation_gradient(a, cache.a), activation_gradient(a, cache.b)};
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

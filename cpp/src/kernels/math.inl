@@ -21,24 +21,27 @@ constexpr float kShift = 0x1.8p23f;
 constexpr float kShiftBias = 0x1.8p23f + 127.0f;
 
 SEQCORE_INLINE vec power_of_two(vec shifted) { return float_of(shl<23>(bits(shifted))); }
+SEQCORE_INLINE pair power_of_two(pair shifted) { return {power_of_two(shifted.a), power_of_two(shifted.b)}; }
 
 // For |r| <= ln(2) / 2: e^r (or e^-r), and (e^r - 1 - r) / r^2.
-template <bool kNegate = false>
-SEQCORE_INLINE vec exp_reduced(vec r) {
-  const auto step = [r](vec p, float c) { return kNegate ? fnma(p, r, set1(c)) : fma(p, r, set1(c)); };
-  vec p = step(set1(0x1.6a4d6p-10f), 0x1.12398ep-7f);
+template <bool kNegate = false, class V>
+SEQCORE_INLINE V exp_reduced(V r) {
+  const auto step = [r](V p, float c) { return kNegate ? fnma(p, r, constant(r, c)) : fma(p, r, constant(r, c)); };
+  V p = step(constant(r, 0x1.6a4d6p-10f), 0x1.12398ep-7f);
   p = step(p, 0x1.5558bp-5f);
   p = step(p, 0x1.555492p-3f);
   p = step(p, 0x1.fffffcp-2f);
   p = step(p, 1.0f);
   return step(p, 1.0f);
 }
-SEQCORE_INLINE vec expm1_tail(vec r) {
-  vec p = fma(set1(0x1.9e738p-13f), r, set1(0x1.6d3a4ap-10f));
-  p = fma(p, r, set1(0x1.1112d8p-7f));
-  p = fma(p, r, set1(0x1.5554f8p-5f));
-  p = fma(p, r, set1(0x1.555554p-3f));
-  return fma(p, r, set1(0.5f));
+template <class V>
+SEQCORE_INLINE V expm1_tail(V r) {
+  const auto number = [r](float c) { return constant(r, c); };
+  V p = fma(number(0x1.9e738p-13f), r, number(0x1.6d3a4ap-10f));
+  p = fma(p, r, number(0x1.1112d8p-7f));
+  p = fma(p, r, number(0x1.5554f8p-5f));
+  p = fma(p, r, number(0x1.555554p-3f));
+  return fma(p, r, number(0.5f));
 }
 
 // e^x; inf beyond the largest float, 0 below the smallest normal one. 0.9 ulp.
@@ -106,25 +109,29 @@ SEQCORE_INLINE vec vlog1p(vec x) {
 
 // tanh(x) = (e^2a - 1) / (e^2a + 1) with a = |x|: odd, and never beyond 1 since the divisor is the larger. 2.5 ulp.
 // One step of reduction is enough: what it loses at n > 0 weighs 2^-n.
-SEQCORE_INLINE vec vtanh(vec x) {
-  const vec a = min(set1(9.2f), abs(x));
-  const vec t = fma(a, set1(2.0f * kLog2E), set1(kShiftBias));
-  const vec n = sub(t, set1(kShiftBias));
-  const vec r = fma(n, set1(-kLn2), add(a, a));
-  const vec q = fma(mul(r, r), expm1_tail(r), r);
-  const vec s = power_of_two(t);
-  const vec y = fma(q, s, sub(s, set1(1.0f)));
-  return copysign(div(y, add(y, set1(2.0f))), x);
+template <class V>
+SEQCORE_INLINE V vtanh(V x) {
+  const auto number = [x](float c) { return constant(x, c); };
+  const V a = min(number(9.2f), abs(x));
+  const V t = fma(a, number(2.0f * kLog2E), number(kShiftBias));
+  const V n = sub(t, number(kShiftBias));
+  const V r = fma(n, number(-kLn2), add(a, a));
+  const V q = fma(mul(r, r), expm1_tail(r), r);
+  const V s = power_of_two(t);
+  const V y = fma(q, s, sub(s, number(1.0f)));
+  return copysign(div(y, add(y, number(2.0f))), x);
 }
 
 // 1 / (1 + e^-x): in [0, 1]. 2.5 ulp.
-SEQCORE_INLINE vec vsigmoid(vec x) {
-  const vec c = max(set1(-88.0f), min(set1(87.0f), x));
-  const vec t = fma(c, set1(-kLog2E), set1(kShiftBias));
-  const vec n = sub(t, set1(kShiftBias));
-  const vec r = fma(n, set1(kLn2Low), fma(n, set1(kLn2), c));  // -x = n ln 2 - r
-  const vec d = fma(exp_reduced<true>(r), power_of_two(t), set1(1.0f));
-  return div(set1(1.0f), d);
+template <class V>
+SEQCORE_INLINE V vsigmoid(V x) {
+  const auto number = [x](float c) { return constant(x, c); };
+  const V c = max(number(-88.0f), min(number(87.0f), x));
+  const V t = fma(c, number(-kLog2E), number(kShiftBias));
+  const V n = sub(t, number(kShiftBias));
+  const V r = fma(n, number(kLn2Low), fma(n, number(kLn2), c));  // -x = n ln 2 - r
+  const V d = fma(exp_reduced<true>(r), power_of_two(t), number(1.0f));
+  return div(number(1.0f), d);
 }
 
 // erf(x), odd: x + x P(x^2) up to 1, then 1 - e^-Q(|x|), constant from 4 on. 1.2 ulp.

@@ -25,8 +25,7 @@ void pack_panel(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride
         for (std::int64_t r = i; r < i + W; ++r) out[r * width + n] = n < columns ? w[r + n * n_stride] : 0.0f;
     }
   for (; i < k; ++i)
-    for (std::int64_t j = 0; j < width; ++j)
-      out[i * width + j] = j < columns ? w[i * k_stride + j * n_stride] : 0.0f;
+    for (std::int64_t j = 0; j < width; ++j) out[i * width + j] = j < columns ? w[i * k_stride + j * n_stride] : 0.0f;
 }
 
 void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,

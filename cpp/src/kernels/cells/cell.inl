@@ -24,23 +24,25 @@ using Linear = Fixed<Activation::linear>;
 
 __attribute__((noinline)) vec activate_chosen(Activation a, vec x) { return activate(a, x); }
 __attribute__((noinline)) vec slope_chosen(Activation a, vec cache) { return activation_gradient(a, cache); }
-template <Activation a>
-SEQCORE_INLINE vec apply(Fixed<a>, vec x) {
+template <Activation a, class V>
+SEQCORE_INLINE V apply(Fixed<a>, V x) {
   return activate(a, x);
 }
 SEQCORE_INLINE vec apply(Chosen a, vec x) { return activate_chosen(a.value, x); }
-template <Activation a>
-SEQCORE_INLINE vec slope(Fixed<a>, vec cache) {
+SEQCORE_INLINE pair apply(Chosen a, pair x) { return {apply(a, x.a), apply(a, x.b)}; }
+template <Activation a, class V>
+SEQCORE_INLINE V slope(Fixed<a>, V cache) {
   return activation_gradient(a, cache);
 }
 SEQCORE_INLINE vec slope(Chosen a, vec cache) { return slope_chosen(a.value, cache); }
+SEQCORE_INLINE pair slope(Chosen a, pair cache) { return {slope(a, cache.a), slope(a, cache.b)}; }
 // What a slot keeps of (pre-activation x, output y), and the output from what it keeps.
-template <class A>
-SEQCORE_INLINE vec kept(A a, vec x, vec y) {
+template <class A, class V>
+SEQCORE_INLINE V kept(A a, V x, V y) {
   return needs_input(a.value) ? x : y;
 }
-template <class A>
-SEQCORE_INLINE vec output(A a, vec cache) {
+template <class A, class V>
+SEQCORE_INLINE V output(A a, V cache) {
   return needs_input(a.value) ? apply(a, cache) : cache;
 }
 
@@ -214,7 +216,7 @@ struct Block {
   std::ptrdiff_t row;
   std::ptrdiff_t gate[4];  // where its columns begin
   std::int64_t rows, unit, width;
-  float* at(std::int64_t i, int g, std::int64_t j) const { return data + i * row + gate[g] + j; }
+  float* at(std::int64_t i, int g) const { return data + i * row + gate[g]; }
 };
 
 using Finish = void (*)(const Step& s, const Block& z);
@@ -286,7 +288,7 @@ void keep_whole(const Step& s, const Block& z, int gates) {
   for (std::int64_t i = 0; i < z.rows; ++i)
     for (int g = 0; g < gates; ++g)
       each_vector(z.width, [&](std::int64_t j) {
-        store(s.whole + (g * z.rows + i) * s.stride + z.unit + j, load(z.at(i, g, j)));
+        store(s.whole + (g * z.rows + i) * s.stride + z.unit + j, load(z.at(i, g) + j));
       });
 }
 
@@ -438,7 +440,7 @@ void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
 // Row-wise path: gate g of whole rows through its activation, in place, and what the slot keeps of it into the cache.
 void settle(const Step& s, const Block& z, int g, Activation a) {
   for (std::int64_t i = 0; i < z.rows; ++i) {
-    float* row = z.at(i, g, 0);
+    float* row = z.at(i, g);
     if (s.gates && needs_input(a)) copy_row(s.units, row, s.slot(s.rows[i], g));
     activate(a, 1, s.units, row, 0, row, 0);
     if (s.gates && !needs_input(a)) copy_row(s.units, row, s.slot(s.rows[i], g));

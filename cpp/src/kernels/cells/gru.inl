@@ -11,7 +11,10 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-SEQCORE_INLINE vec gru_mix(vec z, vec h, vec hh) { return fma(z, sub(h, hh), hh); }
+template <class V>
+SEQCORE_INLINE V gru_mix(V z, V h, V hh) {
+  return fma(z, sub(h, hh), hh);
+}
 
 // --------------------------------------------------------------------------------------------------- reset after
 
@@ -23,27 +26,26 @@ void gru_after_finish(const Step& s, const Block& b) {
   const R rec(s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
-    each_vector(b.width, [&](std::int64_t j) {
-      const vec zz = load(b.at(n, 0, j)), zr = load(b.at(n, 1, j)), u = load(b.at(n, 3, j));
-      const vec z = apply(rec, zz), r = apply(rec, zr);
-      store(b.at(n, 0, j), z);
-      store(b.at(n, 2, j), fma(r, u, load(b.at(n, 2, j))));
+    each_place(0, b.width, [&](auto at) {
+      const auto zz = at.load(b.at(n, 0)), zr = at.load(b.at(n, 1)), u = at.load(b.at(n, 3));
+      const auto z = apply(rec, zz), r = apply(rec, zr);
+      at.store(b.at(n, 0), z);
+      at.store(b.at(n, 2), fma(r, u, at.load(b.at(n, 2))));
       if (slots) {
-        float* slot = slots + j;
-        store(slot, kept(rec, zz, z));
-        store(slot + s.stride, kept(rec, zr, r));
-        store(slot + 3 * s.stride, u);
+        at.store(slots, kept(rec, zz, z));
+        at.store(slots + s.stride, kept(rec, zr, r));
+        at.store(slots + 3 * s.stride, u);
       }
     });
   }
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + b.unit;
     float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
-    each_vector(b.width, [&](std::int64_t j) {
-      const vec p = load(b.at(n, 2, j));
-      const vec hh = apply(act, p);
-      store(s.h_next + first + j, gru_mix(load(b.at(n, 0, j)), load(s.h + first + j), hh));
-      if (slot) store(slot + j, kept(act, p, hh));
+    each_place(0, b.width, [&](auto at) {
+      const auto p = at.load(b.at(n, 2));
+      const auto hh = apply(act, p);
+      at.store(s.h_next + first, gru_mix(at.load(b.at(n, 0)), at.load(s.h + first), hh));
+      if (slot) at.store(slot, kept(act, p, hh));
     });
   }
 }
@@ -53,15 +55,15 @@ void gru_after_finish_all(const Step& s, const Block& b) {
   settle(s, b, 1, s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     each_vector(s.units, [&](std::int64_t j) {
-      store(b.at(n, 2, j), fma(load(b.at(n, 1, j)), load(b.at(n, 3, j)), load(b.at(n, 2, j))));
+      store(b.at(n, 2) + j, fma(load(b.at(n, 1) + j), load(b.at(n, 3) + j), load(b.at(n, 2) + j)));
     });
-    if (s.gates) copy_row(s.units, b.at(n, 3, 0), s.slot(s.rows[n], 3));
+    if (s.gates) copy_row(s.units, b.at(n, 3), s.slot(s.rows[n], 3));
   }
   settle(s, b, 2, s.activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t at = s.rows[n] * s.stride;
     each_vector(s.units, [&](std::int64_t j) {
-      store(s.h_next + at + j, gru_mix(load(b.at(n, 0, j)), load(s.h + at + j), load(b.at(n, 2, j))));
+      store(s.h_next + at + j, gru_mix(load(b.at(n, 0) + j), load(s.h + at + j), load(b.at(n, 2) + j)));
     });
   }
 }
@@ -75,24 +77,23 @@ void cell_forward_gru_reset_after(const CellForwardArgs& a) {
 }
 
 // dz and p of one row into slots 0 and 2, dh * z into dh: the part that both forms share.
-template <class A, class R>
-SEQCORE_INLINE void gru_unfinish_candidate(const BackwardStep& s, std::int64_t row, std::int64_t j, A act, R rec) {
-  float* at = s.slot(row, 0) + j;
-  const std::int64_t unit = row * s.stride + j;
-  const vec kz = load(at), kh = load(at + 2 * s.stride), dh = load(s.dh + unit);
-  const vec z = output(rec, kz);
-  store(at, mul(mul(dh, sub(load(s.h + unit), output(act, kh))), slope(rec, kz)));
-  store(at + 2 * s.stride, mul(mul(dh, sub(set1(1.0f), z)), slope(act, kh)));
-  store(s.dh + unit, mul(dh, z));
+template <class At, class A, class R>
+SEQCORE_INLINE void gru_unfinish_candidate(const BackwardStep& s, std::int64_t row, At at, A act, R rec) {
+  float *dz = s.slot(row, 0), *p = s.slot(row, 2), *dh_row = s.dh + row * s.stride;
+  const auto kz = at.load(dz), kh = at.load(p), dh = at.load(dh_row);
+  const auto z = output(rec, kz);
+  at.store(dz, mul(mul(dh, sub(at.load(s.h + row * s.stride), output(act, kh))), slope(rec, kz)));
+  at.store(p, mul(mul(dh, sub(constant(z, 1.0f), z)), slope(act, kh)));
+  at.store(dh_row, mul(dh, z));
 }
 
 // dr and drec of one row from p in slot 2.
-template <class R>
-SEQCORE_INLINE void gru_unfinish_reset(const BackwardStep& s, std::int64_t row, std::int64_t j, R rec) {
-  float* at = s.slot(row, 0) + j;
-  const vec kr = load(at + s.stride), p = load(at + 2 * s.stride);
-  store(at + s.stride, mul(mul(p, load(at + 3 * s.stride)), slope(rec, kr)));
-  store(at + 3 * s.stride, mul(p, output(rec, kr)));
+template <class At, class R>
+SEQCORE_INLINE void gru_unfinish_reset(const BackwardStep& s, std::int64_t row, At at, R rec) {
+  float *dr = s.slot(row, 1), *drec = s.slot(row, 3);
+  const auto kr = at.load(dr), p = at.load(s.slot(row, 2));
+  at.store(dr, mul(mul(p, at.load(drec)), slope(rec, kr)));
+  at.store(drec, mul(p, output(rec, kr)));
 }
 
 // The part of gru_unfinish_candidate when an activation is row-wise.
@@ -101,7 +102,7 @@ void gru_unfinish_candidate_all(const BackwardStep& s) {
     const std::int64_t row = s.rows[i];
     unsettle(s, row, 0, 0, s.recurrent_activation);
     unsettle(s, row, 2, 2, s.activation);
-    each_vector(s.units, [&](std::int64_t j) { gru_unfinish_candidate(s, row, j, Linear{}, Linear{}); });
+    each_place(0, s.units, [&](auto at) { gru_unfinish_candidate(s, row, at, Linear{}, Linear{}); });
     resettle(s, row, 0, 0, s.recurrent_activation);
     resettle(s, row, 2, 2, s.activation);
   }
@@ -112,9 +113,9 @@ void gru_after_unfinish(const BackwardStep& s) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
   for (std::int64_t i = 0; i < s.m; ++i)
-    each_vector(s.begin, s.end, [&](std::int64_t j) {
-      gru_unfinish_candidate(s, s.rows[i], j, act, rec);
-      gru_unfinish_reset(s, s.rows[i], j, rec);
+    each_place(s.begin, s.end, [&](auto at) {
+      gru_unfinish_candidate(s, s.rows[i], at, act, rec);
+      gru_unfinish_reset(s, s.rows[i], at, rec);
     });
 }
 
@@ -122,7 +123,7 @@ void gru_after_unfinish_all(const BackwardStep& s) {
   gru_unfinish_candidate_all(s);
   for (std::int64_t i = 0; i < s.m; ++i) {
     unsettle(s, s.rows[i], 1, 1, s.recurrent_activation);
-    each_vector(s.units, [&](std::int64_t j) { gru_unfinish_reset(s, s.rows[i], j, Linear{}); });
+    each_place(0, s.units, [&](auto at) { gru_unfinish_reset(s, s.rows[i], at, Linear{}); });
     resettle(s, s.rows[i], 1, 1, s.recurrent_activation);
   }
 }
@@ -147,17 +148,16 @@ void gru_before_gates(const Step& s, const Block& b) {
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + b.unit;
     float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
-    each_vector(b.width, [&](std::int64_t j) {
-      const vec zz = load(b.at(n, 0, j)), zr = load(b.at(n, 1, j));
-      const vec z = apply(rec, zz), r = apply(rec, zr);
-      const std::int64_t at = first + j;
-      const vec rh = mul(r, load(s.h + at));
-      store(s.own[0] + at, z);
-      store(s.own[1] + at, s.scale ? mul(rh, load(s.scale + 2 * s.scale_gate + at)) : rh);
+    each_place(0, b.width, [&](auto at) {
+      const auto zz = at.load(b.at(n, 0)), zr = at.load(b.at(n, 1));
+      const auto z = apply(rec, zz), r = apply(rec, zr);
+      const auto rh = mul(r, at.load(s.h + first));
+      at.store(s.own[0] + first, z);
+      at.store(s.own[1] + first, s.scale ? mul(rh, at.load(s.scale + 2 * s.scale_gate + first)) : rh);
       if (slots) {
-        store(slots + j, kept(rec, zz, z));
-        store(slots + s.stride + j, kept(rec, zr, r));
-        store(slots + 3 * s.stride + j, rh);
+        at.store(slots, kept(rec, zz, z));
+        at.store(slots + s.stride, kept(rec, zr, r));
+        at.store(slots + 3 * s.stride, rh);
       }
     });
   }
@@ -175,17 +175,17 @@ void gru_before_finish(const Step& s, const Block& b) {
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + b.unit;
     float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
-    each_vector(b.width, [&](std::int64_t j) {
-      const vec p = load(b.at(n, 0, j));
-      const vec hh = apply(act, p);
-      store(s.h_next + first + j, gru_mix(load(s.own[0] + first + j), load(s.h + first + j), hh));
-      if (slot) store(slot + j, kept(act, p, hh));
+    each_place(0, b.width, [&](auto at) {
+      const auto p = at.load(b.at(n, 0));
+      const auto hh = apply(act, p);
+      at.store(s.h_next + first, gru_mix(at.load(s.own[0] + first), at.load(s.h + first), hh));
+      if (slot) at.store(slot, kept(act, p, hh));
     });
   }
 }
 
 void gru_before_finish_all(const Step& s, const Block& b) {
-  for (std::int64_t n = 0; n < b.rows; ++n) activate(s.activation, 1, s.units, b.at(n, 0, 0), 0, b.at(n, 0, 0), 0);
+  for (std::int64_t n = 0; n < b.rows; ++n) activate(s.activation, 1, s.units, b.at(n, 0), 0, b.at(n, 0), 0);
   gru_before_finish<Linear, Linear>(s, b);  // its slot: as above
 }
 
@@ -200,20 +200,18 @@ void cell_forward_gru_reset_before(const CellForwardArgs& a) {
 template <class A, class R>
 void gru_before_unfinish(const BackwardStep& s) {
   for (std::int64_t i = 0; i < s.m; ++i)
-    each_vector(s.units, [&](std::int64_t j) {
-      gru_unfinish_candidate(s, s.rows[i], j, A(s.activation), R(s.recurrent_activation));
-    });
+    each_place(0, s.units,
+               [&](auto at) { gru_unfinish_candidate(s, s.rows[i], at, A(s.activation), R(s.recurrent_activation)); });
 }
 
 // From q, the gradient of r*h' as the product saw it.
 template <class R>
 SEQCORE_INLINE void gru_through_reset(const BackwardStep& s, std::int64_t row, const float* q, R rec) {
-  each_vector(s.units, [&](std::int64_t j) {
-    float* at = s.slot(row, 1) + j;
-    const std::int64_t unit = row * s.stride + j;
-    const vec kr = load(at), dq = load(q + unit);
-    store(s.dh + unit, fma(dq, output(rec, kr), load(s.dh + unit)));
-    store(at, mul(mul(dq, load(s.h + unit)), slope(rec, kr)));
+  float *dr = s.slot(row, 1), *dh = s.dh + row * s.stride;
+  each_place(0, s.units, [&](auto at) {
+    const auto kr = at.load(dr), dq = at.load(q + row * s.stride);
+    at.store(dh, fma(dq, output(rec, kr), at.load(dh)));
+    at.store(dr, mul(mul(dq, at.load(s.h + row * s.stride)), slope(rec, kr)));
   });
 }
 

@@ -17,25 +17,23 @@ void lstm_finish(const Step& s, const Block& z) {
   for (std::int64_t n = 0; n < z.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + z.unit;
     float* slots = s.gates ? s.slot(s.rows[n], 0) + z.unit : nullptr;
-    each_vector(z.width, [&](std::int64_t j) {
-      const vec zi = load(z.at(n, 0, j)), zf = load(z.at(n, 1, j)), zc = load(z.at(n, 2, j)), zo = load(z.at(n, 3, j));
-      const vec i = apply(rec, zi), f = apply(rec, zf), g = apply(act, zc), o = apply(rec, zo);
-      store(s.c_next + first + j, fma(f, load(s.c + first + j), mul(i, g)));
-      store(s.h_next + first + j, o);
+    each_place(0, z.width, [&](auto at) {
+      const auto zi = at.load(z.at(n, 0)), zf = at.load(z.at(n, 1)), zc = at.load(z.at(n, 2)), zo = at.load(z.at(n, 3));
+      const auto i = apply(rec, zi), f = apply(rec, zf), g = apply(act, zc), o = apply(rec, zo);
+      at.store(s.c_next + first, fma(f, at.load(s.c + first), mul(i, g)));
+      at.store(s.h_next + first, o);
       if (slots) {
-        float* slot = slots + j;
-        store(slot, kept(rec, zi, i));
-        store(slot + s.stride, kept(rec, zf, f));
-        store(slot + 2 * s.stride, kept(act, zc, g));
-        store(slot + 3 * s.stride, kept(rec, zo, o));
+        at.store(slots, kept(rec, zi, i));
+        at.store(slots + s.stride, kept(rec, zf, f));
+        at.store(slots + 2 * s.stride, kept(act, zc, g));
+        at.store(slots + 3 * s.stride, kept(rec, zo, o));
       }
     });
   }
   for (std::int64_t n = 0; n < z.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + z.unit;
-    each_vector(first, first + z.width, [&](std::int64_t at) {
-      store(s.h_next + at, mul(load(s.h_next + at), apply(act, load(s.c_next + at))));
-    });
+    each_place(first, first + z.width,
+               [&](auto at) { at.store(s.h_next, mul(at.load(s.h_next), apply(act, at.load(s.c_next)))); });
   }
 }
 
@@ -44,12 +42,12 @@ void lstm_finish_all(const Step& s, const Block& z) {
   for (std::int64_t n = 0; n < z.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride;
     each_vector(s.units, [&](std::int64_t j) {
-      const vec i = load(z.at(n, 0, j)), f = load(z.at(n, 1, j)), g = load(z.at(n, 2, j));
+      const vec i = load(z.at(n, 0) + j), f = load(z.at(n, 1) + j), g = load(z.at(n, 2) + j);
       store(s.c_next + first + j, fma(f, load(s.c + first + j), mul(i, g)));
     });
     activate(s.activation, 1, s.units, s.c_next + first, 0, s.h_next + first, 0);
     each_vector(s.units, [&](std::int64_t j) {
-      store(s.h_next + first + j, mul(load(z.at(n, 3, j)), load(s.h_next + first + j)));
+      store(s.h_next + first + j, mul(load(z.at(n, 3) + j), load(s.h_next + first + j)));
     });
   }
 }
@@ -66,21 +64,20 @@ void cell_forward_lstm(const CellForwardArgs& a) {
 template <class A, class R>
 SEQCORE_INLINE void lstm_unfinish_row(const BackwardStep& s, std::int64_t row, A act, R rec, const float* act_c,
                                       const float* through) {
-  float* slot = s.slot(row, 0);
+  float *di = s.slot(row, 0), *df = s.slot(row, 1), *dg = s.slot(row, 2), *go = s.slot(row, 3);
   const std::int64_t first = row * s.stride;
-  each_vector(s.begin, s.end, [&](std::int64_t j) {
-    float* at = slot + j;
-    const vec ki = load(at), kf = load(at + s.stride), kg = load(at + 2 * s.stride), ko = load(at + 3 * s.stride);
-    const vec i = output(rec, ki), f = output(rec, kf), g = output(act, kg), o = output(rec, ko);
-    const vec c = load(s.c_next + first + j), dh = load(s.dh + first + j);
-    const vec y = through ? load(act_c + j) : apply(act, c);
-    vec dc = load(s.dc + first + j);
-    dc = through ? add(dc, load(through + j)) : fma(mul(dh, o), slope(act, kept(act, c, y)), dc);
-    store(at, mul(mul(dc, g), slope(rec, ki)));
-    store(at + s.stride, mul(mul(dc, load(s.c + first + j)), slope(rec, kf)));
-    store(at + 2 * s.stride, mul(mul(dc, i), slope(act, kg)));
-    store(at + 3 * s.stride, mul(mul(dh, y), slope(rec, ko)));
-    store(s.dc + first + j, mul(dc, f));
+  each_place(s.begin, s.end, [&](auto at) {
+    const auto ki = at.load(di), kf = at.load(df), kg = at.load(dg), ko = at.load(go);
+    const auto i = output(rec, ki), f = output(rec, kf), g = output(act, kg), o = output(rec, ko);
+    const auto c = at.load(s.c_next + first), dh = at.load(s.dh + first);
+    const auto y = through ? at.load(act_c) : apply(act, c);
+    auto dc = at.load(s.dc + first);
+    dc = through ? add(dc, at.load(through)) : fma(mul(dh, o), slope(act, kept(act, c, y)), dc);
+    at.store(di, mul(mul(dc, g), slope(rec, ki)));
+    at.store(df, mul(mul(dc, at.load(s.c + first)), slope(rec, kf)));
+    at.store(dg, mul(mul(dc, i), slope(act, kg)));
+    at.store(go, mul(mul(dh, y), slope(rec, ko)));
+    at.store(s.dc + first, mul(dc, f));
   });
 }
 

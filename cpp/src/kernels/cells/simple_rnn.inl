@@ -11,18 +11,18 @@ void simple_rnn_finish(const Step& s, const Block& z) {
   for (std::int64_t i = 0; i < z.rows; ++i) {
     float* h = s.h_next + s.rows[i] * s.stride + z.unit;
     float* slot = s.gates ? s.slot(s.rows[i], 0) + z.unit : nullptr;
-    each_vector(z.width, [&](std::int64_t j) {
-      const vec x = load(z.at(i, 0, j));
-      const vec y = apply(act, x);
-      store(h + j, y);
-      if (slot) store(slot + j, kept(act, x, y));
+    each_place(0, z.width, [&](auto at) {
+      const auto x = at.load(z.at(i, 0));
+      const auto y = apply(act, x);
+      at.store(h, y);
+      if (slot) at.store(slot, kept(act, x, y));
     });
   }
 }
 
 void simple_rnn_finish_all(const Step& s, const Block& z) {
   settle(s, z, 0, s.activation);
-  for (std::int64_t i = 0; i < z.rows; ++i) copy_row(s.units, z.at(i, 0, 0), s.h_next + s.rows[i] * s.stride);
+  for (std::int64_t i = 0; i < z.rows; ++i) copy_row(s.units, z.at(i, 0), s.h_next + s.rows[i] * s.stride);
 }
 
 void cell_forward_simple_rnn(const CellForwardArgs& a) {
@@ -37,7 +37,7 @@ void simple_rnn_unfinish(const BackwardStep& s) {
   for (std::int64_t i = 0; i < s.m; ++i) {
     const float* dh = s.dh + s.rows[i] * s.stride;
     float* z = s.slot(s.rows[i], 0);
-    each_vector(s.begin, s.end, [&](std::int64_t j) { store(z + j, mul(load(dh + j), slope(act, load(z + j)))); });
+    each_place(s.begin, s.end, [&](auto at) { at.store(z, mul(at.load(dh), slope(act, at.load(z)))); });
   }
 }
 
