@@ -68,6 +68,60 @@ bool partial(const float* end, float* out_end) {
   return ok && std::memcmp(ints, copied, sizeof ints) == 0;
 }
 
+// dot2 against its two fused multiply-adds, dot4 against integers; what store_high and store_bytes store.
+bool words() {
+  bool ok = true;
+  std::uint32_t state = 1;
+  const auto word = [&] { return state = state * 1664525u + 1013904223u; };
+  for (int round = 0; round < 200; ++round) {
+    float a[W], b[W], acc[W], got[W];
+    std::int32_t sums[W], dots[W], narrow[W];
+    for (int i = 0; i < W; ++i) {
+      acc[i] = static_cast<float>(static_cast<std::int32_t>(word())) * 0x1p-20f;
+      sums[i] = static_cast<std::int32_t>(word() >> 8);
+      std::uint32_t wa = 0, wb = 0;
+      for (int k = 0; k < 4; ++k) {
+        wa = wa << 8 | static_cast<std::uint8_t>(static_cast<int>(word() >> 8) % 128 * (word() & 4096 ? 1 : -1));
+        wb = wb << 8 | static_cast<std::uint8_t>(round % 3 ? static_cast<int>(word() >> 8) % 128 : 127);
+      }
+      std::memcpy(&a[i], &wa, 4);
+      std::memcpy(&b[i], &wb, 4);
+      dots[i] = sums[i];
+      for (int k = 0; k < 32; k += 8)
+        dots[i] += (static_cast<std::int8_t>(wa >> k) + kByteOffset) * static_cast<std::int8_t>(wb >> k);
+      narrow[i] = static_cast<std::int8_t>(wa);
+    }
+    std::int32_t out[W];
+    istore(out, dot4(bytes_of(load(a)), load(b), iload(sums)));
+    ok = ok && std::memcmp(out, dots, sizeof out) == 0;
+    std::int8_t eight[W];
+    store_bytes(eight, iload(narrow));
+    std::uint16_t high[W];
+    store_high(high, bits(load(a)));
+    for (int i = 0; i < W; ++i) {
+      std::uint32_t wa, wb = word() & 0xBFFFBFFFu;  // moderate numbers
+      std::memcpy(&wa, &a[i], 4);
+      ok = ok && eight[i] == narrow[i] && high[i] == wa >> 16;
+      wa &= 0xBFFFBFFFu;
+      std::memcpy(&a[i], &wa, 4);
+      std::memcpy(&b[i], &wb, 4);
+    }
+    store(got, dot2(halves_of(load(a)), load(b), load(acc)));
+    for (int i = 0; i < W; ++i) {
+      std::uint32_t wa, wb, high_a, high_b, low_a, low_b;
+      std::memcpy(&wa, &a[i], 4);
+      std::memcpy(&wb, &b[i], 4);
+      high_a = wa & 0xFFFF0000u, high_b = wb & 0xFFFF0000u, low_a = wa << 16, low_b = wb << 16;
+      float ha, hb, la, lb;
+      std::memcpy(&ha, &high_a, 4), std::memcpy(&hb, &high_b, 4);
+      std::memcpy(&la, &low_a, 4), std::memcpy(&lb, &low_b, 4);
+      const float want = std::fma(la, lb, std::fma(ha, hb, acc[i]));
+      ok = ok && check::same(got[i], want);
+    }
+  }
+  return ok;
+}
+
 bool transposes() {
   float from[W * (W + 3)], to[W * (W + 1)];
   for (int i = 0; i < W * (W + 3); ++i) from[i] = static_cast<float>(i);

@@ -106,5 +106,48 @@ SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float*
   transpose8(from, from_row, to, to_row);
 }
 
+// ---- two bfloat16, or four signed bytes, in each lane, the first in the lowest bits
+
+struct halves {
+  vec odd, even;
+};
+SEQCORE_INLINE halves halves_of(vec a) {
+  return {{_mm256_and_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(INT32_C(-65536))))}, float_of(shl<16>(bits(a)))};
+}
+// acc + odd * odd, then + even * even, each fused.
+SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
+  const halves h = halves_of(b);
+  return fma(a.even, h.even, fma(a.odd, h.odd, acc));
+}
+// Bits 31..16 of every lane.
+SEQCORE_INLINE void store_high(std::uint16_t* p, ivec a) {
+  const __m256i u = _mm256_srli_epi32(a.v, 16);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(u, u), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+
+constexpr std::int32_t kByteOffset = 0;
+struct bytes {
+  __m256i v, size;
+};
+// dot4: acc + the sum of four (a + kByteOffset) * b. REQUIRES: no byte of a or b is -128.
+SEQCORE_INLINE bytes bytes_of(vec a) {
+  const __m256i v = _mm256_castps_si256(a.v);
+  return {v, _mm256_abs_epi8(v)};
+}
+SEQCORE_INLINE ivec dot4(bytes a, vec b, ivec acc) {
+  const __m256i signed_b = _mm256_sign_epi8(_mm256_castps_si256(b.v), a.v);
+  const __m256i pairs = _mm256_maddubs_epi16(a.size, signed_b);  // at most 2 * 127 * 127: never saturates
+  return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+}
+// Every lane, which is in [-128, 127].
+SEQCORE_INLINE void store_bytes(std::int8_t* p, ivec a) {
+  const __m256i halves16 = _mm256_packs_epi32(a.v, a.v);
+  const __m256i bytes8 = _mm256_packs_epi16(halves16, halves16);
+  const std::int32_t lo = _mm256_extract_epi32(bytes8, 0), hi = _mm256_extract_epi32(bytes8, 4);
+  __builtin_memcpy(p, &lo, sizeof lo);
+  __builtin_memcpy(p + 4, &hi, sizeof hi);
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -112,5 +112,68 @@ SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float*
     for (int j = 0; j < W; j += 8) transpose8(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
 }
 
+// ---- two bfloat16, or four signed bytes, in each lane, the first in the lowest bits
+// SEQCORE_AVX512_BF16 and SEQCORE_AVX512_VNNI: with the instructions made for it (dot_avx512_*.cc).
+
+#ifdef SEQCORE_AVX512_BF16
+struct halves {
+  __m512bh v;
+};
+SEQCORE_INLINE halves halves_of(vec a) { return {reinterpret_cast<__m512bh>(a.v)}; }
+SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
+  return {_mm512_dpbf16_ps(acc.v, a.v, reinterpret_cast<__m512bh>(b.v))};
+}
+#else
+struct halves {
+  vec odd, even;
+};
+SEQCORE_INLINE halves halves_of(vec a) {
+  return {{_mm512_and_ps(a.v, _mm512_castsi512_ps(_mm512_set1_epi32(INT32_C(-65536))))}, float_of(shl<16>(bits(a)))};
+}
+// acc + odd * odd, then + even * even, each fused.
+SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
+  const halves h = halves_of(b);
+  return fma(a.even, h.even, fma(a.odd, h.odd, acc));
+}
+#endif
+// Bits 31..16 of every lane.
+SEQCORE_INLINE void store_high(std::uint16_t* p, ivec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(a.v, 16)));
+}
+
+// dot4: acc + the sum of four (a + kByteOffset) * b. REQUIRES: no byte of a or b is -128.
+#ifdef SEQCORE_AVX512_VNNI
+constexpr std::int32_t kByteOffset = 128;
+struct bytes {
+  __m512i shifted;  // + 128
+};
+SEQCORE_INLINE bytes bytes_of(vec a) {
+  return {_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_set1_epi8(INT8_C(-128)))};
+}
+SEQCORE_INLINE ivec dot4(bytes a, vec b, ivec acc) {
+  return {_mm512_dpbusd_epi32(acc.v, a.shifted, _mm512_castps_si512(b.v))};
+}
+#else
+constexpr std::int32_t kByteOffset = 0;
+struct bytes {
+  __m512i size;
+  __mmask64 negative;
+};
+SEQCORE_INLINE bytes bytes_of(vec a) {
+  const __m512i v = _mm512_castps_si512(a.v);
+  return {_mm512_abs_epi8(v), _mm512_movepi8_mask(v)};
+}
+SEQCORE_INLINE ivec dot4(bytes a, vec b, ivec acc) {
+  const __m512i v = _mm512_castps_si512(b.v);
+  const __m512i signed_b = _mm512_mask_sub_epi8(v, a.negative, _mm512_setzero_si512(), v);
+  const __m512i pairs = _mm512_maddubs_epi16(a.size, signed_b);  // at most 2 * 127 * 127: never saturates
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+}
+#endif
+// Every lane, which is in [-128, 127].
+SEQCORE_INLINE void store_bytes(std::int8_t* p, ivec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -52,6 +52,30 @@ static inline __m512i srai_epi32(__m512i v, unsigned n) {
   return _mm512_loadu_si512(r);
 }
 
+static inline __m256i cvtepi32_epi16(__m512i v) {
+  std::int32_t a[16];
+  std::int16_t r[16];
+  _mm512_storeu_si512(a, v);
+  lanes(a, r, [](std::int32_t x, int) { return static_cast<std::int16_t>(x); });
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(r));
+}
+static inline __m128i cvtepi32_epi8(__m512i v) {
+  std::int32_t a[16];
+  std::int8_t r[16];
+  _mm512_storeu_si512(a, v);
+  lanes(a, r, [](std::int32_t x, int) { return static_cast<std::int8_t>(x); });
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(r));
+}
+
+static inline __m512i madd_epi16(__m512i x, __m512i y) {
+  std::int16_t a[32], b[32];
+  std::int32_t r[16];
+  _mm512_storeu_si512(a, x);
+  _mm512_storeu_si512(b, y);
+  for (int i = 0; i < 16; ++i) r[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+  return _mm512_loadu_si512(r);
+}
+
 }  // namespace seqcore_emulated
 
 #define _mm512_maskz_loadu_ps seqcore_emulated::maskz_loadu_ps
@@ -59,3 +83,7 @@ static inline __m512i srai_epi32(__m512i v, unsigned n) {
 #define _mm512_cvtepi32_ps seqcore_emulated::cvtepi32_ps
 #define _mm512_cvtps_epi32 seqcore_emulated::cvtps_epi32
 #define _mm512_srai_epi32 seqcore_emulated::srai_epi32
+#define _mm512_cvtepi32_epi16 seqcore_emulated::cvtepi32_epi16
+#define _mm512_cvtepi32_epi8 seqcore_emulated::cvtepi32_epi8
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 seqcore_emulated::madd_epi16

@@ -121,5 +121,40 @@ SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float*
   vst1q_f32(to + 3 * to_row, hi.val[1]);
 }
 
+// ---- two bfloat16, or four signed bytes, in each lane, the first in the lowest bits
+
+struct halves {
+  vec odd, even;
+};
+SEQCORE_INLINE halves halves_of(vec a) {
+  return {float_of(iand(bits(a), iset1(INT32_C(-65536)))), float_of(shl<16>(bits(a)))};
+}
+// acc + odd * odd, then + even * even, each fused.
+SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
+  const halves h = halves_of(b);
+  return fma(a.even, h.even, fma(a.odd, h.odd, acc));
+}
+// Bits 31..16 of every lane.
+SEQCORE_INLINE void store_high(std::uint16_t* p, ivec a) { vst1_u16(p, vshrn_n_u32(vreinterpretq_u32_s32(a.v), 16)); }
+
+constexpr std::int32_t kByteOffset = 0;
+struct bytes {
+  int8x16_t v;
+};
+// dot4: acc + the sum of four (a + kByteOffset) * b. REQUIRES: no byte of a or b is -128.
+SEQCORE_INLINE bytes bytes_of(vec a) { return {vreinterpretq_s8_f32(a.v)}; }
+SEQCORE_INLINE ivec dot4(bytes a, vec b, ivec acc) {
+  const int8x16_t v = vreinterpretq_s8_f32(b.v);
+  const int32x4_t lo = vpaddlq_s16(vmull_s8(vget_low_s8(a.v), vget_low_s8(v)));
+  const int32x4_t hi = vpaddlq_s16(vmull_high_s8(a.v, v));
+  return {vaddq_s32(acc.v, vpaddq_s32(lo, hi))};
+}
+// Every lane, which is in [-128, 127].
+SEQCORE_INLINE void store_bytes(std::int8_t* p, ivec a) {
+  const int16x4_t h = vmovn_s32(a.v);
+  const int8x8_t b = vmovn_s16(vcombine_s16(h, h));
+  vst1_lane_s32(reinterpret_cast<std::int32_t*>(p), vreinterpret_s32_s8(b), 0);
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -227,5 +227,44 @@ SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float*
     for (int j = 0; j < W; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
 
+// ---- two bfloat16, or four signed bytes, in each lane, the first in the lowest bits
+
+struct halves {
+  vec odd, even;
+};
+SEQCORE_INLINE halves halves_of(vec a) {
+  return {float_of(iand(bits(a), iset1(INT32_C(-65536)))), float_of(shl<16>(bits(a)))};
+}
+// acc + odd * odd, then + even * even, each fused.
+SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
+  const halves h = halves_of(b);
+  return fma(a.even, h.even, fma(a.odd, h.odd, acc));
+}
+// Bits 31..16 of every lane.
+SEQCORE_INLINE void store_high(std::uint16_t* p, ivec a) {
+  for (int i = 0; i < W; ++i) p[i] = static_cast<std::uint16_t>(u32(a.v[i]) >> 16);
+}
+
+constexpr std::int32_t kByteOffset = 0;
+struct bytes {
+  ivec v;
+};
+// dot4: acc + the sum of four (a + kByteOffset) * b. REQUIRES: no byte of a or b is -128.
+SEQCORE_INLINE bytes bytes_of(vec a) { return {bits(a)}; }
+SEQCORE_INLINE ivec dot4(bytes a, vec b, ivec acc) {
+  const ivec v = bits(b);
+  return lanes<ivec>([=](int i) {
+    std::int32_t sum = acc.v[i];
+    for (int shift = 0; shift < 32; shift += 8)
+      sum += static_cast<std::int8_t>(u32(a.v.v[i]) >> shift & 0xFF) *
+             static_cast<std::int8_t>(u32(v.v[i]) >> shift & 0xFF);
+    return sum;
+  });
+}
+// Every lane, which is in [-128, 127].
+SEQCORE_INLINE void store_bytes(std::int8_t* p, ivec a) {
+  for (int i = 0; i < W; ++i) p[i] = static_cast<std::int8_t>(a.v[i]);
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA
