@@ -106,10 +106,10 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
       c((s.steps + 1) * s.batch * stride);
   Floats caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
   Floats dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
-  Floats packed(k.packed_cell_size(kind, s.input, s.units, dropout)),
+  Floats packed(k.packed_cell_size(kind, s.input, s.units, dropout, Precision::float32)),
       packed_back(k.packed_cell_backward_size(kind, s.units));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
-  k.pack_cell(kind, weights, dropout, packed.data);
+  k.pack_cell(kind, weights, dropout, {}, packed.data);
   k.pack_cell_backward(kind, weights, packed_back.data);
   CellForwardArgs f{s.batch,
                     s.input,
@@ -122,6 +122,8 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                     Activation::sigmoid,
                     packed.data,
                     dropout,
+                    Precision::float32,
+                    nullptr,
                     {},
                     {x.data, s.batch * s.input, s.input},
                     dropout ? s.steps * s.batch * s.input : 0,
@@ -170,13 +172,14 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
 }
 
 void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, std::int64_t n) {
-  Floats a(m * depth), w(depth * n), c(m * pad(n)), bias(n), packed(k.packed_product_size(depth, n));
-  k.pack_product(w.data, n, 1, depth, n, packed.data);
+  Floats a(m * depth), w(depth * n), c(m * pad(n)), bias(n),
+      packed(k.packed_product_size(depth, n, Precision::float32));
+  k.pack_product(w.data, n, 1, depth, n, {}, packed.data);
   ProductArgs p{};
   p.batch = p.m = m;
   p.segments = 1;
   p.a[0] = {{a.data, m * depth, depth}, depth, packed.data};
-  p.n = n;
+  p.n = p.n_end = n;
   p.bias = bias.data;
   p.init = Init::bias;
   p.c = {c.data, m * pad(n), pad(n)};
@@ -206,11 +209,11 @@ void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::in
 
 void pack(benchmark::State& state, const Kernels& k, std::int64_t input, std::int64_t units) {
   Floats w(input * 4 * units), u(units * 4 * units), b(4 * units);
-  Floats packed(k.packed_cell_size(CellKind::lstm, input, units, false) +
+  Floats packed(k.packed_cell_size(CellKind::lstm, input, units, false, Precision::float32) +
                 k.packed_cell_backward_size(CellKind::lstm, units));
   const CellWeights weights{input, units, w.data, u.data, b.data};
   for (auto _ : state) {
-    k.pack_cell(CellKind::lstm, weights, false, packed.data);
+    k.pack_cell(CellKind::lstm, weights, false, {}, packed.data);
     k.pack_cell_backward(CellKind::lstm, weights, packed.data);
   }
   state.SetBytesProcessed(state.iterations() * (input + 2 * units) * 4 * units * 4);

@@ -323,7 +323,7 @@ struct Run {
         dh(p.batch * stride),
         dc(p.batch * stride) {
     const std::int64_t features = p.batch * p.input;
-    Buffer packed(kernels.packed_cell_size(p.kind, p.input, p.units, p.per_gate));
+    Buffer packed(kernels.packed_cell_size(p.kind, p.input, p.units, p.per_gate, Precision::float32));
     Buffer packed_back(kernels.packed_cell_backward_size(p.kind, p.units));
     Buffer x(static_cast<std::int64_t>(p.x.size())), scale(p.gates() * p.batch * stride);
     Buffer dy(p.steps * p.batch * p.units);
@@ -335,7 +335,7 @@ struct Run {
     rows_to(p.dh, dh);
     rows_to(p.dc, dc);
     const CellWeights weights{p.input, p.units, p.w.data(), p.u.data(), p.b.empty() ? nullptr : p.b.data()};
-    kernels.pack_cell(p.kind, weights, p.per_gate, packed.data());
+    kernels.pack_cell(p.kind, weights, p.per_gate, {}, packed.data());
     kernels.pack_cell_backward(p.kind, weights, packed_back.data());
     const bool lstm = p.kind == CellKind::lstm;
 
@@ -382,6 +382,8 @@ struct Run {
       if (split != Split::rows) f.row_begin = 0;
       f.row_end = b.row_end = f.row_begin + rows;
       b.row_begin = f.row_begin;
+      f.t_begin = 0;
+      f.t_end = p.steps;
       Buffer forward(kernels.forward_scratch(p.kind, f));
       Buffer backward(kernels.backward_scratch(p.kind, b));
       f.scratch = forward.data();

@@ -66,7 +66,7 @@ void check_product() {
     depth += k;
   }
   Values w(depth * n), bias(n), scale(batch * n);
-  p.n = n;
+  p.n = p.n_end = n;
   p.init = with_scale ? Init::zero : static_cast<Init>(pick(0, 2));
   p.bias = p.init == Init::bias ? bias.data() : nullptr;
   p.scale = with_scale ? scale.data() : nullptr;
@@ -78,11 +78,11 @@ void check_product() {
   std::vector<float> first_c, first_z;
   for (const char* isa : available_isas()) {
     const Kernels& k = *kernels_for(isa);
-    Unset packed(k.packed_product_size(depth, n));
+    Unset packed(k.packed_product_size(depth, n, Precision::float32));
     for (std::int64_t s = 0, at = 0; s < p.segments; at += p.a[s++].k) {
-      float* to = packed.data() + k.packed_product_size(at, n);
+      float* to = packed.data() + k.packed_product_size(at, n, Precision::float32);
       k.pack_product(transposed ? w.data() + at : w.data() + at * n, transposed ? 1 : n, transposed ? depth : 1,
-                     p.a[s].k, n, to);
+                     p.a[s].k, n, {}, to);
       p.a[s].packed = to;
     }
     for (const bool whole : {true, false}) {

@@ -24,6 +24,12 @@ extern const Kernels kTable;
 namespace avx512 {
 extern const Kernels kTable;
 }
+namespace avx512_vnni {
+void dot(const Product& t, std::int64_t m, std::int64_t vectors);
+}
+namespace avx512_bf16 {
+void dot(const Product& t, std::int64_t m, std::int64_t vectors);
+}
 #endif
 #ifdef SEQCORE_HAVE_NEON
 namespace neon {
@@ -37,6 +43,8 @@ namespace {
 struct Cpu {
   bool avx2 = false;
   bool avx512 = false;
+  bool vnni = false;  // of AVX-512
+  bool bf16 = false;
 };
 
 Cpu detect() {
@@ -53,12 +61,34 @@ Cpu detect() {
   constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
   cpu.avx2 = (xcr0 & 0x6) == 0x6 && (ebx & kAvx2);
   cpu.avx512 = cpu.avx2 && (xcr0 & 0xE6) == 0xE6 && (ebx & kAvx512) == kAvx512;
+  cpu.vnni = cpu.avx512 && (ecx & 1u << 11);
+  if (cpu.avx512 && eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) cpu.bf16 = eax & 1u << 5;
 #ifdef SEQCORE_EMULATE_AVX512
-  cpu.avx512 = cpu.avx2;
+  cpu.avx512 = cpu.vnni = cpu.bf16 = cpu.avx2;
 #endif
 #endif
   return cpu;
 }
+
+#ifdef SEQCORE_HAVE_AVX512
+// The table with the products of words that this processor has instructions for.
+const Kernels& avx512_table(const Cpu& cpu) {
+  static const Kernels table = [&] {
+    Kernels k = avx512::kTable;
+    if (cpu.vnni) {
+      k.dot.int8 = avx512_vnni::dot;
+      k.dot.byte_offset = 128;
+      k.dot.int8_by = "avx512_vnni";
+    }
+    if (cpu.bf16) {
+      k.dot.bfloat16 = avx512_bf16::dot;
+      k.dot.bfloat16_by = "avx512_bf16";
+    }
+    return k;
+  }();
+  return table;
+}
+#endif
 
 // Worst first.
 std::vector<const Kernels*> tables() {
@@ -68,7 +98,7 @@ std::vector<const Kernels*> tables() {
   if (cpu.avx2) result.push_back(&avx2::kTable);
 #endif
 #ifdef SEQCORE_HAVE_AVX512
-  if (cpu.avx512) result.push_back(&avx512::kTable);
+  if (cpu.avx512) result.push_back(&avx512_table(cpu));
 #endif
 #ifdef SEQCORE_HAVE_NEON
   result.push_back(&neon::kTable);

@@ -102,7 +102,7 @@ void grad(const GradArgs& g) {
             __builtin_prefetch(to[m][j], 1);
           }
         t.a[0] = {a + k0 * kGradBlock, kAdjacent, count, rows.count, d};
-        run_rows(count, t, 0, 0, wide);
+        run_rows<Float32>(count, t, 0, 0, wide);
         for (std::int64_t m = 0; m < count; ++m)
           for (std::int64_t j = 0; j < wide; ++j) {
             const std::int64_t left = g.n_end - at[j].column;

@@ -14,6 +14,7 @@
 #include "kernels/optimizer.inl"
 #include "kernels/random.inl"
 #include "kernels/tile.inl"
+#include "kernels/words.inl"
 #include "kernels/product.inl"
 #include "kernels/gradient.inl"
 #include "kernels/cells/cell.inl"
@@ -32,6 +33,7 @@ const Kernels kTable = {
     W,
     packed_product_size,
     pack_product,
+    product_scratch,
     product,
     grad_scratch,
     grad,
@@ -59,6 +61,7 @@ const Kernels kTable = {
     loss,
     adam,
     sgd,
+    {multiply<BFloat16>, multiply<Int8>, kByteOffset, "float32", "int16"},
 };
 
 }  // namespace seqcore::SEQCORE_ISA

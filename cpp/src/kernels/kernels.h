@@ -55,12 +55,55 @@ struct ConstRows {
   std::ptrdiff_t row;
 };
 
-// ---------------------------------------------------------------------------------------------- products (gemm.inl)
+// ------------------------------------------------------------------------------------- precisions of packed weights
+
+// bfloat16 and int8 weights meet inputs of the same kind: bfloat16 rounded to nearest, int8 scaled by each row's largest
+// element (and each column's, for the weights), both symmetric, in [-127, 127]. Sums are float32 and int32. int8's are the
+// same on every ISA, and so is all that follows from them.
+enum class Precision : std::int32_t { float32, bfloat16, int8 };
+// Elements of a row go into 32-bit words, the first in the lowest bits: 1, 2 or 4 to a word.
+inline constexpr std::int64_t words(Precision p, std::int64_t k) {
+  return p == Precision::float32 ? k : p == Precision::bfloat16 ? (k + 1) / 2 : (k + 3) / 4;
+}
+
+// What tile.inl multiplies: `segments` stretches of the summed index, in order. Between kernels of one ISA only.
+struct Operand {                 // rows of one stretch, and the packed columns they meet
+  const float* base;             // floats or words
+  const std::ptrdiff_t* offset;  // of each row
+  std::ptrdiff_t step;           // from k to k + 1
+  std::int64_t k;                // floats or words
+  const float* w;
+};
+struct Product {
+  int segments;
+  Operand a[4];
+  const float* init;  // row m at init + m*init_row
+  std::ptrdiff_t init_row;
+  float* out;  // row m at out + m*out_row; may be init
+  std::ptrdiff_t out_row;
+};
+// Products of words. int8's init and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them:
+// packed weights bring the init that takes it away again.
+struct Dot {
+  void (*bfloat16)(const Product& t, std::int64_t m, std::int64_t vectors);
+  void (*int8)(const Product& t, std::int64_t m, std::int64_t vectors);
+  std::int32_t byte_offset;
+  const char* bfloat16_by;  // what computes them, for show_config
+  const char* int8_by;
+};
+
+// How matrices are packed. A product's weights must be packed for its precision and its Dot.
+struct Packing {
+  Precision precision = Precision::float32;
+  std::int32_t byte_offset = 0;
+};
+
+// ------------------------------------------------------------------------------------------- products (product.inl)
 
 struct Segment {  // one stretch of the summed index
   ConstRows a;
   std::int64_t k;
-  const float* packed;  // its rows of W, by pack_product
+  const float* packed;  // its rows of W, by pack_product, all n columns
 };
 
 enum class Init : std::int32_t {
@@ -77,8 +120,8 @@ struct ProductArgs {
   const std::int32_t* rows;  // or null
   int segments;
   Segment a[4];
-  std::int64_t n;
-  const float* bias;  // [n], for Init::bias
+  std::int64_t n, n_begin, n_end;  // columns; those that this call computes, n_begin a multiple of two vectors
+  const float* bias;               // [n], for Init::bias
   Init init;
   Rows c;
   // Epilogue. With `scale`: C[r][n] += scale[b][n] * chain (init must be zero; C is accumulated into, unfused: the
@@ -87,6 +130,10 @@ struct ProductArgs {
   std::ptrdiff_t scale_row;
   Activation activation;  // element-wise only; row-wise ones are a pass of their own
   Rows z;                 // z.data may be null
+  // In a reduced precision there is one segment.
+  Precision precision;
+  const Dot* dot;
+  float* scratch;  // product_scratch floats, 64-byte aligned; only then
 };
 
 // dW[k][g][n] (+)= sum over the listed rows of A[r][k] * D[r][g][n], in blocks of kGradBlock listed rows: each block one
@@ -156,7 +203,9 @@ struct CellForwardArgs {
   std::int64_t row_begin, row_end, t_begin, t_end;
   Activation activation, recurrent_activation;  // any, row-wise ones included (over the units)
   const float* packed;                          // by pack_cell
-  bool per_gate;                                // as packed
+  bool per_gate;                                // as packed; float32 only
+  Precision precision;                          // as packed
+  const Dot* dot;                               // for reduced ones
   Share share;
   ConstRows x;
   std::ptrdiff_t x_gate;     // 0, or the distance between the gates' own inputs (dropout, one mask per gate); per_gate
@@ -279,18 +328,20 @@ struct Kernels {
   const char* isa;  // "scalar", "avx2", "avx512", "neon"
   int width;        // floats in a vector
 
-  // Products. pack_product reads W[k][n] at w[k*k_stride + n*n_stride].
-  std::int64_t (*packed_product_size)(std::int64_t k, std::int64_t n);
+  // Products. pack_product reads W[k][n] at w[k*k_stride + n*n_stride]. Sizes are in floats.
+  std::int64_t (*packed_product_size)(std::int64_t k, std::int64_t n, Precision precision);
   void (*pack_product)(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,
-                       float* packed);
+                       Packing packing, float* packed);
+  std::int64_t (*product_scratch)(std::int64_t k, std::int64_t m, Precision precision);
   void (*product)(const ProductArgs& args);
   std::int64_t (*grad_scratch)(std::int64_t k);  // of all factors
   void (*grad)(const GradArgs& args);
 
   // Cells, indexed by CellKind where they differ.
   // per_gate: for calls in which each gate has its own input or state (recurrent dropout); a little larger.
-  std::int64_t (*packed_cell_size)(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate);
-  void (*pack_cell)(CellKind kind, const CellWeights& weights, bool per_gate, float* packed);
+  std::int64_t (*packed_cell_size)(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate,
+                                   Precision precision);
+  void (*pack_cell)(CellKind kind, const CellWeights& weights, bool per_gate, Packing packing, float* packed);
   std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
   void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, float* packed);
   // Floats of scratch that a call needs; what only says where things are is not looked at.
@@ -329,6 +380,8 @@ struct Kernels {
   void (*loss)(const LossArgs& args);
   void (*adam)(const AdamArgs& args);
   void (*sgd)(const SgdArgs& args);
+
+  Dot dot;
 };
 
 }  // namespace seqcore

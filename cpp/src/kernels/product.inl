@@ -1,9 +1,11 @@
-// The dense product over the tile, and the packing of every matrix. Included by isa.inl, once per ISA.
+// The dense product over the tile, and the packing of its matrices. Included by isa.inl, once per ISA.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-std::int64_t packed_product_size(std::int64_t k, std::int64_t n) { return k * packed_columns(n); }
+std::int64_t packed_product_size(std::int64_t k, std::int64_t n, Precision precision) {
+  return packed_matrix_size(precision, k, packed_columns(n));
+}
 
 // Rows k of one panel, `width` wide, of which `columns` are there.
 void pack_panel(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t columns,
@@ -29,10 +31,19 @@ void pack_panel(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride
 }
 
 void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,
-                  float* packed) {
+                  Packing packing, float* packed) {
+  const std::int64_t columns = packed_columns(n);
+  float* const to = packed + words_at(packing.precision, columns);
   for (std::int64_t j = 0; j < n; j += kPanel) {
-    const std::int64_t width = least(kPanel, packed_columns(n) - j);
-    pack_panel(w + j * n_stride, k_stride, n_stride, k, n - j, width, packed + j * k);
+    const std::int64_t width = least(kPanel, columns - j);
+    if (packing.precision == Precision::float32) {
+      pack_panel(w + j * n_stride, k_stride, n_stride, k, n - j, width, to + j * k);
+    } else {
+      const auto at = [=](std::int64_t i, std::int64_t c) {
+        return j + c < n ? w[i * k_stride + (j + c) * n_stride] : 0.0f;
+      };
+      pack_words(packing, k, width, at, packed + j, packed + columns + j, to + j * words(packing.precision, k));
+    }
   }
 }
 
@@ -53,9 +64,24 @@ void product_out(const ProductArgs& p, float* chains, std::ptrdiff_t row, std::i
     }
 }
 
+// Scratch of a product in reduced precision: the rows of a block in words, their scales, int32 sums.
+struct ProductScratch {
+  std::int64_t row, scales, sums, end;
+  ProductScratch(std::int64_t k, std::int64_t rows, Precision precision) {
+    row = encoded_row(precision, k);
+    scales = rows * row;
+    sums = scales + pad(rows);
+    end = sums + (precision == Precision::int8 ? kRowBlock * kPanel : 0);
+  }
+};
+std::int64_t product_scratch(std::int64_t k, std::int64_t m, Precision precision) {
+  return precision == Precision::float32 ? 0 : pad(ProductScratch(k, least(m, kRowBlock), precision).end);
+}
+
 void product(const ProductArgs& p) {
   std::ptrdiff_t a[4][kRowBlock], c[kRowBlock], z[kRowBlock], scale[kRowBlock];
   alignas(64) float space[kRowBlock * kPanel], start[4 * kPanel];
+  const std::int64_t columns = packed_columns(p.n);
   split_evenly(p.m, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     RowCursor cursor(p.batch, p.rows ? p.rows[first] : p.row_begin + first);
     bool even = true;  // rows of C are evenly spaced
@@ -67,14 +93,24 @@ void product(const ProductArgs& p) {
       scale[i] = cursor.in(0, p.scale_row);
       even = even && (i < 2 || c[i] - c[i - 1] == c[1] - c[0]);
     }
+    Product t;
+    t.segments = p.segments;
+    for (int s = 0; s < p.segments; ++s) t.a[s] = {p.a[s].a.data, a[s], 1, p.a[s].k, nullptr};
+    const ProductScratch words_space(p.a[0].k, count, p.precision);
+    if (p.precision != Precision::float32) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        encode(p.precision, p.a[0].a.data + a[0][i], p.a[0].k, p.scratch + i * words_space.row,
+               p.scratch + words_space.scales + i);
+        a[0][i] = i * words_space.row;
+      }
+      t.a[0] = {p.scratch, a[0], 1, words(p.precision, p.a[0].k), nullptr};
+    }
     const bool plain = !p.z.data && !p.scale && p.activation == Activation::linear;
     const std::int64_t most = (count * 4 <= kRowBlock ? 4 : 1) * kPanel;  // what `space` holds
-    for (std::int64_t n0 = 0; n0 < p.n; n0 += most) {
-      const std::int64_t width = least(most, packed_columns(p.n) - n0);
+    for (std::int64_t n0 = p.n_begin; n0 < p.n_end; n0 += most) {
+      const std::int64_t width = least(most, packed_columns(p.n_end - n0));
       const bool direct = even && !p.scale && n0 + width <= p.n;
-      Product t;
-      t.segments = p.segments;
-      for (int s = 0; s < p.segments; ++s) t.a[s] = {p.a[s].a.data, a[s], 1, p.a[s].k, p.a[s].packed + n0 * p.a[s].k};
+      for (int s = 0; s < p.segments; ++s) t.a[s].w = p.a[s].packed + words_at(p.precision, columns) + n0 * t.a[s].k;
       t.out = direct ? p.c.data + c[0] + n0 : space;
       t.out_row = !direct ? width : count > 1 ? c[1] - c[0] : 0;
       if (p.init == Init::accumulate) {
@@ -89,7 +125,20 @@ void product(const ProductArgs& p) {
         t.init = start;
         t.init_row = 0;
       }
-      multiply(t, count, width / W);
+      if (p.precision == Precision::float32) {
+        multiply<Float32>(t, count, width / W);
+      } else if (p.precision == Precision::bfloat16) {
+        p.dot->bfloat16(t, count, width / W);
+      } else {
+        Product sums = t;
+        sums.init = p.a[0].packed + columns + n0;
+        sums.init_row = 0;
+        sums.out = p.scratch + words_space.sums;
+        sums.out_row = width;
+        p.dot->int8(sums, count, width / W);
+        add_scaled(count, width, sums.out, p.scratch + words_space.scales, p.a[0].packed + n0, t.init, t.init_row,
+                   t.out, t.out_row);
+      }
       if (!direct || !plain) product_out(p, t.out, t.out_row, count, width, n0, c, z, scale);
     }
   });

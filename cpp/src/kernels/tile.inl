@@ -32,25 +32,25 @@ SEQCORE_INLINE void store_upto(float* p, vec v, std::int64_t n) {
   store_n(p, v, n);
 }
 
-struct Operand {  // rows of one stretch of the summed index, and the packed columns they meet
-  const float* base;
-  const std::ptrdiff_t* offset;  // of each row
-  std::ptrdiff_t step;           // from k to k + 1
-  std::int64_t k;
-  const float* w;
+// What a word of A and a word of W add to a chain.
+struct Float32 {
+  using Word = vec;
+  static SEQCORE_INLINE Word broadcast(const float* a) { return set1(*a); }
+  static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return fma(a, w, sum); }
 };
-
-struct Product {
-  int segments;
-  Operand a[4];
-  const float* init;  // row m at init + m*init_row
-  std::ptrdiff_t init_row;
-  float* out;  // row m at out + m*out_row; may be init
-  std::ptrdiff_t out_row;
+struct BFloat16 {
+  using Word = halves;
+  static SEQCORE_INLINE Word broadcast(const float* a) { return halves_of(set1(*a)); }
+  static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return dot2(a, w, sum); }
+};
+struct Int8 {
+  using Word = bytes;
+  static SEQCORE_INLINE Word broadcast(const float* a) { return bytes_of(set1(*a)); }
+  static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return float_of(dot4(a, w, bits(sum))); }
 };
 
 // Rows row .. row + MR, P panels of U vectors from column `column` on.
-template <int MR, int P, int U>
+template <class Kind, int MR, int P, int U>
 __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int64_t column) {
   constexpr int N = P * U;
   vec acc[MR][N];
@@ -70,19 +70,19 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
       if constexpr (MR >= 4)
         for (int j = 0; j < U * W; j += kPad) __builtin_prefetch(w + ahead + j, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
-        vec v[MR];
-        for (int m = 0; m < MR; ++m) v[m] = set1(a[m][at]);
+        typename Kind::Word v[MR];
+        for (int m = 0; m < MR; ++m) v[m] = Kind::broadcast(a[m] + at);
         for (int p = 0; p < P; ++p)
           for (int u = 0; u < U; ++u) {
             const vec b = load(w + p * panel + u * W);
-            for (int m = 0; m < MR; ++m) acc[m][p * U + u] = fma(v[m], b, acc[m][p * U + u]);
+            for (int m = 0; m < MR; ++m) acc[m][p * U + u] = Kind::accumulate(v[m], b, acc[m][p * U + u]);
           }
       } else {
         vec b[N];
         for (int j = 0; j < N; ++j) b[j] = load(w + j / U * panel + j % U * W);
         for (int m = 0; m < MR; ++m) {
-          const vec v = set1(a[m][at]);
-          for (int j = 0; j < N; ++j) acc[m][j] = fma(v, b[j], acc[m][j]);
+          const typename Kind::Word v = Kind::broadcast(a[m] + at);
+          for (int j = 0; j < N; ++j) acc[m][j] = Kind::accumulate(v, b[j], acc[m][j]);
         }
       }
     }
@@ -93,18 +93,18 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
-template <int MR, int P = tile_panels(MR)>
+template <class Kind, int MR, int P = tile_panels(MR)>
 SEQCORE_INLINE void run_panels(const Product& t, std::int64_t row, std::int64_t column, std::int64_t panels) {
-  for (; panels >= P; panels -= P, column += P * kPanel) tile<MR, P, 2>(t, row, column);
-  if constexpr (P > 1) run_panels<MR, P / 2>(t, row, column, panels);
+  for (; panels >= P; panels -= P, column += P * kPanel) tile<Kind, MR, P, 2>(t, row, column);
+  if constexpr (P > 1) run_panels<Kind, MR, P / 2>(t, row, column, panels);
 }
 
-template <int MR = kTileRows>
+template <class Kind, int MR = kTileRows>
 void run_rows(std::int64_t rows, const Product& t, std::int64_t row, std::int64_t column, std::int64_t vectors) {
   if constexpr (MR > 1)
-    if (rows < MR) return run_rows<MR - 1>(rows, t, row, column, vectors);
-  run_panels<MR>(t, row, column, vectors / 2);
-  if (vectors % 2) tile<MR, 1, 1>(t, row, column + vectors / 2 * kPanel);
+    if (rows < MR) return run_rows<Kind, MR - 1>(rows, t, row, column, vectors);
+  run_panels<Kind, MR>(t, row, column, vectors / 2);
+  if (vectors % 2) tile<Kind, MR, 1, 1>(t, row, column + vectors / 2 * kPanel);
 }
 
 // f(first, count) over m rows in even pieces of at most `most`: 7 rows are 4 + 3, not 6 + 1.
@@ -123,16 +123,18 @@ SEQCORE_INLINE void split_evenly(std::int64_t m, std::int64_t most, F f) {
 
 // out = init + A*W for m rows and `vectors` vectors of columns. Where there are several tiles of rows, a panel (or as many
 // as the smallest tile takes) is done for all of them before the next.
+template <class Kind>
 void multiply(const Product& t, std::int64_t m, std::int64_t vectors) {
   if (m <= kTileRows) {
-    if (m > 0) run_rows(m, t, 0, 0, vectors);
+    if (m > 0) run_rows<Kind>(m, t, 0, 0, vectors);
     return;
   }
   const std::int64_t smallest = m / ((m + kTileRows - 1) / kTileRows);
   const std::int64_t step = 2 * tile_panels(static_cast<int>(smallest));
   for (std::int64_t v = 0; v < vectors; v += step)
-    split_evenly(m, kTileRows,
-                 [&](std::int64_t row, std::int64_t rows) { run_rows(rows, t, row, v * W, least(step, vectors - v)); });
+    split_evenly(m, kTileRows, [&](std::int64_t row, std::int64_t rows) {
+      run_rows<Kind>(rows, t, row, v * W, least(step, vectors - v));
+    });
 }
 
 // The (t, b) of ascending rows, with one division in all.

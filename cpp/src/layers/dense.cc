@@ -39,15 +39,16 @@ class Dense final : public Layer {
   }
 
   std::int64_t packed_size(const Kernels& k, bool backward) const override {
-    return backward ? k.packed_product_size(units_, input_) : k.packed_product_size(input_, units_);
+    return backward ? k.packed_product_size(units_, input_, Precision::float32)
+                    : k.packed_product_size(input_, units_, Precision::float32);
   }
 
   void pack(const Kernels& k, const float* weights, float* to, bool backward) const override {
     const float* w = weight(weights, kernel_);
     if (backward)
-      k.pack_product(w, 1, units_, units_, input_, to + packed_at_[1]);
+      k.pack_product(w, 1, units_, units_, input_, {}, to + packed_at_[1]);
     else
-      k.pack_product(w, units_, 1, input_, units_, to + packed_at_[0]);
+      k.pack_product(w, units_, 1, input_, units_, {}, to + packed_at_[0]);
   }
 
   Activation output_activation() const override { return activation_; }

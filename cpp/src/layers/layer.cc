@@ -152,17 +152,13 @@ RowList valid_rows(Run& run, const Tensor& dy) {
 void product(ProductArgs args, RowList rows, Run& run) {
   double k = 0;
   for (int s = 0; s < args.segments; s++) k += static_cast<double>(args.a[s].k);
-  const auto part = [&](std::int64_t row, std::int64_t m, std::int64_t column, std::int64_t n) {
+  const auto part = [&](std::int64_t row, std::int64_t m, std::int64_t from, std::int64_t to) {
     ProductArgs mine = args;
     mine.m = m;
     mine.rows = rows.list ? rows.list + row : nullptr;
     mine.row_begin = rows.list ? 0 : row;
-    for (int s = 0; s < args.segments; s++) mine.a[s].packed += column * args.a[s].k;
-    mine.n = n;
-    mine.c.data += column;
-    if (mine.z.data) mine.z.data += column;
-    if (mine.bias) mine.bias += column;
-    if (mine.scale) mine.scale += column;
+    mine.n_begin = from;
+    mine.n_end = to;
     run.k.product(mine);
   };
   const std::int64_t panel = 2 * run.k.width, panels = (args.n + panel - 1) / panel;
@@ -171,10 +167,9 @@ void product(ProductArgs args, RowList rows, Run& run) {
     run.rows(rows.n, row_flops, 8 * kRowsOfTile,
              [&](std::int64_t from, std::int64_t to, int) { part(from, to - from, 0, args.n); });
   } else {
-    run.rows(panels, row_flops * static_cast<double>(rows.n) / static_cast<double>(panels), 8,
-             [&](std::int64_t from, std::int64_t to, int) {
-               part(0, rows.n, from * panel, std::min(args.n, to * panel) - from * panel);
-             });
+    run.rows(
+        panels, row_flops * static_cast<double>(rows.n) / static_cast<double>(panels), 8,
+        [&](std::int64_t from, std::int64_t to, int) { part(0, rows.n, from * panel, std::min(args.n, to * panel)); });
   }
 }
 

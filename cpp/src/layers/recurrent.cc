@@ -103,22 +103,23 @@ CellWeights Recurrent::cell_weights(const float* weights) const {
 
 // Backward's copies: the recurrent product of the cell, then Wᵀ, a product for each gate.
 std::int64_t Recurrent::packed_size(const Kernels& k, bool backward) const {
-  if (!backward) return k.packed_cell_size(kind_, input_, units_, per_gate());
+  if (!backward) return k.packed_cell_size(kind_, input_, units_, per_gate(), Precision::float32);
   return pad(k.packed_cell_backward_size(kind_, units_)) +
-         cell_gates(kind_) * pad(k.packed_product_size(units_, input_));
+         cell_gates(kind_) * pad(k.packed_product_size(units_, input_, Precision::float32));
 }
 
 void Recurrent::pack(const Kernels& k, const float* weights, float* packed, bool backward) const {
   const CellWeights w = cell_weights(weights);
   float* to = packed + packed_at_[backward];
   if (!backward) {
-    k.pack_cell(kind_, w, per_gate(), to);
+    k.pack_cell(kind_, w, per_gate(), {}, to);
     return;
   }
   k.pack_cell_backward(kind_, w, to);
   to += pad(k.packed_cell_backward_size(kind_, units_));
-  const std::int64_t g = cell_gates(kind_), one = pad(k.packed_product_size(units_, input_));
-  for (std::int64_t i = 0; i < g; i++) k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, to + i * one);
+  const std::int64_t g = cell_gates(kind_), one = pad(k.packed_product_size(units_, input_, Precision::float32));
+  for (std::int64_t i = 0; i < g; i++)
+    k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, {}, to + i * one);
 }
 
 // Dropout, one mask for all time steps. With recurrent dropout every gate has its own masks (Keras's implementation 1;
@@ -256,6 +257,7 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.gates = c.gates;
   args.recurrent_scale = c.recurrent_scale;
   args.row_end = b;
+  args.t_end = steps;
   each_stretch(args, steps, false, run.k.forward_scratch(kind_, args), run.k.cell_forward[static_cast<int>(kind_)],
                run);
 
@@ -410,7 +412,7 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
   if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
   const float* wt = packed(run, true) + pad(run.k.packed_cell_backward_size(kind_, units_));
-  const std::int64_t one = pad(run.k.packed_product_size(units_, input_));
+  const std::int64_t one = pad(run.k.packed_product_size(units_, input_, Precision::float32));
   const auto segment = [&](int gate) {
     return Segment{{c.gates + gate * ld, b * slots * ld, slots * ld}, units_, wt + gate * one};
   };

@@ -95,58 +95,82 @@ constexpr Strips kPasses[kCellKinds][2] = {
     {{4, 1, {{0, 2, true, true, Bias::input}}}, {4, 1, {{2, 1, true, true, Bias::input}}}},
 };
 constexpr int kGroupColumns = 16 * W;  // at most
+constexpr int kStripColumns = 8 * W;
 
-SEQCORE_INLINE std::int64_t group_units(const Strips& strips, std::int64_t unit, std::int64_t units, bool per_gate) {
-  return per_gate ? strips.width * W : least(strips.width * W, units - unit);
-}
-constexpr std::int64_t packed_strip_size(const Strip& strip, std::int64_t n, std::int64_t input, std::int64_t units) {
-  return packed_columns(strip.gates * n) * (1 + (strip.input ? input : 0) + (strip.state ? units : 0));
-}
-std::int64_t packed_group_size(const Strips& strips, std::int64_t n, std::int64_t input, std::int64_t units) {
-  std::int64_t size = 0;
-  for (int i = 0; i < strips.count; ++i) size += packed_strip_size(strips.strip[i], n, input, units);
-  return size;
-}
-std::int64_t packed_pass_size(const Strips& strips, std::int64_t input, std::int64_t units, bool per_gate) {
-  std::int64_t size = 0;
-  for (std::int64_t unit = 0; unit < units && strips.count > 0; unit += strips.width * W)
-    size += packed_group_size(strips, group_units(strips, unit, units, per_gate), input, units);
-  return size;
-}
-std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate) {
+// The sizes that a cell's packed weights follow from.
+struct Geometry {
+  std::int64_t input, units;
+  bool per_gate;
+  Precision precision;
+
+  std::int64_t group_units(const Strips& strips, std::int64_t unit) const {
+    return per_gate ? strips.width * W : least(strips.width * W, units - unit);
+  }
+  std::int64_t groups(const Strips& strips) const { return (units + strips.width * W - 1) / (strips.width * W); }
+  std::int64_t input_size(const Strip& strip, std::int64_t columns) const {
+    return strip.input ? packed_matrix_size(precision, input, columns) : 0;
+  }
+  std::int64_t state_size(const Strip& strip, std::int64_t columns) const {
+    return strip.state ? packed_matrix_size(precision, units, columns) : 0;
+  }
+  std::int64_t group_size(const Strips& strips, std::int64_t n) const {
+    std::int64_t size = 0;
+    for (int i = 0; i < strips.count; ++i) {
+      const std::int64_t columns = packed_columns(strips.strip[i].gates * n);
+      size += columns + input_size(strips.strip[i], columns) + state_size(strips.strip[i], columns);
+    }
+    return size;
+  }
+  std::int64_t pass_size(const Strips& strips) const {
+    if (strips.count == 0) return 0;
+    const std::int64_t whole = groups(strips) - 1;
+    return whole * group_size(strips, strips.width * W) +
+           group_size(strips, group_units(strips, whole * strips.width * W));
+  }
+};
+
+std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate,
+                              Precision precision) {
+  const Geometry geometry{input, units, per_gate, precision};
   const Strips* passes = kPasses[static_cast<int>(kind)];
-  return packed_pass_size(passes[0], input, units, per_gate) + packed_pass_size(passes[1], input, units, per_gate);
+  return geometry.pass_size(passes[0]) + geometry.pass_size(passes[1]);
 }
 
 // The columns of one strip and group, of a matrix with k rows of `row` floats: column c is gate c / n, unit + c % n.
 void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip& strip, std::int64_t unit,
-                std::int64_t n, std::int64_t units, float* packed) {
-  const std::int64_t columns = strip.gates * n;
+                std::int64_t n, std::int64_t units, Packing packing, float* packed) {
+  const std::int64_t columns = strip.gates * n, all = packed_columns(columns);
+  float* const to = packed + words_at(packing.precision, all);
   for (std::int64_t c = 0; c < columns; c += kPanel) {
-    const std::int64_t width = least(kPanel, packed_columns(columns) - c);
-    if (n % kPanel == 0) {
+    const std::int64_t width = least(kPanel, all - c);
+    if (n % kPanel == 0 && packing.precision == Precision::float32) {
       const std::int64_t first = unit + c % n;
-      pack_panel(from + (strip.gate + c / n) * units + first, row, 1, k, units - first, width, packed);
-    } else {
-      for (std::int64_t j = 0; j < width; ++j) {
-        const std::int64_t at = unit + (c + j) % n;
-        const bool there = c + j < columns && at < units;
-        const float* column = from + (strip.gate + (c + j) / n) * units + at;
-        for (std::int64_t i = 0; i < k; ++i) packed[i * width + j] = there ? column[i * row] : 0.0f;
-      }
+      pack_panel(from + (strip.gate + c / n) * units + first, row, 1, k, units - first, width, to + c * k);
+      continue;
     }
-    packed += k * width;
+    const auto at = [=](std::int64_t i, std::int64_t j) {
+      const std::int64_t u = unit + (c + j) % n;
+      return c + j < columns && u < units ? from[i * row + (strip.gate + (c + j) / n) * units + u] : 0.0f;
+    };
+    if (packing.precision != Precision::float32) {
+      pack_words(packing, k, width, at, packed + c, packed + all + c, to + c * words(packing.precision, k));
+      continue;
+    }
+    for (std::int64_t i = 0; i < k; ++i)
+      for (std::int64_t j = 0; j < width; ++j) to[c * k + i * width + j] = at(i, j);
   }
 }
 
-void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, float* packed) {
+void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, Packing packing, float* packed) {
   const std::int64_t row = cell_gates(kind) * w.units;
+  const Geometry geometry{w.input, w.units, per_gate, packing.precision};
   for (const Strips& strips : kPasses[static_cast<int>(kind)])
     for (std::int64_t unit = 0; unit < w.units && strips.count > 0; unit += strips.width * W) {
-      const std::int64_t n = group_units(strips, unit, w.units, per_gate);
+      const std::int64_t n = geometry.group_units(strips, unit);
       for (int i = 0; i < strips.count; ++i) {
         const Strip& strip = strips.strip[i];
-        for (std::int64_t c = 0; c < packed_columns(strip.gates * n); ++c) {
+        const std::int64_t columns = packed_columns(strip.gates * n);
+        for (std::int64_t c = 0; c < columns; ++c) {
           const std::int64_t at = unit + c % n;
           const float* b =
               w.b && c < strip.gates * n && at < w.units ? w.b + (strip.gate + c / n) * w.units + at : nullptr;
@@ -155,24 +179,24 @@ void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, float* packed
                       : strip.bias == Bias::both      ? b[0] + b[row]
                                                       : b[0];
         }
-        const std::int64_t columns = packed_columns(strip.gates * n);
-        if (strip.input) pack_strip(w.w, row, w.input, strip, unit, n, w.units, packed);
-        packed += strip.input ? w.input * columns : 0;
-        if (strip.state) pack_strip(w.u, row, w.units, strip, unit, n, w.units, packed);
-        packed += strip.state ? w.units * columns : 0;
+        if (strip.input) pack_strip(w.w, row, w.input, strip, unit, n, w.units, packing, packed);
+        packed += geometry.input_size(strip, columns);
+        if (strip.state) pack_strip(w.u, row, w.units, strip, unit, n, w.units, packing, packed);
+        packed += geometry.state_size(strip, columns);
       }
     }
 }
 
 // The transposed recurrent weights, a product of depth H for each gate.
 std::int64_t packed_cell_backward_size(CellKind kind, std::int64_t units) {
-  return cell_gates(kind) * packed_product_size(units, units);
+  return cell_gates(kind) * packed_product_size(units, units, Precision::float32);
 }
 
 void pack_cell_backward(CellKind kind, const CellWeights& w, float* packed) {
   const std::int64_t row = cell_gates(kind) * w.units;
+  const std::int64_t one = packed_product_size(w.units, w.units, Precision::float32);
   for (int g = 0; g < cell_gates(kind); ++g)
-    pack_product(w.u + g * w.units, 1, row, w.units, w.units, packed + g * packed_product_size(w.units, w.units));
+    pack_product(w.u + g * w.units, 1, row, w.units, w.units, {}, packed + g * one);
 }
 
 // ------------------------------------------------------------------------------------------------------- forward
@@ -183,30 +207,36 @@ constexpr std::int64_t kHoistRows = 24;
 constexpr std::int64_t kHoistBelow = 4;   // rows
 constexpr std::int64_t kHoistInput = 32;  // features
 
+// Rows that meet a half of the weights: of x or of the state; floats or words.
+struct Side {
+  const float* base;
+  const std::ptrdiff_t* offset;  // of each valid row
+  std::int64_t k;
+  std::ptrdiff_t gate;  // 0, or the distance between the gates' own
+  const float* scale;   // int8: of each valid row
+};
+
 // One step of one block of rows. Pointers are at the block's first row; rows lists the valid ones, counted from there.
 struct Step {
   Activation activation, recurrent_activation;
-  std::int64_t input, units, stride, slots, m;  // stride = pad(units)
-  std::int32_t rows[kRowBlock];
-  std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock];
-  const float* x;
-  std::ptrdiff_t x_gate;  // as CellForwardArgs has it
-  const float* state;     // h, or h scaled, [gate][..][stride]
-  std::ptrdiff_t state_gate;
+  Geometry geometry;
+  const Dot* dot;
+  std::int64_t units, stride, slots, m;  // stride = pad(units)
+  const std::int32_t* rows;
+  Side x, state;
   const float* h;
   float* h_next;
   const float* c;
   float* c_next;
   float* gates;        // or null
-  float* hoisted;      // x's half of this stretch of steps: for each strip [kHoistRows][columns]; or null
-  std::int64_t ahead;  // steps of the stretch that starts here, else 0
+  Side ahead;          // x of the stretch of steps that starts here, k 0 if none does
+  std::int64_t steps;  // of that stretch
   std::int64_t past;   // steps of the stretch that lie before this one
-  std::ptrdiff_t ahead_offset[kHoistRows];
   const float* scale;  // recurrent dropout [G][..][stride], or null
   std::ptrdiff_t scale_gate;
   float* own[2];  // a cell's own planes, [row][stride]
   float* whole;   // for row-wise activations: [4 gates][row][stride]
-  bool per_gate;  // as packed
+  float* sums;    // int8: [rows][kStripColumns]
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
 };
 
@@ -225,7 +255,47 @@ struct Pass {
   Finish finish_all;  // where an activation is row-wise: of whole rows
 };
 
-// The strips of a group, and how far into `packed` and s.hoisted they reach.
+// Where chains start and where they go.
+struct Chains {
+  const float* init;
+  std::ptrdiff_t init_row;
+  float* out;
+  std::ptrdiff_t out_row;
+};
+
+// The chains of one strip over one or two sides, whose packed halves are w[i].
+void strip_chains(const Step& s, const Side* const* sides, const float* const* w, int count, std::int64_t m,
+                  std::int64_t columns, Chains c) {
+  if (s.geometry.precision == Precision::int8) {
+    for (int i = 0; i < count; ++i) {
+      Product t;
+      t.segments = 1;
+      t.a[0] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i] + 2 * columns};
+      t.init = w[i] + columns;
+      t.init_row = 0;
+      t.out = s.sums;
+      t.out_row = columns;
+      s.dot->int8(t, m, columns / W);
+      add_scaled(m, columns, s.sums, sides[i]->scale, w[i], c.init, c.init_row, c.out, c.out_row);
+      c.init = c.out;
+      c.init_row = c.out_row;
+    }
+    return;
+  }
+  Product t;
+  t.segments = count;
+  for (int i = 0; i < count; ++i) t.a[i] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i]};
+  t.init = c.init;
+  t.init_row = c.init_row;
+  t.out = c.out;
+  t.out_row = c.out_row;
+  if (s.geometry.precision == Precision::float32)
+    multiply<Float32>(t, m, columns / W);
+  else
+    s.dot->bfloat16(t, m, columns / W);
+}
+
+// The strips of a group, each gate's columns to z.
 void group_chains(const Step& s, const Strips& strips, std::int64_t n, const float* packed, float* hoisted, Block& z) {
   std::ptrdiff_t column = 0;
   for (int i = 0, gate = 0; i < strips.count; ++i) {
@@ -233,53 +303,42 @@ void group_chains(const Step& s, const Strips& strips, std::int64_t n, const flo
     const std::int64_t columns = packed_columns(strip.gates * n);
     for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
     const float* const w = packed + columns;
-    const float* const u = w + (strip.input ? s.input * columns : 0);
-    const Operand x{s.x, s.x_offset, 1, s.input, w}, h{s.state, s.h_offset, 1, s.units, u};
-    Product t;
-    t.segments = 0;
-    t.init = packed;
-    t.init_row = 0;
-    t.out = z.data + column;
-    t.out_row = z.row;
+    const float* const u = w + s.geometry.input_size(strip, columns);
+    Chains c{packed, 0, z.data + column, z.row};
+    const Side* sides[2];
+    const float* halves[2];
+    int count = 0;
     if (strip.input && hoisted) {
-      if (s.ahead > 0) {
-        Product ahead;
-        ahead.segments = 1;
-        ahead.a[0] = {s.x, s.ahead_offset, 1, s.input, w};
-        ahead.init = packed;
-        ahead.init_row = 0;
-        ahead.out = hoisted;
-        ahead.out_row = columns;
-        multiply(ahead, s.ahead * s.m, columns / W);
-      }
-      t.init = hoisted + s.past * s.m * columns;
-      t.init_row = columns;
+      const Side* ahead = &s.ahead;
+      if (ahead->k > 0) strip_chains(s, &ahead, &w, 1, s.steps * s.m, columns, {packed, 0, hoisted, columns});
+      c.init = hoisted + s.past * s.m * columns;
+      c.init_row = columns;
       hoisted += kHoistRows * columns;
     } else if (strip.input) {
-      t.a[t.segments++] = x;
+      sides[count] = &s.x;
+      halves[count++] = w;
     }
-    if (strip.state) t.a[t.segments++] = h;
-    if (s.x_gate == 0 && s.state_gate == 0) {
-      multiply(t, s.m, columns / W);
+    if (strip.state) {
+      sides[count] = &s.state;
+      halves[count++] = u;
+    }
+    if (s.x.gate == 0 && s.state.gate == 0) {
+      strip_chains(s, sides, halves, count, s.m, columns, c);
     } else {
       for (int g = 0; g < strip.gates; ++g) {
-        Product one = t;
-        one.init += g * n;
-        one.out += g * n;
-        int segment = 0;
-        if (strip.input) {
-          one.a[segment].base += (strip.gate + g) * s.x_gate;
-          one.a[segment++].w += g * n * s.input;
+        Side own[2];
+        const Side* mine[2] = {&own[0], &own[1]};
+        const float* w_own[2];
+        for (int k = 0; k < count; ++k) {
+          own[k] = *sides[k];
+          own[k].base += (strip.gate + g) * own[k].gate;
+          w_own[k] = halves[k] + g * n * own[k].k;
         }
-        if (strip.state) {
-          one.a[segment].base += (strip.gate + g) * s.state_gate;
-          one.a[segment].w += g * n * s.units;
-        }
-        multiply(one, s.m, n / W);
+        strip_chains(s, mine, w_own, count, s.m, n, {c.init + g * n, c.init_row, c.out + g * n, c.out_row});
       }
     }
     column += columns;
-    packed = u + (strip.state ? s.units * columns : 0);
+    packed = u + s.geometry.state_size(strip, columns);
   }
 }
 
@@ -292,32 +351,34 @@ void keep_whole(const Step& s, const Block& z, int gates) {
       });
 }
 
-// One pass of a step: the groups begin .. end of the units.
-void run_pass(const Step& s, const Strips& strips, const Pass& pass, const float* packed, float* hoisted, float* chains,
-              std::int64_t begin, std::int64_t end) {
-  const std::int64_t width = strips.width * W;
-  const std::int64_t size = packed_group_size(strips, width, s.input, s.units);
-  std::int64_t columns = 0;  // of the strips that x's half is hoisted from
-  int gates = 0;
-  for (int i = 0; i < strips.count; ++i) {
-    gates += strips.strip[i].gates;
-    if (strips.strip[i].input) columns += packed_columns(strips.strip[i].gates * width);
-  }
-  const bool whole = pass.finish_all;
-  for (std::int64_t group = begin; group < end; ++group) {
-    const std::int64_t unit = group * width;
-    Block z{chains, gates * width, {}, s.m, unit, least(width, vectors(s.units - unit) * W)};
-    group_chains(s, strips, group_units(strips, unit, s.units, s.per_gate), packed + group * size,
-                 hoisted ? hoisted + group * columns * kHoistRows : nullptr, z);
-    if (whole)
-      keep_whole(s, z, gates);
+// What a pass does in every step.
+struct PassPlan {
+  const Strips* strips;
+  Pass pass;
+  const float* packed;
+  float* hoisted;
+  std::int64_t size, columns;  // of a group: packed floats; columns that x's half is hoisted from
+  std::int64_t begin, end;     // this call's groups
+  int gates;
+};
+
+// One pass of a step. Backwards every other step, so that of weights beyond the L2 what was read last is still there.
+void run_pass(const Step& s, const PassPlan& p, float* chains, bool backwards) {
+  const std::int64_t width = p.strips->width * W;
+  for (std::int64_t i = p.begin; i < p.end; ++i) {
+    const std::int64_t group = backwards ? p.begin + p.end - 1 - i : i, unit = group * width;
+    Block z{chains, p.gates * width, {}, s.m, unit, least(width, vectors(s.units - unit) * W)};
+    group_chains(s, *p.strips, s.geometry.group_units(*p.strips, unit), p.packed + group * p.size,
+                 p.hoisted ? p.hoisted + group * p.columns * kHoistRows : nullptr, z);
+    if (p.pass.finish_all)
+      keep_whole(s, z, p.gates);
     else
-      pass.finish(s, z);
+      p.pass.finish(s, z);
   }
-  if (whole) {
+  if (p.pass.finish_all) {
     Block z{s.whole, s.stride, {}, s.m, 0, vectors(s.units) * W};
-    for (int g = 0; g < gates; ++g) z.gate[g] = g * s.m * s.stride;
-    pass.finish_all(s, z);
+    for (int g = 0; g < p.gates; ++g) z.gate[g] = g * s.m * s.stride;
+    p.pass.finish_all(s, z);
   }
 }
 
@@ -325,18 +386,27 @@ constexpr bool is_whole(Activation act, Activation rec) { return is_rowwise(act)
 
 // Scratch of a block of rows. Planes are [rows][pad(units)].
 struct ForwardScratch {
-  std::int64_t scaled, whole, own, chains, hoisted, end;
+  std::int64_t scaled, whole, own, chains, hoisted, x_row, h_row, x_words, h_words, scales, sums, end;
   ForwardScratch(CellKind kind, const CellForwardArgs& a, std::int64_t rows) {
     const std::int64_t plane = rows * pad(a.units);
+    const bool hoist = hoists(a, rows), coded = a.precision != Precision::float32;
+    const std::int64_t coded_rows = coded ? (hoist ? kHoistRows : rows) : 0;
     scaled = 0;                                                           // states, a plane for each gate
     whole = scaled + (a.recurrent_scale ? cell_gates(kind) * plane : 0);  // pre-activations of whole rows
     own = whole + (is_whole(a.activation, a.recurrent_activation) ? 4 * plane : 0);
     chains = own + (kind == CellKind::gru_reset_before ? 2 * plane : 0);  // of a group
     hoisted = chains + rows * kGroupColumns;
-    end = hoisted + (hoists(a, rows) ? kHoistRows * cell_gates(kind) * (a.units + kGroupColumns) : 0);
+    x_words = hoisted + (hoist ? pad(kHoistRows * cell_gates(kind) * (a.units + kGroupColumns)) : 0);
+    x_row = encoded_row(a.precision, a.input);
+    h_row = encoded_row(a.precision, a.units);
+    h_words = x_words + coded_rows * x_row;
+    scales = h_words + (coded ? rows * h_row : 0);  // of x, then of the state
+    sums = scales + (coded ? 2 * pad(kHoistRows + kRowBlock) : 0);
+    end = sums + (coded ? (rows + coded_rows) * kStripColumns : 0);
   }
   static bool hoists(const CellForwardArgs& a, std::int64_t rows) {
-    return rows <= kHoistBelow && a.input >= kHoistInput && !a.mask && a.x_gate == 0 && !a.recurrent_scale;
+    return rows <= kHoistBelow && a.input >= kHoistInput && !a.mask && a.x_gate == 0 && !a.recurrent_scale &&
+           a.t_end - a.t_begin > 1;
   }
 };
 std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
@@ -353,87 +423,159 @@ SEQCORE_INLINE void sync(const Share& share) {
   if (share.sync) share.sync(share.context);
 }
 
-void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
-  const std::int64_t stride = pad(a.units);
+constexpr std::ptrdiff_t kNoOffset[1] = {0};
+constexpr std::int32_t kFirstRow[1] = {0};
+
+// The rows of a side as words, one after the other; offsets for them are written to `offset`.
+Side encoded(const Step& s, const Side& side, std::int64_t m, std::int64_t row, float* to, float* scale,
+             std::ptrdiff_t* offset) {
+  for (std::int64_t i = 0; i < m; ++i) {
+    encode(s.geometry.precision, side.base + side.offset[i], side.k, to + i * row, scale + i);
+    offset[i] = i * row;
+  }
+  return {to, offset, words(s.geometry.precision, side.k), 0, scale};
+}
+
+void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2], std::int64_t row0,
+                   std::int64_t count) {
+  std::int32_t rows[kRowBlock];
+  std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock], ahead_offset[kHoistRows];
+  std::ptrdiff_t x_words_offset[kRowBlock], h_words_offset[kRowBlock], ahead_words_offset[kHoistRows];
+  const std::int64_t stride = pad(a.units), all = a.batch * stride;
   const int gates = cell_gates(kind);
-  const Strips(&strips)[2] = kPasses[static_cast<int>(kind)];
-  split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
-    const std::int64_t row0 = a.row_begin + first;
-    const ForwardScratch space(kind, a, count);
-    float* const chains = a.scratch + space.chains;
-    Step s{};
-    s.activation = a.activation;
-    s.recurrent_activation = a.recurrent_activation;
-    s.input = a.input;
-    s.units = a.units;
-    s.stride = stride;
-    s.slots = cell_slots(kind);
-    s.per_gate = a.per_gate;
-    s.x_gate = a.x_gate;
-    s.whole = a.scratch + space.whole;
-    s.own[0] = a.scratch + space.own;
-    s.own[1] = s.own[0] + count * stride;
-    s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
-    s.scale_gate = a.batch * stride;
-    const bool hoist = ForwardScratch::hoists(a, count) && a.t_end - a.t_begin > 1;
-    const std::int64_t stretch = hoist ? kHoistRows / count : 1;
-    for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
-      s.past = (t - a.t_begin) % stretch;
-      s.ahead = s.past == 0 ? least(stretch, a.t_end - t) : 0;
-      s.h = a.h + (t % a.h_slots * a.batch + row0) * stride;
-      s.h_next = a.h + ((t + 1) % a.h_slots * a.batch + row0) * stride;
-      if (a.c) {
-        s.c = a.c + (t % a.c_slots * a.batch + row0) * stride;
-        s.c_next = a.c + ((t + 1) % a.c_slots * a.batch + row0) * stride;
-      }
-      if (a.gates) s.gates = a.gates + (t * a.batch + row0) * s.slots * stride;
-      if (t == a.t_begin || a.mask) {
-        s.m = 0;
-        for (std::int64_t r = 0; r < count; ++r) {
-          if (a.mask && !a.mask[t * a.mask_step + row0 + r]) {
-            if (a.share.part > 0) continue;
-            copy_row(a.units, s.h + r * stride, s.h_next + r * stride);
-            if (a.c && s.c != s.c_next) copy_row(a.units, s.c + r * stride, s.c_next + r * stride);
-            continue;
-          }
-          s.rows[s.m] = static_cast<std::int32_t>(r);
-          s.x_offset[s.m] = r * a.x.row;
-          s.h_offset[s.m++] = r * stride;
-        }
-      }
-      s.x = a.x.data + t * a.x.step + row0 * a.x.row;
-      if (hoist && s.ahead > 0)
-        for (std::int64_t i = 0; i < s.ahead * count; ++i)
-          s.ahead_offset[i] = i / count * a.x.step + i % count * a.x.row;
-      s.state = s.h;
-      if (s.scale) {
-        for (int g = 0; g < gates; ++g)
-          for (std::int64_t i = 0; i < s.m; ++i) {
-            const std::ptrdiff_t at = s.h_offset[i];
-            each_vector(a.units, [&](std::int64_t j) {
-              store(a.scratch + space.scaled + g * count * stride + at + j,
-                    mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
-            });
-          }
-        s.state = a.scratch + space.scaled;
-        s.state_gate = count * stride;
-      }
-      const float* packed = a.packed;
-      float* hoisted = hoist ? a.scratch + space.hoisted : nullptr;
-      for (int p = 0; p < 2 && strips[p].count > 0; ++p) {
-        const std::int64_t groups = (a.units + strips[p].width * W - 1) / (strips[p].width * W);
-        if (p == 1) {  // the second pass of reset before: r*h is the state
-          s.state = s.own[1];
-          s.state_gate = 0;
-        }
-        if (s.m > 0)
-          run_pass(s, strips[p], passes[p], packed, hoisted, chains, groups * a.share.part / a.share.parts,
-                   groups * (a.share.part + 1) / a.share.parts);
-        packed += packed_pass_size(strips[p], a.input, a.units, a.per_gate);
-        if (hoisted) hoisted += kHoistRows * strips[p].strip[0].gates * (a.units + strips[p].width * W);
-      }
-      sync(a.share);
+  const bool coded = a.precision != Precision::float32;
+  const ForwardScratch space(kind, a, count);
+  float* const x_scale = a.scratch + space.scales;
+  float* const h_scale = x_scale + pad(kHoistRows + kRowBlock);
+  const bool hoist = ForwardScratch::hoists(a, count);
+  Step s{};
+  s.activation = a.activation;
+  s.recurrent_activation = a.recurrent_activation;
+  s.geometry = {a.input, a.units, a.per_gate, a.precision};
+  s.dot = a.dot;
+  s.units = a.units;
+  s.stride = stride;
+  s.slots = cell_slots(kind);
+  s.whole = a.scratch + space.whole;
+  s.own[0] = a.scratch + space.own;
+  s.own[1] = s.own[0] + count * stride;
+  s.sums = a.scratch + space.sums;
+  s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
+  s.scale_gate = all;
+
+  PassPlan plans[2];
+  int count_of_passes = 0;
+  const float* packed = a.packed;
+  float* hoisted = hoist ? a.scratch + space.hoisted : nullptr;
+  for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
+    if (strips.count == 0) break;
+    const std::int64_t groups = s.geometry.groups(strips), width = strips.width * W;
+    PassPlan& p = plans[count_of_passes];
+    p = {&strips,
+         passes[count_of_passes],
+         packed,
+         hoisted,
+         s.geometry.group_size(strips, width),
+         0,
+         groups * a.share.part / a.share.parts,
+         groups * (a.share.part + 1) / a.share.parts,
+         0};
+    for (int i = 0; i < strips.count; ++i) {
+      p.gates += strips.strip[i].gates;
+      if (strips.strip[i].input) p.columns += packed_columns(strips.strip[i].gates * width);
     }
+    packed += s.geometry.pass_size(strips);
+    if (hoisted) hoisted += kHoistRows * groups * p.columns;
+    ++count_of_passes;
+  }
+
+  if (count == 1 && !a.mask) {
+    s.rows = kFirstRow;
+    s.x.offset = s.state.offset = kNoOffset;
+    s.m = 1;
+  } else {
+    s.rows = rows;
+    for (std::int64_t r = 0; r < count; ++r) {
+      rows[r] = static_cast<std::int32_t>(r);
+      x_offset[r] = r * a.x.row;
+      h_offset[r] = r * stride;
+    }
+    s.x.offset = x_offset;
+    s.state.offset = h_offset;
+    s.m = count;
+  }
+  const Side x{nullptr, s.x.offset, a.input, a.x_gate, nullptr}, state{nullptr, s.state.offset, a.units, 0, nullptr};
+  const std::int64_t stretch = hoist ? kHoistRows / count : 1;
+  std::int64_t h_slot = a.t_begin % a.h_slots, c_slot = a.c ? a.t_begin % a.c_slots : 0;
+  for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
+    const std::int64_t h_after = h_slot + 1 == a.h_slots ? 0 : h_slot + 1;
+    s.h = a.h + h_slot * all + row0 * stride;
+    s.h_next = a.h + h_after * all + row0 * stride;
+    h_slot = h_after;
+    if (a.c) {
+      const std::int64_t c_after = c_slot + 1 == a.c_slots ? 0 : c_slot + 1;
+      s.c = a.c + c_slot * all + row0 * stride;
+      s.c_next = a.c + c_after * all + row0 * stride;
+      c_slot = c_after;
+    }
+    if (a.gates) s.gates = a.gates + (t * a.batch + row0) * s.slots * stride;
+    if (a.mask) {
+      s.m = 0;
+      for (std::int64_t r = 0; r < count; ++r) {
+        if (!a.mask[t * a.mask_step + row0 + r]) {
+          if (a.share.part > 0) continue;
+          copy_row(a.units, s.h + r * stride, s.h_next + r * stride);
+          if (a.c && s.c != s.c_next) copy_row(a.units, s.c + r * stride, s.c_next + r * stride);
+          continue;
+        }
+        rows[s.m] = static_cast<std::int32_t>(r);
+        x_offset[s.m] = r * a.x.row;
+        h_offset[s.m++] = r * stride;
+      }
+    }
+    s.x = x;
+    s.x.base = a.x.data + t * a.x.step + row0 * a.x.row;
+    s.state = state;
+    s.state.base = s.h;
+    if (s.scale) {
+      for (int g = 0; g < gates; ++g)
+        for (std::int64_t i = 0; i < s.m; ++i) {
+          const std::ptrdiff_t at = state.offset[i];
+          each_vector(a.units, [&](std::int64_t j) {
+            store(a.scratch + space.scaled + g * count * stride + at + j,
+                  mul(load(s.h + at + j), load(s.scale + g * s.scale_gate + at + j)));
+          });
+        }
+      s.state.base = a.scratch + space.scaled;
+      s.state.gate = count * stride;
+    }
+    if (hoist) {
+      s.past = s.past + 1 < stretch && t > a.t_begin ? s.past + 1 : 0;
+      s.steps = s.past == 0 ? least(stretch, a.t_end - t) : 0;
+      s.ahead = {s.x.base, ahead_offset, s.steps > 0 ? a.input : 0, 0, nullptr};
+      for (std::int64_t step = 0, i = 0; step < s.steps; ++step)
+        for (std::int64_t r = 0; r < count; ++r) ahead_offset[i++] = step * a.x.step + r * a.x.row;
+      if (coded && s.steps > 0)
+        s.ahead =
+            encoded(s, s.ahead, s.steps * count, space.x_row, a.scratch + space.x_words, x_scale, ahead_words_offset);
+    } else if (coded) {
+      s.x = encoded(s, s.x, s.m, space.x_row, a.scratch + space.x_words, x_scale, x_words_offset);
+    }
+    for (int p = 0; p < count_of_passes && s.m > 0; ++p) {
+      if (p == 1) {  // the second pass of reset before: r*h is the state
+        s.state = state;
+        s.state.base = s.own[1];
+      }
+      if (coded) s.state = encoded(s, s.state, s.m, space.h_row, a.scratch + space.h_words, h_scale, h_words_offset);
+      run_pass(s, plans[p], a.scratch + space.chains, t & 1);
+    }
+    sync(a.share);
+  }
+}
+
+void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
+  split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
+    forward_block(a, kind, passes, a.row_begin + first, count);
   });
 }
 
@@ -529,7 +671,7 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
 template <int G>
 void state_gradient(const BackwardStep& s, const float* packed, const int (&slots)[G], int first_gate, bool direct,
                     float* out) {
-  const std::int64_t size = packed_product_size(s.units, s.units);
+  const std::int64_t size = packed_product_size(s.units, s.units, Precision::float32);
   const std::int64_t most = s.m * 4 <= kRowBlock ? 4 * kPanel : kPanel;
   for (std::int64_t unit = s.begin; unit < s.end; unit += most) {
     const std::int64_t width = least(most, packed_columns(s.end - unit));
@@ -547,14 +689,14 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
       const bool there = !direct && s.rows[s.m - 1] == s.m - 1;
       t.out = there ? out + unit : s.chains;
       if (there) t.out_row = s.stride;
-      multiply(t, s.m, width / W);
+      multiply<Float32>(t, s.m, width / W);
       if (there) continue;
     } else {
       t.segments = 1;
       for (int g = 0; g < G; ++g) {
         t.a[0] = operand(g);
         t.out = g == 0 ? s.chains : s.chains + s.m * width;
-        multiply(t, s.m, width / W);
+        multiply<Float32>(t, s.m, width / W);
         for (std::int64_t i = 0; i < s.m; ++i)
           each_vector(width, [&](std::int64_t j) {
             const float* scale = s.scale + (first_gate + g) * s.scale_gate + s.rows[i] * s.stride + unit + j;

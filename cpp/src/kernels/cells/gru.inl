@@ -219,7 +219,7 @@ void cell_backward_gru_reset_before(const CellBackwardArgs& a) {
   const bool whole = is_whole(a.activation, a.recurrent_activation);
   const auto unfinish = whole ? gru_unfinish_candidate_all
                               : SEQCORE_BY_ACTIVATIONS(gru_before_unfinish, a.activation, a.recurrent_activation);
-  const float* const candidate = a.packed + 2 * packed_product_size(a.units, a.units);
+  const float* const candidate = a.packed + 2 * packed_product_size(a.units, a.units, Precision::float32);
   each_step_back(a, CellKind::gru_reset_before, [&](const BackwardStep& s) {
     unfinish(s);
     float* const q = s.spare(kSpareRows);

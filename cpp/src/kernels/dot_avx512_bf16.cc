@@ -1,0 +1,15 @@
+// Products of words with the instruction made for them: two bfloat16 by AVX-512 BF16. Used through dispatch.h only.
+#define SEQCORE_ISA avx512_bf16
+#define SEQCORE_AVX512_BF16
+#include "simd/avx512.h"
+
+#include "kernels/kernels.h"
+
+#include "kernels/tile.inl"
+
+namespace seqcore::SEQCORE_ISA {
+
+void dot(const Product& t, std::int64_t m, std::int64_t vectors);
+void dot(const Product& t, std::int64_t m, std::int64_t vectors) { multiply<BFloat16>(t, m, vectors); }
+
+}  // namespace seqcore::SEQCORE_ISA

@@ -1,0 +1,15 @@
+// Products of words with the instruction made for them: four bytes by AVX-512 VNNI. Used through dispatch.h only.
+#define SEQCORE_ISA avx512_vnni
+#define SEQCORE_AVX512_VNNI
+#include "simd/avx512.h"
+
+#include "kernels/kernels.h"
+
+#include "kernels/tile.inl"
+
+namespace seqcore::SEQCORE_ISA {
+
+void dot(const Product& t, std::int64_t m, std::int64_t vectors);
+void dot(const Product& t, std::int64_t m, std::int64_t vectors) { multiply<Int8>(t, m, vectors); }
+
+}  // namespace seqcore::SEQCORE_ISA

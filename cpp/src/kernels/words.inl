@@ -1,0 +1,104 @@
+// Rows and matrices in reduced precision, as words of two bfloat16 or four int8 (Precision in kernels.h). Included by
+// isa.inl after tile.inl.
+
+namespace seqcore::SEQCORE_ISA {
+namespace {
+
+constexpr float kLargestByte = 127.0f;
+constexpr float kTiny = 0x1p-100f;  // rows and columns no larger than this are zero in int8
+
+// The nearest bfloat16, even on ties, in the high half of every lane. NaN stays NaN.
+SEQCORE_INLINE ivec round_to_high(vec v) {
+  const ivec u = bits(v);
+  const ivec rounded = iadd(u, iadd(iset1(0x7FFF), iand(shr<16>(u), iset1(1))));
+  return iselect(unordered(v, v), ior(u, iset1(0x00400000)), rounded);
+}
+
+// Floats from one encoded row to the next.
+constexpr std::int64_t encoded_row(Precision p, std::int64_t k) { return pad(k) / (p == Precision::bfloat16 ? 2 : 4); }
+
+// A row of k floats as words, zero beyond k up to the end of the last vector's. int8: `scale` is what a unit is worth, NaN
+// where an element is not finite.
+void encode(Precision p, const float* x, std::int64_t k, float* out, float* scale) {
+  if (p == Precision::bfloat16) {
+    auto* to = reinterpret_cast<std::uint16_t*>(out);
+    for (std::int64_t i = 0; i < k; i += W) store_high(to + i, round_to_high(load_upto(x + i, k - i)));
+    return;
+  }
+  const float largest = tree(fold(k, 0.0f, [=](auto at, vec acc) { return max(abs(at.load(x)), acc); }),
+                             [](float a, float b) { return a > b ? a : b; });
+  const float nothing = sum(k, [=](auto at, vec acc) { return fma(at.load(x), zero(), acc); });  // or NaN
+  const float per_unit = largest > kTiny ? kLargestByte / largest : 0.0f;
+  *scale = (largest > kTiny ? largest / kLargestByte : 0.0f) + nothing;
+  auto* to = reinterpret_cast<std::int8_t*>(out);
+  for (std::int64_t i = 0; i < k; i += W) store_bytes(to + i, to_int(mul(load_upto(x + i, k - i), set1(per_unit))));
+}
+
+// Packed in words: int8: [columns] of scale, [columns] of init (int32); then the words, as floats are packed.
+constexpr std::int64_t words_at(Precision p, std::int64_t columns) { return p == Precision::int8 ? 2 * columns : 0; }
+constexpr std::int64_t packed_matrix_size(Precision p, std::int64_t k, std::int64_t columns) {
+  return words_at(p, columns) + words(p, k) * columns;
+}
+
+template <class To, class From>
+SEQCORE_INLINE To same_bits(From from) {
+  To to;
+  static_assert(sizeof to == sizeof from);
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+SEQCORE_INLINE std::uint32_t bfloat16_of(float x) {
+  const auto u = same_bits<std::uint32_t>(x);
+  return x == x ? (u + 0x7FFFu + (u >> 16 & 1u)) >> 16 : (u | 0x00400000u) >> 16;
+}
+
+// Columns c .. c + width of k rows, at(i, j) being the element in row i, column c + j: their words to `to` (width apart),
+// their scale and init.
+template <class At>
+void pack_words(Packing how, std::int64_t k, std::int64_t width, At at, float* scale, float* init, float* to) {
+  const std::int64_t n = words(how.precision, k);
+  const auto element = [&](std::int64_t i, std::int64_t j) { return i < k ? at(i, j) : 0.0f; };
+  for (std::int64_t j = 0; j < width; ++j) {
+    if (how.precision == Precision::bfloat16) {
+      for (std::int64_t i = 0; i < n; ++i)
+        to[i * width + j] = same_bits<float>(bfloat16_of(element(2 * i, j)) | bfloat16_of(element(2 * i + 1, j)) << 16);
+      continue;
+    }
+    float largest = 0.0f, nothing = 0.0f;
+    for (std::int64_t i = 0; i < k; ++i) {
+      const float a = __builtin_fabsf(at(i, j));
+      largest = a > largest ? a : largest;
+      nothing += a * 0.0f;
+    }
+    const float per_unit = largest > kTiny ? kLargestByte / largest : 0.0f;
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      std::uint32_t word = 0;
+      for (int b = 0; b < 4; ++b) {
+        const float q = element(4 * i + b, j) * per_unit;
+        const auto byte = q == q ? static_cast<std::int32_t>((q + 0x1.8p23f) - 0x1.8p23f) : 0;  // nearest, even on ties
+        sum += byte;
+        word |= static_cast<std::uint32_t>(byte & 0xFF) << 8 * b;
+      }
+      to[i * width + j] = same_bits<float>(word);
+    }
+    scale[j] = (largest > kTiny ? largest / kLargestByte : 0.0f) + nothing;
+    init[j] = same_bits<float>(-how.byte_offset * sum);
+  }
+}
+
+// out = init + scale of the row * scale of the column * sum, for int32 sums in rows of `columns`.
+void add_scaled(std::int64_t m, std::int64_t columns, const float* sums, const float* row_scale,
+                const float* column_scale, const float* init, std::ptrdiff_t init_row, float* out,
+                std::ptrdiff_t out_row) {
+  for (std::int64_t i = 0; i < m; ++i) {
+    const vec scale = set1(row_scale[i]);
+    for (std::int64_t j = 0; j < columns; j += W)
+      store(out + i * out_row + j, fma(mul(scale, load(column_scale + j)), to_float(bits(load(sums + i * columns + j))),
+                                       load(init + i * init_row + j)));
+  }
+}
+
+}  // namespace
+}  // namespace seqcore::SEQCORE_ISA
