@@ -263,10 +263,10 @@ struct Chains {
   std::ptrdiff_t out_row;
 };
 
-// The chains of one strip over one or two sides, whose packed halves are w[i].
+// The chains of one strip over the sides, two at most, whose packed halves are w[i].
 void strip_chains(const Step& s, const Side* const* sides, const float* const* w, int count, std::int64_t m,
                   std::int64_t columns, Chains c) {
-  if (s.geometry.precision == Precision::int8) {
+  if (s.geometry.precision == Precision::int8 && count > 0) {
     for (int i = 0; i < count; ++i) {
       Product t;
       t.segments = 1;
@@ -289,10 +289,10 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
   t.init_row = c.init_row;
   t.out = c.out;
   t.out_row = c.out_row;
-  if (s.geometry.precision == Precision::float32)
-    multiply<Float32>(t, m, columns / W);
-  else
+  if (s.geometry.precision == Precision::bfloat16)
     s.dot->bfloat16(t, m, columns / W);
+  else  // or no side at all: a copy
+    multiply<Float32>(t, m, columns / W);
 }
 
 // The strips of a group, each gate's columns to z.
