@@ -117,11 +117,16 @@ SEQCORE_INLINE void transpose(const float* from, std::ptrdiff_t from_row, float*
 
 #ifdef SEQCORE_AVX512_BF16
 struct halves {
-  __m512bh v;
+  vec both;
 };
-SEQCORE_INLINE halves halves_of(vec a) { return {reinterpret_cast<__m512bh>(a.v)}; }
+SEQCORE_INLINE halves halves_of(vec a) { return {a}; }
 SEQCORE_INLINE vec dot2(halves a, vec b, vec acc) {
-  return {_mm512_dpbf16_ps(acc.v, a.v, reinterpret_cast<__m512bh>(b.v))};
+#if defined(__clang__) && __clang_major__ < 17  // it dies over a broadcast cast to __m512bh
+  __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc.v) : "v"(a.both.v), "v"(b.v));
+  return acc;
+#else
+  return {_mm512_dpbf16_ps(acc.v, reinterpret_cast<__m512bh>(a.both.v), reinterpret_cast<__m512bh>(b.v))};
+#endif
 }
 #else
 struct halves {
