@@ -74,11 +74,11 @@ class Signals {
 // is shutting down, by unwinding the stack: no destructor may do it.
 template <class F>
 auto run(F&& f) {
-  std::optional<decltype(f(Model::Poll()))> result;
+  std::optional<decltype(f(Poll()))> result;
   std::exception_ptr error;
   PyThreadState* const state = PyEval_SaveThread();
   try {
-    result.emplace(f(Model::Poll(Signals())));
+    result.emplace(f(Poll(Signals())));
   } catch (...) {
     error = std::current_exception();
   }

@@ -68,7 +68,7 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
         throw std::invalid_argument("y_true: expected labels in [0, " + std::to_string(n) + "), got " +
                                     std::to_string(target.ids[i]));
   std::vector<float> each(static_cast<std::size_t>(rows));
-  run([&](const Model::Poll& poll) {
+  run([&](const Poll& poll) {
     Run r(kernels(), num_threads());
     r.poll = poll;
     Tensor p;
@@ -88,7 +88,7 @@ py::array_t<float> initialize_array(const std::string& config, const std::vector
     if (d < 0) throw std::invalid_argument("shape: dimensions must not be negative, got " + std::to_string(d));
   std::vector<float> w(static_cast<std::size_t>(size_of(shape)));
   const Json json = Json::parse(config);
-  run([&](const Model::Poll&) {
+  run([&](const Poll&) {
     initialize(json, shape, seed, w.data());
     return 0;
   });

@@ -13,6 +13,12 @@ struct Weight {
   std::vector<std::int64_t> shape;
 };
 
+Precision parse_precision(const std::string& name) {
+  for (int i = 0; i < 3; i++)
+    if (name == kPrecisionNames[i]) return static_cast<Precision>(i);
+  throw std::invalid_argument("precision: expected 'float32', 'bfloat16' or 'int8', got '" + name + "'");
+}
+
 py::tuple tuple_of(const std::vector<std::int64_t>& shape) {
   py::tuple t(shape.size());
   for (std::size_t i = 0; i < shape.size(); i++)
@@ -57,6 +63,7 @@ Batch batch_of(const py::array& x, const std::optional<py::array>& y, const std:
 }  // namespace
 
 void bind_model(py::module_& m) {
+  m.attr("PRECISIONS") = std::vector<std::string>(std::begin(kPrecisionNames), std::end(kPrecisionNames));
   py::class_<Weight>(m, "Weight")
       .def_readonly("layer", &Weight::layer)
       .def_readonly("name", &Weight::name)
@@ -66,7 +73,7 @@ void bind_model(py::module_& m) {
   using Maybe = std::optional<py::array>;
   py::class_<Model>(m, "Model")
       .def(py::init([](const std::string& description, std::uint64_t seed) {
-             return run([&](const Model::Poll&) { return std::make_unique<Model>(description, seed); });
+             return run([&](const Poll&) { return std::make_unique<Model>(description, seed); });
            }),
            py::arg("description"), py::arg("seed"))
       .def_property_readonly("output_shapes",
@@ -78,7 +85,7 @@ void bind_model(py::module_& m) {
       .def_property_readonly("weights",
                              [](const Model& self) {
                                std::vector<Weight> all;
-                               for (const Model::Weight& w : self.weights())
+                               for (const Network::Weight& w : self.weights())
                                  all.push_back({w.layer, w.spec->name, w.spec->shape});
                                return all;
                              })
@@ -114,11 +121,12 @@ void bind_model(py::module_& m) {
           py::arg("index"))
       .def(
           "predict",
-          [](const Model& self, const Array& x, std::int64_t batch_size) {
+          [](const Model& self, const Array& x, std::int64_t batch_size, const std::string& precision) {
             const Input in = input_of(x, "x");
-            return to_array(run([&](const Model::Poll& poll) { return self.predict(in, batch_size, poll); }));
+            const Precision p = parse_precision(precision);
+            return to_array(run([&](const Poll& poll) { return self.predict(in, batch_size, p, poll); }));
           },
-          py::arg("x"), py::arg("batch_size"))
+          py::arg("x"), py::arg("batch_size"), py::arg("precision") = kPrecisionNames[0])
       .def(
           "forward",
           [](Model& self, const Array& x, bool training, const Maybe& mask,
@@ -133,7 +141,7 @@ void bind_model(py::module_& m) {
             std::vector<Input> states;
             if (initial_state)
               for (const py::array& s : *initial_state) states.push_back(floats_of(s, "initial_state"));
-            Model::Result result = run([&](const Model::Poll& poll) {
+            Model::Result result = run([&](const Poll& poll) {
               return self.forward(in, training, valid, initial_state ? &states : nullptr, poll);
             });
             py::list outputs;
@@ -178,14 +186,14 @@ void bind_model(py::module_& m) {
           "train_on_batch",
           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
             const Batch batch = batch_of(x, y, sample_weight, rows);
-            return run([&](const Model::Poll& poll) { return self.train_on_batch(batch, poll); });
+            return run([&](const Poll& poll) { return self.train_on_batch(batch, poll); });
           },
           py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
       .def(
           "test_on_batch",
           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows) {
             const Batch batch = batch_of(x, y, sample_weight, rows);
-            return run([&](const Model::Poll& poll) { return self.test_on_batch(batch, poll); });
+            return run([&](const Poll& poll) { return self.test_on_batch(batch, poll); });
           },
           py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
       .def(
@@ -193,7 +201,7 @@ void bind_model(py::module_& m) {
           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight) {
             const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
             std::vector<std::vector<float>> grads;
-            const double loss = run([&](const Model::Poll& poll) { return self.gradients(batch, &grads, poll); });
+            const double loss = run([&](const Poll& poll) { return self.gradients(batch, &grads, poll); });
             py::list all;
             for (std::size_t i = 0; i < grads.size(); i++)
               all.append(to_array(std::move(grads[i]), self.weights()[i].spec->shape));
@@ -204,7 +212,7 @@ void bind_model(py::module_& m) {
           "check_data",
           [](const Model& self, const Array& x, const Maybe& y, const Maybe& sample_weight) {
             const Batch batch = batch_of(x, y, sample_weight, std::nullopt);
-            run([&](const Model::Poll&) {
+            run([&](const Poll&) {
               self.check_data(batch);
               return 0;
             });

@@ -21,6 +21,7 @@ __version__: str
 def show_config() -> dict[str, Any]: ...  # isa, available_isas, threads, compiler, version, openmp, width
 def set_num_threads(n: int) -> None: ...  # n >= 1
 def get_num_threads() -> int: ...
+PRECISIONS: list[str]  # in which weights of products can be read: float32, bfloat16, int8
 
 # ---- stateless computations, the same code that models use
 ACTIVATIONS: list[str]
@@ -68,7 +69,7 @@ class Model:
     def initial_weight(self, index: int) -> Float: ...  # what the initializer gives (again)
 
     # -- running
-    def predict(self, x: Data, batch_size: int) -> Float: ...
+    def predict(self, x: Data, batch_size: int, precision: str = "float32") -> Float: ...  # weights in float32, bfloat16 or int8
     def forward(self, x: Data, training: bool, mask: NDArray[np.bool_] | None,
                 initial_state: list[Float] | None) -> tuple[list[Float], NDArray[np.bool_] | None]: ...
         # all rows as one batch. Outputs: [y] or, where the last layer has return_state, [y, *states]

@@ -35,6 +35,13 @@ def set_num_threads(n: int) -> None:
     _core.set_num_threads(int(n))
 
 
+def check_precision(precision: str) -> str:
+    """`precision` if weights can be read in it, else ValueError."""
+    if precision not in _core.PRECISIONS:
+        raise ValueError(f"`precision`: expected one of {_core.PRECISIONS}, got {precision!r}")
+    return precision
+
+
 # ---- seeds
 
 _stream: tuple[int, int] | None = None  # (seed, how many were drawn) after set_random_seed

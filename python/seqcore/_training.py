@@ -488,6 +488,7 @@ class Trainer:
         verbose: int | str = "auto",
         steps: int | None = None,
         callbacks: Any = None,
+        precision: str = "float32",
     ) -> Any:
         """What the model gives for `x`, in inference mode, as a float32 array (a list where the last layer has several
         outputs). May be called from many threads at once.
@@ -498,9 +499,14 @@ class Trainer:
             verbose: 0 silent, 1 ("auto") a progress bar, 2 one line.
             steps: batches to look at, all where not given.
             callbacks: a list of callbacks.
+            precision: in which the weights of products are read: "float32", "bfloat16" or "int8" (README tells what
+                each costs and gains). The model's own weights stay as they are.
         """
         size, steps = _optional_count(batch_size, "batch_size"), _optional_count(steps, "steps")
         verbose = _verbose(verbose)
+        _engine.check_precision(precision)
+        if self._several and precision != "float32":
+            raise ValueError(f"`precision`: a model with several outputs predicts in float32 only, got {precision!r}")
         if _data.is_array(x):
             network = self._network_for(x)
             ready = network.prepare(x)
@@ -509,7 +515,7 @@ class Trainer:
             if steps is not None:
                 ready = ready[: steps * size]
             if not verbose and callbacks is None and not self._several:
-                return network.core.predict(ready, size)
+                return network.core.predict(ready, size, precision)
             total: int | None = -(-len(ready) // size)
             parts: Iterator[Any] = (ready[i : i + size] for i in range(0, len(ready), size))
         else:
@@ -523,7 +529,7 @@ class Trainer:
         results: list[Any] = []
         for i, part in enumerate(parts):
             hooks.on_predict_batch_begin(i)
-            results.append(self.predict_on_batch(part))
+            results.append(self._predict_on_batch(part, precision))
             if end:
                 hooks.on_predict_batch_end(i, {"outputs": results[-1]})
             if hooks.bar is not None:
@@ -543,12 +549,15 @@ class Trainer:
 
     def predict_on_batch(self, x: Any) -> Any:
         """What the model gives for one batch."""
+        return self._predict_on_batch(x, "float32")
+
+    def _predict_on_batch(self, x: Any, precision: str) -> Any:
         network = self._network_for(x)
         ready = network.prepare(x)
         network.pull()
         if self._several:
             return network.core.forward(ready, False, None, None)[0]
-        return network.core.predict(ready, len(ready))
+        return network.core.predict(ready, len(ready), precision)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False

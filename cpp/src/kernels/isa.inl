@@ -27,6 +27,16 @@
 
 namespace seqcore::SEQCORE_ISA {
 
+namespace {
+
+void make_cell_step(CellKind kind, const CellForwardArgs& a, float* memory) {
+  constexpr Passes (*passes[kCellKinds])(const CellForwardArgs&) = {simple_rnn_passes, lstm_passes, gru_after_passes,
+                                                                    gru_before_passes};
+  make_step(kind, a, passes[static_cast<int>(kind)](a), memory);
+}
+
+}  // namespace
+
 extern const Kernels kTable;
 const Kernels kTable = {
     SEQCORE_STRING(SEQCORE_ISA),
@@ -45,6 +55,9 @@ const Kernels kTable = {
     backward_scratch,
     {cell_forward_simple_rnn, cell_forward_lstm, cell_forward_gru_reset_after, cell_forward_gru_reset_before},
     {cell_backward_simple_rnn, cell_backward_lstm, cell_backward_gru_reset_after, cell_backward_gru_reset_before},
+    step_size,
+    make_cell_step,
+    cell_step,
     activate,
     activate_backward,
     add,

@@ -61,6 +61,7 @@ struct ConstRows {
 // element (and each column's, for the weights), both symmetric, in [-127, 127]. Sums are float32 and int32. int8's are the
 // same on every ISA, and so is all that follows from them.
 enum class Precision : std::int32_t { float32, bfloat16, int8 };
+constexpr const char* kPrecisionNames[] = {"float32", "bfloat16", "int8"};
 // Elements of a row go into 32-bit words, the first in the lowest bits: 1, 2 or 4 to a word.
 inline constexpr std::int64_t words(Precision p, std::int64_t k) {
   return p == Precision::float32 ? k : p == Precision::bfloat16 ? (k + 1) / 2 : (k + 3) / 4;
@@ -349,6 +350,13 @@ struct Kernels {
   std::int64_t (*backward_scratch)(CellKind kind, const CellBackwardArgs& args);
   void (*cell_forward[kCellKinds])(const CellForwardArgs& args);
   void (*cell_backward[kCellKinds])(const CellBackwardArgs& args);
+  // One step of one row, prepared: make_step writes to 64-byte aligned memory of step_size floats what args say of batch 1
+  // and one step, without mask, dropout and caches (scratch, x, h and c are not looked at); step then does only the rest.
+  // h, h_next and c: pad(units) floats, aligned; h_next is not h, c (lstm) is updated in place. `backwards` walks the
+  // weights from their end: with every other call, what was read last is read first.
+  std::int64_t (*step_size)(CellKind kind, const CellForwardArgs& args);
+  void (*make_step)(CellKind kind, const CellForwardArgs& args, float* memory);
+  void (*step)(float* memory, const float* x, const float* h, float* h_next, float* c, bool backwards);
 
   // Activations on rows of n columns (in place allowed: y == x, dx == dy). backward takes what needs_input says:
   // `cache` is the output, or the input where needs_input. Row-wise activations work on each row's n columns.

@@ -1,6 +1,9 @@
 // Dense: y = activation(x W + b) on the last axis, whatever stands before it.
+#include <algorithm>
+
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -38,33 +41,51 @@ class Dense final : public Layer {
     return out;
   }
 
-  std::int64_t packed_size(const Kernels& k, bool backward) const override {
-    return backward ? k.packed_product_size(units_, input_, Precision::float32)
-                    : k.packed_product_size(input_, units_, Precision::float32);
+  std::int64_t packed_size(const Kernels& k, Copy copy) const override {
+    return copy == Copy::backward ? k.packed_product_size(units_, input_, Precision::float32)
+                                  : k.packed_product_size(input_, units_, precision_of(copy));
   }
 
-  void pack(const Kernels& k, const float* weights, float* to, bool backward) const override {
+  void pack(const Kernels& k, const float* weights, float* to, Copy copy) const override {
     const float* w = weight(weights, kernel_);
-    if (backward)
-      k.pack_product(w, 1, units_, units_, input_, {}, to + packed_at_[1]);
+    if (copy == Copy::backward)
+      k.pack_product(w, 1, units_, units_, input_, {}, to + packed_at(copy));
     else
-      k.pack_product(w, units_, 1, input_, units_, {}, to + packed_at_[0]);
+      k.pack_product(w, units_, 1, input_, units_, {precision_of(copy), k.dot.byte_offset}, to + packed_at(copy));
   }
 
+  const Layer* logits_source() const override { return activity ? nullptr : this; }
   Activation output_activation() const override { return activation_; }
-  bool can_expose_logits() const override { return !activity; }
-  void expose_logits(bool on) override { expose_ = on; }
   Tensor logits(const void* cache) const override { return static_cast<const Cache*>(cache)->z; }
 
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
+
  private:
+  class DenseStep;
   struct Cache {
     Tensor x, y, z;  // z has no data unless the pre-activation is wanted
   };
 
+  // y = activation(x W + b), all columns; where the activation is row-wise, only what goes into it.
+  ProductArgs product_args(std::int64_t rows, ConstRows x, const float* packed, const float* weights,
+                           Precision precision, Rows y) const {
+    ProductArgs args{};
+    args.batch = args.m = rows;
+    args.segments = 1;
+    args.a[0] = {x, input_, packed};
+    args.n = args.n_end = units_;
+    args.bias = use_bias_ ? weight(weights, bias_) : nullptr;
+    args.init = use_bias_ ? Init::bias : Init::zero;
+    args.activation = is_rowwise(activation_) ? Activation::linear : activation_;
+    args.precision = precision;
+    args.c = y;
+    return args;
+  }
+
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
-    const bool keep = run.keep || expose_;
+    const bool expose = hands_over_logits(run), keep = run.keep || expose;
     const bool rowwise = is_rowwise(activation_);
-    const bool want_z = keep && (needs_input(activation_) || (expose_ && activation_ != Activation::linear));
+    const bool want_z = keep && (needs_input(activation_) || (expose && activation_ != Activation::linear));
     auto* c = run.arena->allocate<Cache>(1);
     *c = {};
     c->x = x;
@@ -72,15 +93,8 @@ class Dense final : public Layer {
     c->y.ids = nullptr;
     if (want_z) c->z = make_tensor(run, x, units_);
     const std::int64_t rows = x.rows();
-    ProductArgs args{};
-    args.batch = rows;
-    args.segments = 1;
-    args.a[0] = {{x.data, 0, x.ld}, input_, packed(run, false)};
-    args.n = units_;
-    args.bias = use_bias_ ? weight(run.weights, bias_) : nullptr;
-    args.init = use_bias_ ? Init::bias : Init::zero;
-    args.activation = rowwise ? Activation::linear : activation_;
-    args.c = {c->y.data, 0, c->y.ld};
+    ProductArgs args =
+        product_args(rows, {x.data, 0, x.ld}, packed(run), run.weights, run.precision, {c->y.data, 0, c->y.ld});
     if (rowwise && want_z)
       args.c = {c->z.data, 0, c->z.ld};
     else if (want_z)
@@ -93,7 +107,7 @@ class Dense final : public Layer {
                        c->y.ld);
       });
     }
-    if (expose_ && activation_ == Activation::linear) c->z = c->y;
+    if (expose && activation_ == Activation::linear) c->z = c->y;
     *cache = c;
     return c->y;
   }
@@ -101,7 +115,7 @@ class Dense final : public Layer {
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
     const Cache& c = *static_cast<const Cache*>(cache);
     const std::int64_t rows = c.x.rows();
-    if (!expose_ && activation_ != Activation::linear) {
+    if (!hands_over_logits(run) && activation_ != Activation::linear) {
       const Tensor& from_cache = needs_input(activation_) ? c.z : c.y;
       run.rows(rows, 10.0 * static_cast<double>(units_), 1, [&](std::int64_t from, std::int64_t to, int) {
         float* g = dy.data + from * dy.ld;
@@ -126,7 +140,7 @@ class Dense final : public Layer {
     ProductArgs args{};
     args.batch = rows;
     args.segments = 1;
-    args.a[0] = {{dy.data, 0, dy.ld}, units_, packed(run, true)};
+    args.a[0] = {{dy.data, 0, dy.ld}, units_, packed_backward(run)};
     args.n = input_;
     args.init = Init::zero;
     args.activation = Activation::linear;
@@ -137,10 +151,45 @@ class Dense final : public Layer {
 
   std::int64_t input_ = 0, units_;
   Activation activation_;
-  bool use_bias_, expose_ = false;
+  bool use_bias_;
   int kernel_ = 0, bias_ = -1;
   WeightSpec kernel_spec_, bias_spec_;
 };
+
+// A team's parts take a stretch of the columns each.
+class Dense::DenseStep final : public Step {
+ public:
+  DenseStep(const Dense& layer, const StepPlace& at)
+      : k_(at.k), activation_(layer.activation_), y_(at.memory.floats(pad(layer.units_))) {
+    args_ = layer.product_args(1, {nullptr, 0, 0}, at.packed + layer.packed_at(forward_copy(at.precision)), at.weights,
+                               at.precision, {y_, 0, 0});
+    args_.dot = &k_.dot;
+    scratch_ = pad(k_.product_scratch(layer.input_, 1, at.precision));
+    args_.scratch = at.memory.floats(at.parts * scratch_);
+  }
+
+  void run(StepCall& call) noexcept override {
+    ProductArgs mine = args_;
+    const std::int64_t panel = 2 * k_.width, panels = (mine.n + panel - 1) / panel;
+    mine.a[0].a.data = call.x;
+    mine.n_begin = panels * call.part / call.parts * panel;
+    mine.n_end = std::min(mine.n, panels * (call.part + 1) / call.parts * panel);
+    mine.scratch += call.part * scratch_;
+    if (mine.n_begin < mine.n_end) k_.product(mine);
+    call.meet();
+    if (is_rowwise(activation_)) call.one_part([&] { k_.activate(activation_, 1, mine.n, y_, 0, y_, 0); });
+    call.x = y_;
+  }
+
+ private:
+  const Kernels& k_;
+  Activation activation_;
+  float* y_;
+  std::int64_t scratch_;
+  ProductArgs args_;
+};
+
+std::unique_ptr<Step> Dense::make_step(const StepPlace& at) const { return std::make_unique<DenseStep>(*this, at); }
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -20,20 +21,28 @@ class Masking final : public Layer {
   Dims build(const Dims& input) override {
     if (input.rank != 2)
       throw std::invalid_argument("Masking: expected input of shape (batch, steps, features), got " + to_string(input));
+    features_ = input.features();
     return input;
   }
 
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
+
  private:
+  class MaskingStep;
+  bool valid(const float* row) const {
+    bool any = false;
+    for (std::int64_t i = 0; i < features_; i++) any |= row[i] != value_;
+    return any;
+  }
+
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     Tensor y = make_tensor(run, x, x.features());
     auto* mask = run.masks->allocate<std::uint8_t>(x.rows());
     for (std::int64_t r = 0; r < x.rows(); r++) {
       const float* from = x.data + r * x.ld;
-      bool any = false;
-      for (std::int64_t i = 0; i < x.features(); i++) any |= from[i] != value_;
-      mask[r] = any;
+      mask[r] = valid(from);
       float* to = y.data + r * y.ld;
-      if (any)
+      if (mask[r])
         std::memcpy(to, from, static_cast<std::size_t>(x.features()) * sizeof(float));
       else
         std::memset(to, 0, static_cast<std::size_t>(x.features()) * sizeof(float));
@@ -53,7 +62,23 @@ class Masking final : public Layer {
   }
 
   float value_;
+  std::int64_t features_ = 0;
 };
+
+class Masking::MaskingStep final : public Step {
+ public:
+  MaskingStep(const Masking& layer, const StepPlace& at) : layer_(layer), zeros_(at.memory.zeros(layer.features_)) {}
+  void run(StepCall& call) noexcept override {
+    call.masked = !layer_.valid(call.x);
+    if (call.masked) call.x = zeros_;
+  }
+
+ private:
+  const Masking& layer_;
+  const float* zeros_;
+};
+
+std::unique_ptr<Step> Masking::make_step(const StepPlace& at) const { return std::make_unique<MaskingStep>(*this, at); }
 
 // Inverted dropout, active in training only.
 class Dropout final : public Layer {
@@ -111,13 +136,17 @@ class ActivationLayer final : public Layer {
     c.done();
   }
 
-  Dims build(const Dims& input) override { return input; }
+  Dims build(const Dims& input) override {
+    features_ = input.features();
+    return input;
+  }
+  const Layer* logits_source() const override { return activity ? nullptr : this; }
   Activation output_activation() const override { return activation_; }
-  bool can_expose_logits() const override { return !activity; }
-  void expose_logits(bool on) override { expose_ = on; }
   Tensor logits(const void* cache) const override { return static_cast<const Cache*>(cache)->x; }
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
  private:
+  class ActivationStep;
   struct Cache {
     Tensor x, y;
   };
@@ -134,7 +163,7 @@ class ActivationLayer final : public Layer {
   }
 
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool) const override {
-    if (expose_) return dy;
+    if (hands_over_logits(run)) return dy;
     const Cache& c = *static_cast<const Cache*>(cache);
     const Tensor& from_cache = needs_input(activation_) ? c.x : c.y;
     run.rows(dy.rows(), 10.0 * static_cast<double>(dy.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
@@ -146,8 +175,28 @@ class ActivationLayer final : public Layer {
   }
 
   Activation activation_;
-  bool expose_ = false;
+  std::int64_t features_ = 0;
 };
+
+class ActivationLayer::ActivationStep final : public Step {
+ public:
+  ActivationStep(const ActivationLayer& layer, const StepPlace& at)
+      : k_(at.k), activation_(layer.activation_), n_(layer.features_), y_(at.memory.floats(pad(n_))) {}
+  void run(StepCall& call) noexcept override {
+    call.one_part([&] { k_.activate(activation_, 1, n_, call.x, 0, y_, 0); });
+    call.x = y_;
+  }
+
+ private:
+  const Kernels& k_;
+  Activation activation_;
+  std::int64_t n_;
+  float* y_;
+};
+
+std::unique_ptr<Step> ActivationLayer::make_step(const StepPlace& at) const {
+  return std::make_unique<ActivationStep>(*this, at);
+}
 
 // (batch, T, …, F) → (batch, T*…*F), in the order of the batch-major array. Drops the mask.
 class Flatten final : public Layer {
@@ -159,6 +208,7 @@ class Flatten final : public Layer {
   }
 
   Dims build(const Dims& input) override {
+    identity_ = input.rank == 1;
     Dims out;
     out.rank = 1;
     out.d[0] = 1;
@@ -169,6 +219,8 @@ class Flatten final : public Layer {
     }
     return out;
   }
+
+  const char* stream_refusal() const override { return identity_ ? nullptr : "it needs the whole sequence"; }
 
  private:
   struct Cache {
@@ -186,6 +238,11 @@ class Flatten final : public Layer {
   }
 
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    if (identity_) {
+      Tensor y = x;
+      y.mask = nullptr;
+      return y;
+    }
     Dims dims;
     dims.rank = 1;
     dims.d[0] = x.steps() * x.inner() * x.features();
@@ -201,6 +258,7 @@ class Flatten final : public Layer {
 
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
     if (!need_dx) return {};
+    if (identity_) return dy;
     const Tensor& x = static_cast<const Cache*>(cache)->x;
     Tensor dx = make_tensor(run, x, x.features());
     dx.mask = nullptr;
@@ -209,6 +267,8 @@ class Flatten final : public Layer {
     });
     return dx;
   }
+
+  bool identity_ = false;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -38,7 +39,10 @@ class Embedding final : public Layer {
     return out;
   }
 
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
+
  private:
+  class EmbeddingStep;
   struct Cache {
     const std::int32_t* ids;
   };
@@ -86,6 +90,25 @@ class Embedding final : public Layer {
   bool mask_zero_;
   WeightSpec spec_;
 };
+
+class Embedding::EmbeddingStep final : public Step {
+ public:
+  EmbeddingStep(const Embedding& layer, const StepPlace& at)
+      : table_(layer.weight(at.weights, 0)), dim_(layer.output_dim_), mask_zero_(layer.mask_zero_) {}
+  void run(StepCall& call) noexcept override {
+    call.x = table_ + *call.ids * dim_;
+    call.masked = mask_zero_ && *call.ids == 0;
+  }
+
+ private:
+  const float* table_;
+  std::int64_t dim_;
+  bool mask_zero_;
+};
+
+std::unique_ptr<Step> Embedding::make_step(const StepPlace& at) const {
+  return std::make_unique<EmbeddingStep>(*this, at);
+}
 
 }  // namespace
 

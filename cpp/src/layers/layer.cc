@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/philox.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -72,14 +73,16 @@ void Layer::place(Place& at) {
     spec.offset = at.weights;
     at.weights += pad(spec.size());
   }
-  for (const bool backward : {false, true}) {
-    packed_at_[backward] = at.packed[backward];
-    at.packed[backward] += pad(packed_size(at.k, backward));
+  for (int copy = 0; copy < kCopies; copy++) {
+    packed_at_[copy] = at.packed[copy];
+    at.packed[copy] += pad(packed_size(at.k, static_cast<Copy>(copy)));
   }
   state_at_ = at.states;
-  at.states += state_count();
+  at.states += static_cast<int>(states().size());
   stream_ = at.streams++;
 }
+
+std::unique_ptr<Step> Layer::make_step(const StepPlace&) const { return nullptr; }
 
 std::vector<WeightSpec*> Layer::weights() {
   std::vector<WeightSpec*> all;
@@ -152,8 +155,12 @@ RowList valid_rows(Run& run, const Tensor& dy) {
 void product(ProductArgs args, RowList rows, Run& run) {
   double k = 0;
   for (int s = 0; s < args.segments; s++) k += static_cast<double>(args.a[s].k);
-  const auto part = [&](std::int64_t row, std::int64_t m, std::int64_t from, std::int64_t to) {
+  args.dot = &run.k.dot;
+  const std::int64_t scratch = pad(run.k.product_scratch(args.a[0].k, rows.n, args.precision));
+  float* scratches = scratch > 0 ? run.scratch->only(scratch * run.threads) : nullptr;
+  const auto part = [&](std::int64_t row, std::int64_t m, std::int64_t from, std::int64_t to, int worker) {
     ProductArgs mine = args;
+    mine.scratch = scratches + worker * scratch;
     mine.m = m;
     mine.rows = rows.list ? rows.list + row : nullptr;
     mine.row_begin = rows.list ? 0 : row;
@@ -165,11 +172,12 @@ void product(ProductArgs args, RowList rows, Run& run) {
   const double row_flops = 2 * k * static_cast<double>(args.n);
   if (rows.n >= kRowsOfTile * run.workers(row_flops * static_cast<double>(rows.n))) {
     run.rows(rows.n, row_flops, 8 * kRowsOfTile,
-             [&](std::int64_t from, std::int64_t to, int) { part(from, to - from, 0, args.n); });
+             [&](std::int64_t from, std::int64_t to, int worker) { part(from, to - from, 0, args.n, worker); });
   } else {
-    run.rows(
-        panels, row_flops * static_cast<double>(rows.n) / static_cast<double>(panels), 8,
-        [&](std::int64_t from, std::int64_t to, int) { part(0, rows.n, from * panel, std::min(args.n, to * panel)); });
+    run.rows(panels, row_flops * static_cast<double>(rows.n) / static_cast<double>(panels), 8,
+             [&](std::int64_t from, std::int64_t to, int worker) {
+               part(0, rows.n, from * panel, std::min(args.n, to * panel), worker);
+             });
   }
 }
 

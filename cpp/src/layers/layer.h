@@ -11,11 +11,16 @@
 #include <vector>
 
 #include "base/arena.h"
+#include "base/floats.h"
 #include "base/json.h"
 #include "kernels/kernels.h"
 #include "layers/tensor.h"
 
 namespace seqcore {
+
+class Layer;
+class Step;
+struct StepPlace;
 
 // Thrown out of a computation that its caller asked to stop (Ctrl-C). Nothing has been changed.
 struct Cancelled : std::exception {
@@ -39,9 +44,17 @@ struct WeightSpec {
 
 // States that a recurrent layer starts from or ends in: [batch][pad(units)] each, h then c.
 struct States {
-  std::vector<float> h, c;
+  Floats h, c;
   std::int64_t batch = 0, units = 0;
 };
+
+// The packed copies of its weights that a layer may be asked for: forward's in each precision, and what backward needs.
+enum class Copy : int { float32, bfloat16, int8, backward };
+inline constexpr int kCopies = 4;
+inline Copy forward_copy(Precision precision) { return static_cast<Copy>(precision); }
+inline Precision precision_of(Copy copy) {
+  return copy == Copy::backward ? Precision::float32 : static_cast<Precision>(copy);
+}
 
 // One call of a network: read-only settings, memory, and what layers hand back.
 struct Run {
@@ -50,7 +63,9 @@ struct Run {
   const Kernels& k;
   const int threads;
   const float* weights = nullptr;                      // canonical, the model's flat arena
-  const float* packed[2] = {};                         // the layers' packed copies: forward's, backward's
+  const float* packed = nullptr;                       // the layers' packed copies: forward's, in `precision`,
+  const float* packed_backward = nullptr;              // and backward's
+  Precision precision = Precision::float32;            // of the weights; training and gradients: float32
   float* grads = nullptr;                              // as weights; layers overwrite their own part in backward
   Arena* arena = nullptr;                              // outputs and caches
   Arena* masks = nullptr;                              // what must outlive a layer's neighbours
@@ -59,10 +74,12 @@ struct Run {
   bool keep = false;                                   // caches for backward are wanted
   std::uint64_t seed = 0, counter = 0;                 // random numbers: the model's seed, the step
   std::function<bool()> poll;                          // asked between regions; true = stop
+  bool streaming = false;                              // recurrent layers are stateful and give every step
   std::vector<States>* states = nullptr;               // of stateful layers, read
   std::vector<States>* next_states = nullptr;          // and written (may be the same)
   const std::vector<Tensor>* initial_state = nullptr;  // for the first recurrent layer that runs: h, c as [batch][ld]
   std::vector<Tensor>* final_state = nullptr;          // filled by layers with return_state
+  const Layer* logits_of = nullptr;                    // whose pre-activations, not its output, the loss takes
   std::int64_t batch = 1;                              // samples of this call
   double penalty = 0;                                  // activity regularization of this call
 
@@ -100,7 +117,6 @@ class Layer {
   };
   virtual std::vector<StateShape> states() const { return {}; }
   virtual bool stateful() const { return false; }
-  int state_count() const { return stateful() ? static_cast<int>(states().size()) : 0; }
   virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
 
   // Output, and through `cache` what backward needs (in run.arena; only valid if run.keep).
@@ -109,21 +125,26 @@ class Layer {
   // its own weights.
   Tensor backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const;
 
-  // Packed copies of this layer's weights, forward's or backward's; `pack` takes the starts of the model's arenas.
-  virtual std::int64_t packed_size(const Kernels&, bool /*backward*/) const { return 0; }
-  virtual void pack(const Kernels&, const float* /*weights*/, float* /*packed*/, bool /*backward*/) const {}
+  // `pack` takes the starts of the model's arenas.
+  virtual std::int64_t packed_size(const Kernels&, Copy) const { return 0; }
+  virtual void pack(const Kernels&, const float* /*weights*/, float* /*packed*/, Copy) const {}
 
   // The last layer of a classifier may hand its pre-activations to the loss: then backward takes their gradient.
+  // The layer to name in Run::logits_of, or null where that cannot be.
+  virtual const Layer* logits_source() const { return nullptr; }
   virtual Activation output_activation() const { return Activation::linear; }
-  virtual bool can_expose_logits() const { return false; }
-  virtual void expose_logits(bool) {}
   virtual Tensor logits(const void*) const { return {}; }
+
+  // Streams (step.h). Why this layer cannot run step by step, or null.
+  virtual const char* stream_refusal() const { return nullptr; }
+  // One step of one row, made ready; null if a step leaves everything as it is. REQUIRES: no stream_refusal().
+  virtual std::unique_ptr<Step> make_step(const StepPlace&) const;
 
   // Takes its place in the model's arenas, advancing the cursors.
   struct Place {
     const Kernels& k;
     std::int64_t weights = 0;
-    std::int64_t packed[2] = {0, 0};
+    std::int64_t packed[kCopies] = {};
     int states = 0, streams = 0;
   };
   virtual void place(Place& at);
@@ -141,10 +162,13 @@ class Layer {
   int add_weight(WeightSpec spec);
   const float* weight(const float* base, int i) const { return base + specs_[static_cast<std::size_t>(i)].offset; }
   float* weight(float* base, int i) const { return base + specs_[static_cast<std::size_t>(i)].offset; }
-  const float* packed(const Run& run, bool backward) const { return run.packed[backward] + packed_at_[backward]; }
+  std::int64_t packed_at(Copy copy) const { return packed_at_[static_cast<int>(copy)]; }
+  const float* packed(const Run& run) const { return run.packed + packed_at(forward_copy(run.precision)); }
+  const float* packed_backward(const Run& run) const { return run.packed_backward + packed_at(Copy::backward); }
+  bool hands_over_logits(const Run& run) const { return run.logits_of == this; }
 
   std::vector<WeightSpec> specs_;
-  std::int64_t packed_at_[2] = {0, 0};
+  std::int64_t packed_at_[kCopies] = {};
   int state_at_ = 0;
   int stream_ = 0;  // tells this layer's random numbers from the others'
   Json seed_;       // a layer's own seed, or null
@@ -170,8 +194,8 @@ RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step,
 // The rows on which a gradient is not zero by promise (Tensor::mask).
 RowList valid_rows(Run& run, const Tensor& dy);
 
-// Kernels::product and Kernels::grad over the rows, in parallel and polled. They fill in row_begin, m, rows and, for the
-// gradient, tiles, scratch and accumulate.
+// Kernels::product and Kernels::grad over the rows, in parallel and polled. They fill in row_begin, m, rows, scratch, what
+// the product's precision needs and, for the gradient, tiles and accumulate.
 void product(ProductArgs args, RowList rows, Run& run);
 void weight_gradient(GradArgs args, RowList rows, Run& run);
 

@@ -3,6 +3,7 @@
 
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -43,26 +44,34 @@ class LayerNormalization final : public Layer {
     if (center_) beta_ = add_weight(beta_spec_);
     return input;
   }
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
  private:
+  class LayerNormalizationStep;
   struct Cache {
     Tensor x;
     float *mean, *inv_std;
   };
+
+  LayerNormArgs norm_args(const float* weights) const {
+    LayerNormArgs args{};
+    args.rows = 1;
+    args.n = gamma_spec_.shape[0];
+    args.gamma = scale_ ? weight(weights, gamma_) : nullptr;
+    args.beta = center_ ? weight(weights, beta_) : nullptr;
+    args.epsilon = epsilon_;
+    return args;
+  }
 
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     const Tensor y = make_tensor(run, x, x.features());
     auto* c = run.arena->allocate<Cache>(1);
     *c = {x, run.arena->floats(x.rows()), run.arena->floats(x.rows())};
     run.rows(x.rows(), 10.0 * static_cast<double>(x.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
-      LayerNormArgs args{};
+      LayerNormArgs args = norm_args(run.weights);
       args.rows = to - from;
-      args.n = x.features();
       args.x = x.data + from * x.ld;
       args.ldx = x.ld;
-      args.gamma = scale_ ? weight(run.weights, gamma_) : nullptr;
-      args.beta = center_ ? weight(run.weights, beta_) : nullptr;
-      args.epsilon = epsilon_;
       args.y = y.data + from * y.ld;
       args.ldy = y.ld;
       args.mean = c->mean + from;
@@ -114,6 +123,29 @@ class LayerNormalization final : public Layer {
   int gamma_ = -1, beta_ = -1;
   WeightSpec gamma_spec_, beta_spec_;
 };
+
+class LayerNormalization::LayerNormalizationStep final : public Step {
+ public:
+  LayerNormalizationStep(const LayerNormalization& layer, const StepPlace& at)
+      : k_(at.k), args_(layer.norm_args(at.weights)) {
+    args_.y = at.memory.floats(pad(args_.n));
+  }
+  void run(StepCall& call) noexcept override {
+    call.one_part([&] {
+      args_.x = call.x;
+      k_.layer_norm(args_);
+    });
+    call.x = args_.y;
+  }
+
+ private:
+  const Kernels& k_;
+  LayerNormArgs args_;
+};
+
+std::unique_ptr<Step> LayerNormalization::make_step(const StepPlace& at) const {
+  return std::make_unique<LayerNormalizationStep>(*this, at);
+}
 
 }  // namespace
 

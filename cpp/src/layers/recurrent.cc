@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "layers/step.h"
+
 namespace seqcore {
 
 namespace {
@@ -102,17 +104,19 @@ CellWeights Recurrent::cell_weights(const float* weights) const {
 }
 
 // Backward's copies: the recurrent product of the cell, then Wᵀ, a product for each gate.
-std::int64_t Recurrent::packed_size(const Kernels& k, bool backward) const {
-  if (!backward) return k.packed_cell_size(kind_, input_, units_, per_gate(), Precision::float32);
+std::int64_t Recurrent::packed_size(const Kernels& k, Copy copy) const {
+  const Precision precision = precision_of(copy);
+  if (copy != Copy::backward) return k.packed_cell_size(kind_, input_, units_, per_gate(precision), precision);
   return pad(k.packed_cell_backward_size(kind_, units_)) +
          cell_gates(kind_) * pad(k.packed_product_size(units_, input_, Precision::float32));
 }
 
-void Recurrent::pack(const Kernels& k, const float* weights, float* packed, bool backward) const {
+void Recurrent::pack(const Kernels& k, const float* weights, float* packed, Copy copy) const {
   const CellWeights w = cell_weights(weights);
-  float* to = packed + packed_at_[backward];
-  if (!backward) {
-    k.pack_cell(kind_, w, per_gate(), {}, to);
+  float* to = packed + packed_at(copy);
+  if (copy != Copy::backward) {
+    const Precision precision = precision_of(copy);
+    k.pack_cell(kind_, w, per_gate(precision), {precision, k.dot.byte_offset}, to);
     return;
   }
   k.pack_cell_backward(kind_, w, to);
@@ -165,9 +169,7 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const double step = step_flops(args.batch);
   const int team = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * team);
-  const bool alone =
-      kind_ == CellKind::gru_reset_before || is_rowwise(activation_) || is_rowwise(recurrent_activation_);
-  const bool by_units = !alone && team > 1 && args.batch < team * kRowsOfTile && step > kMeetingFlops * team;
+  const bool by_units = splits_units() && team > 1 && args.batch < team * kRowsOfTile && step > kMeetingFlops * team;
   const std::int64_t stretch =
       std::max<std::int64_t>(1, static_cast<std::int64_t>((by_units ? kTeamFlops : kRegionFlops) / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
@@ -196,6 +198,21 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   }
 }
 
+CellForwardArgs Recurrent::cell_args(std::int64_t batch, const float* packed, Precision precision,
+                                     const Kernels& k) const {
+  CellForwardArgs args{};
+  args.batch = args.row_end = batch;
+  args.input = input_;
+  args.units = units_;
+  args.activation = activation_;
+  args.recurrent_activation = recurrent_activation_;
+  args.packed = packed;
+  args.per_gate = per_gate(precision);
+  args.precision = precision;
+  args.dot = &k.dot;
+  return args;
+}
+
 Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
@@ -212,7 +229,8 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     c.mask_step = -c.mask_step;
   }
 
-  c.h_slots = run.keep || return_sequences_ ? steps + 1 : 2;
+  const bool every_step = return_sequences_ || run.streaming, carried = stateful_ || run.streaming;
+  c.h_slots = run.keep || every_step ? steps + 1 : 2;
   c.h = run.arena->floats(c.h_slots * slot);
   if (lstm) {
     c.c_slots = run.keep ? steps + 1 : 1;
@@ -230,7 +248,7 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
         std::memcpy((s == 0 ? c.h : c.c) + row * ld, from.data + row * from.ld,
                     static_cast<std::size_t>(units_) * sizeof(float));
     }
-  } else if (stateful_ && run.states) {
+  } else if (carried && run.states) {
     const States& from = (*run.states)[static_cast<std::size_t>(state_at_)];
     if (from.batch == b) {
       std::memcpy(c.h, from.h.data(), static_cast<std::size_t>(slot) * sizeof(float));
@@ -238,14 +256,7 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     }
   }
 
-  CellForwardArgs args{};
-  args.batch = b;
-  args.input = input_;
-  args.units = units_;
-  args.activation = activation_;
-  args.recurrent_activation = recurrent_activation_;
-  args.packed = packed(run, false);
-  args.per_gate = per_gate();
+  CellForwardArgs args = cell_args(b, packed(run), run.precision, run.k);
   args.x = c.input;
   args.x_gate = c.input_gate;
   args.mask = c.mask;
@@ -256,14 +267,13 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.c_slots = c.c_slots;
   args.gates = c.gates;
   args.recurrent_scale = c.recurrent_scale;
-  args.row_end = b;
   args.t_end = steps;
   each_stretch(args, steps, false, run.k.forward_scratch(kind_, args), run.k.cell_forward[static_cast<int>(kind_)],
                run);
 
   const float* last_h = c.h + steps % c.h_slots * slot;
   const float* last_c = lstm ? c.c + steps % c.c_slots * slot : nullptr;
-  if (stateful_ && run.next_states) {
+  if (carried && run.next_states) {
     States& to = (*run.next_states)[static_cast<std::size_t>(state_at_)];
     to.batch = b;
     to.units = units_;
@@ -288,7 +298,7 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     *cache = kept;
   }
   const bool zero = c.mask && zero_output_for_mask_;
-  if (!return_sequences_) {
+  if (!every_step) {
     last.data = const_cast<float*>(last_h);
     if (zero) {
       last.data = run.arena->floats(slot);
@@ -314,12 +324,12 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
   const Cache& c = *static_cast<const Cache*>(cache);
   const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slot = b * ld;
   CellBackwardArgs args{};
-  args.batch = b;
+  args.batch = args.row_end = b;
   args.input = input_;
   args.units = units_;
   args.activation = activation_;
   args.recurrent_activation = recurrent_activation_;
-  args.packed = packed(run, true);
+  args.packed = packed_backward(run);
   args.gates = c.gates;
   args.h = c.h;
   args.c = c.c;
@@ -337,7 +347,6 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
 
   if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
 
-  args.row_end = b;
   each_stretch(args, steps, true, run.k.backward_scratch(kind_, args), run.k.cell_backward[static_cast<int>(kind_)],
                run);
   const RowList rows = valid_rows(run, c.mask, c.mask_step, steps, b);  // in the cell's own order of time
@@ -411,7 +420,7 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   args.c = {dx.data, b * dx.ld, dx.ld};
   if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
   if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
-  const float* wt = packed(run, true) + pad(run.k.packed_cell_backward_size(kind_, units_));
+  const float* wt = packed_backward(run) + pad(run.k.packed_cell_backward_size(kind_, units_));
   const std::int64_t one = pad(run.k.packed_product_size(units_, input_, Precision::float32));
   const auto segment = [&](int gate) {
     return Segment{{c.gates + gate * ld, b * slots * ld, slots * ld}, units_, wt + gate * one};
@@ -432,6 +441,61 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
     }
   }
   return dx;
+}
+
+// A team's parts take groups of units, where units need each other only from step to step; else the first takes all.
+class Recurrent::RecurrentStep final : public Step {
+ public:
+  RecurrentStep(const Recurrent& layer, const StepPlace& at)
+      : k_(at.k),
+        bytes_(static_cast<std::size_t>(pad(layer.units_)) * sizeof(float)),
+        state_(at.states[static_cast<std::size_t>(layer.state_at_)]),
+        y_(at.memory.zeros(pad(layer.units_))),
+        zero_output_for_mask_(layer.zero_output_for_mask_),
+        shared_(at.parts > 1 && layer.splits_units()) {
+    CellForwardArgs args =
+        layer.cell_args(1, at.packed + layer.packed_at(forward_copy(at.precision)), at.precision, k_);
+    args.t_end = 1;
+    for (int part = 0; part < (shared_ ? 1 + at.parts : 1); part++) {  // the first does all of it
+      if (part > 0)
+        args.share = {part - 1, at.parts, [](void* meeting) { (*static_cast<Meeting**>(meeting))->wait(); },
+                      at.meeting};
+      float* const memory = at.memory.floats(k_.step_size(layer.kind_, args));
+      k_.make_step(layer.kind_, args, memory);
+      plans_.push_back(memory);
+    }
+  }
+
+  void run(StepCall& call) noexcept override {
+    float *h = state_.h.data(), *c = state_.c.data();
+    if (call.masked) {
+      call.one_part([&] {
+        if (zero_output_for_mask_)
+          std::memset(y_, 0, bytes_);
+        else
+          std::memcpy(y_, h, bytes_);
+      });
+    } else {
+      if (shared_ && call.parts > 1)
+        k_.step(plans_[static_cast<std::size_t>(call.part) + 1], call.x, h, y_, c, call.backwards);
+      else
+        call.one_part([&] { k_.step(plans_[0], call.x, h, y_, c, call.backwards); });
+      if (call.part == 0) std::memcpy(h, y_, bytes_);  // nobody reads h any more in this step
+    }
+    call.x = y_;
+  }
+
+ private:
+  const Kernels& k_;
+  std::size_t bytes_;
+  States& state_;
+  float* y_;
+  bool zero_output_for_mask_, shared_;
+  std::vector<float*> plans_;
+};
+
+std::unique_ptr<Step> Recurrent::make_step(const StepPlace& at) const {
+  return std::make_unique<RecurrentStep>(*this, at);
 }
 
 }  // namespace seqcore

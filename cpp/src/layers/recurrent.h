@@ -15,8 +15,10 @@ class Recurrent final : public Layer {
   Dims build(const Dims& input) override;
   std::vector<StateShape> states() const override { return {{units_, kind_ == CellKind::lstm}}; }
   bool stateful() const override { return stateful_; }
-  std::int64_t packed_size(const Kernels& k, bool backward) const override;
-  void pack(const Kernels& k, const float* weights, float* packed, bool backward) const override;
+  std::int64_t packed_size(const Kernels& k, Copy copy) const override;
+  void pack(const Kernels& k, const float* weights, float* packed, Copy copy) const override;
+  const char* stream_refusal() const override { return go_backwards_ ? "it runs backwards in time" : nullptr; }
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
   void zero_masked_outputs(bool on) { zero_output_for_mask_ = on; }
 
@@ -28,6 +30,7 @@ class Recurrent final : public Layer {
 
  private:
   struct Cache;
+  class RecurrentStep;
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   void drop(Cache& c, Run& run) const;
@@ -38,8 +41,12 @@ class Recurrent final : public Layer {
   void weight_gradients(const Cache& c, RowList rows, Run& run) const;
   Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
 
-  // Each gate has dropout masks of its own (Keras's implementation 1).
-  bool per_gate() const { return recurrent_dropout_ > 0; }
+  // Each gate has dropout masks of its own (Keras's implementation 1): in training, which is float32.
+  bool per_gate(Precision precision) const { return recurrent_dropout_ > 0 && precision == Precision::float32; }
+  bool splits_units() const {
+    return kind_ != CellKind::gru_reset_before && !is_rowwise(activation_) && !is_rowwise(recurrent_activation_);
+  }
+  CellForwardArgs cell_args(std::int64_t batch, const float* packed, Precision precision, const Kernels& k) const;
   CellWeights cell_weights(const float* weights) const;
   double step_flops(std::int64_t rows) const {
     return 2.0 * static_cast<double>(rows * (input_ + units_) * cell_gates(kind_) * units_);

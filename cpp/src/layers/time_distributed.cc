@@ -3,6 +3,7 @@
 
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/step.h"
 
 namespace seqcore {
 
@@ -18,7 +19,7 @@ class TimeDistributed final : public Layer {
     activity = c.penalty("activity_regularizer");
     c.done();
     layer_->visit([](Layer& inner) {
-      if (inner.state_count() > 0) throw std::invalid_argument("TimeDistributed: the layer must not be stateful");
+      if (inner.stateful()) throw std::invalid_argument("TimeDistributed: the layer must not be stateful");
     });
   }
 
@@ -34,6 +35,7 @@ class TimeDistributed final : public Layer {
     std::memcpy(sample.d, input.d + 1, static_cast<std::size_t>(sample.rank) * sizeof(std::int64_t));
     const Dims inner = layer_->build(sample);
     flat_ = inner.rank == 1;
+    takes_vectors_ = sample.rank == 1 && !layer_->takes_ids();
     return outer(inner, input.d[0]);
   }
 
@@ -44,12 +46,15 @@ class TimeDistributed final : public Layer {
   void place(Place& at) override { layer_->place(at); }
   std::vector<WeightSpec*> weights() override { return layer_->weights(); }
   void name_weights(const std::string& prefix) override { layer_->name_weights(prefix + "layer/"); }
-  void pack(const Kernels& k, const float* w, float* packed, bool backward) const override {
-    layer_->pack(k, w, packed, backward);
+  void pack(const Kernels& k, const float* w, float* packed, Copy copy) const override {
+    layer_->pack(k, w, packed, copy);
   }
+  const char* stream_refusal() const override {
+    return flat_ && takes_vectors_ ? layer_->stream_refusal() : "its layer does not map one vector to one vector";
+  }
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override { return layer_->make_step(at); }
+  const Layer* logits_source() const override { return flat_ && !activity ? layer_->logits_source() : nullptr; }
   Activation output_activation() const override { return layer_->output_activation(); }
-  bool can_expose_logits() const override { return flat_ && layer_->can_expose_logits() && !activity; }
-  void expose_logits(bool on) override { layer_->expose_logits(on); }
   Tensor logits(const void* cache) const override {
     const auto* c = static_cast<const Cache*>(cache);
     Tensor z = layer_->logits(c->inner);
@@ -132,7 +137,8 @@ class TimeDistributed final : public Layer {
   }
 
   std::unique_ptr<Layer> layer_;
-  bool flat_ = true;  // one row of output a step
+  bool flat_ = true;           // one row of output a step
+  bool takes_vectors_ = true;  // and of input
 };
 
 }  // namespace

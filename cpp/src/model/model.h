@@ -1,4 +1,4 @@
-// Model: a chain of layers with its weights, and all that training needs: loss, metrics, optimizer, states.
+// Model: a network with its weights, and all that training needs: loss, metrics, optimizer, states.
 // Start here to read the core: forward, then gradients, then train_on_batch.
 //
 // Thread safety: predict and forward (training false, no stateful layer) may run on any number of threads at once.
@@ -14,19 +14,13 @@
 #include <vector>
 
 #include "base/json.h"
-#include "layers/layer.h"
 #include "model/losses.h"
 #include "model/metrics.h"
+#include "model/network.h"
 #include "model/optimizers.h"
+#include "model/snapshot.h"
 
 namespace seqcore {
-
-// A batch-major array of the caller's: [n][…], C-contiguous. Exactly one of the pointers is set.
-struct Input {
-  const float* values = nullptr;
-  const std::int32_t* ids = nullptr;
-  std::vector<std::int64_t> shape;  // n first
-};
 
 // What one training or test call works on: rows picks samples (null: all n of x).
 struct Batch {
@@ -37,39 +31,15 @@ struct Batch {
   std::int64_t count = 0;
 };
 
-// Memory that is written before it is read.
-template <class T>
-struct Uninitialized : std::allocator<T> {
-  template <class U>
-  struct rebind {
-    using other = Uninitialized<U>;
-  };
-  template <class U>
-  void construct(U* p) noexcept {
-    ::new (static_cast<void*>(p)) U;
-  }
-};
-using Floats = std::vector<float, Uninitialized<float>>;
-
-struct Output {
-  Floats values;
-  std::vector<std::int64_t> shape;
-};
-
 class Model {
  public:
   // The description is _core.pyi's: {"input": {"shape": […], "dtype": …}, "layers": […]}. Weights are initialized.
   Model(const std::string& description, std::uint64_t seed);
-  ~Model();
 
   // ---- what it is
-  struct Weight {
-    int layer;
-    WeightSpec* spec;
-  };
-  const std::vector<Weight>& weights() const { return weights_; }
+  const std::vector<Network::Weight>& weights() const { return network_->weights(); }
   std::vector<std::vector<std::int64_t>> output_shapes() const;  // -1 = any
-  bool takes_ids() const { return layers_.front()->takes_ids(); }
+  const Network& network() const { return *network_; }
 
   // ---- weights
   void get_weight(int index, float* out) const;
@@ -77,8 +47,10 @@ class Model {
   void initial_weight(int index, float* out) const;
 
   // ---- running
-  using Poll = std::function<bool()>;
-  Output predict(const Input& x, std::int64_t batch_size, const Poll& poll = {}) const;
+  Output predict(const Input& x, std::int64_t batch_size, Precision precision = Precision::float32,
+                 const Poll& poll = {}) const;
+  // The weights as they are now, for streams. Shared until they change.
+  std::shared_ptr<const Snapshot> snapshot() const;
   struct Result {
     std::vector<Output> outputs;
     std::optional<std::vector<std::uint8_t>> mask;  // [n][steps]
@@ -111,45 +83,33 @@ class Model {
   std::uint64_t seed, rng_counter = 0;
 
  private:
-  struct Packed;
-  struct Memory;
-  struct Lease;
+  struct Packed {
+    Weights weights;
+    std::shared_ptr<const PackedWeights> forward, backward;
+  };
   struct Prepared;
 
-  Run make_run(Memory& memory, const Packed& packed, const Poll& poll) const;
-  std::shared_ptr<const Packed> packed(bool backward) const;
+  Run make_run(const Network::Lease& lease, const Packed& packed, const Poll& poll) const;
+  Packed packed(Precision precision, bool backward) const;
   void changed();  // weights have: packed copies are stale
 
-  void check_input(const Input& x) const;
-  void check_ids(const std::int32_t* ids, std::int64_t n, std::int64_t per_sample) const;
   void check_shapes(const Batch& batch) const;
   void check_labels(const Input& y, std::int64_t n, std::int64_t per_sample) const;
-  Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const;
-  Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
   Prepared prepare(const Batch& batch, const Tensor& pred, Run& run) const;
   double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward);
   double add_regularizers(float* grads) const;
   void constrain();
 
-  const Kernels& k_;
-  Dims input_;
-  std::int64_t input_batch_ = -1;  // fixed where a layer is stateful
-  std::vector<std::unique_ptr<Layer>> layers_;
-  std::vector<Dims> outputs_;
-  std::vector<Weight> weights_;
-  std::vector<int> state_at_;  // first state of each layer
-  bool stateful_ = false;
-
+  std::shared_ptr<const Network> network_;
   Arena weight_memory_;
-  std::int64_t size_ = 0;  // floats in the arena
-  std::int64_t packed_sizes_[2] = {0, 0};
   float* data_ = nullptr;
   std::vector<float> grads_;
 
   std::atomic<std::uint64_t> version_{1};
-  mutable std::mutex packing_;
-  mutable std::shared_ptr<Packed> packed_;
-  mutable std::atomic<Memory*> spare_{nullptr};
+  mutable std::mutex packing_;  // guards the next three
+  mutable std::shared_ptr<PackedWeights> packed_[kCopies];
+  mutable std::weak_ptr<const Snapshot> snapshot_;
+  mutable std::uint64_t snapshot_version_ = 0;
   mutable std::mutex mutating_;
 
   mutable std::vector<States> states_;  // guarded by mutating_

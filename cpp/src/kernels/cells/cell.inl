@@ -254,6 +254,9 @@ struct Pass {
   Finish finish;      // of a group
   Finish finish_all;  // where an activation is row-wise: of whole rows
 };
+struct Passes {
+  Pass at[2];
+};
 
 // Where chains start and where they go.
 struct Chains {
@@ -436,19 +439,21 @@ Side encoded(const Step& s, const Side& side, std::int64_t m, std::int64_t row, 
   return {to, offset, words(s.geometry.precision, side.k), 0, scale};
 }
 
-void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2], std::int64_t row0,
-                   std::int64_t count) {
-  std::int32_t rows[kRowBlock];
-  std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock], ahead_offset[kHoistRows];
-  std::ptrdiff_t x_words_offset[kRowBlock], h_words_offset[kRowBlock], ahead_words_offset[kHoistRows];
-  const std::int64_t stride = pad(a.units), all = a.batch * stride;
-  const int gates = cell_gates(kind);
-  const bool coded = a.precision != Precision::float32;
-  const ForwardScratch space(kind, a, count);
-  float* const x_scale = a.scratch + space.scales;
-  float* const h_scale = x_scale + pad(kHoistRows + kRowBlock);
-  const bool hoist = ForwardScratch::hoists(a, count);
-  Step s{};
+// What does not change from step to step.
+struct Plan {
+  Step s;
+  PassPlan passes[2];
+  int count;
+  bool coded;
+  Side x, state;  // without their rows
+};
+
+// Of `count` rows from row0 on.
+Plan make_plan(const CellForwardArgs& a, CellKind kind, const Passes& passes, std::int64_t row0, std::int64_t count,
+               const ForwardScratch& space) {
+  const std::int64_t stride = pad(a.units);
+  Plan plan{};
+  Step& s = plan.s;
   s.activation = a.activation;
   s.recurrent_activation = a.recurrent_activation;
   s.geometry = {a.input, a.units, a.per_gate, a.precision};
@@ -461,18 +466,18 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)
   s.own[1] = s.own[0] + count * stride;
   s.sums = a.scratch + space.sums;
   s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
-  s.scale_gate = all;
-
-  PassPlan plans[2];
-  int count_of_passes = 0;
+  s.scale_gate = a.batch * stride;
+  plan.coded = a.precision != Precision::float32;
+  plan.x = {nullptr, nullptr, a.input, a.x_gate, nullptr};
+  plan.state = {nullptr, nullptr, a.units, 0, nullptr};
   const float* packed = a.packed;
-  float* hoisted = hoist ? a.scratch + space.hoisted : nullptr;
+  float* hoisted = ForwardScratch::hoists(a, count) ? a.scratch + space.hoisted : nullptr;
   for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
     if (strips.count == 0) break;
     const std::int64_t groups = s.geometry.groups(strips), width = strips.width * W;
-    PassPlan& p = plans[count_of_passes];
+    PassPlan& p = plan.passes[plan.count];
     p = {&strips,
-         passes[count_of_passes],
+         passes.at[plan.count],
          packed,
          hoisted,
          s.geometry.group_size(strips, width),
@@ -486,8 +491,25 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)
     }
     packed += s.geometry.pass_size(strips);
     if (hoisted) hoisted += kHoistRows * groups * p.columns;
-    ++count_of_passes;
+    ++plan.count;
   }
+  return plan;
+}
+
+void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes, std::int64_t row0,
+                   std::int64_t count) {
+  std::int32_t rows[kRowBlock];
+  std::ptrdiff_t x_offset[kRowBlock], h_offset[kRowBlock], ahead_offset[kHoistRows];
+  std::ptrdiff_t x_words_offset[kRowBlock], h_words_offset[kRowBlock], ahead_words_offset[kHoistRows];
+  const std::int64_t stride = pad(a.units), all = a.batch * stride;
+  const int gates = cell_gates(kind);
+  const ForwardScratch space(kind, a, count);
+  float* const x_scale = a.scratch + space.scales;
+  float* const h_scale = x_scale + pad(kHoistRows + kRowBlock);
+  const bool hoist = ForwardScratch::hoists(a, count);
+  Plan plan = make_plan(a, kind, passes, row0, count, space);
+  Step& s = plan.s;
+  const bool coded = plan.coded;
 
   if (count == 1 && !a.mask) {
     s.rows = kFirstRow;
@@ -504,7 +526,9 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)
     s.state.offset = h_offset;
     s.m = count;
   }
-  const Side x{nullptr, s.x.offset, a.input, a.x_gate, nullptr}, state{nullptr, s.state.offset, a.units, 0, nullptr};
+  Side x = plan.x, state = plan.state;
+  x.offset = s.x.offset;
+  state.offset = s.state.offset;
   const std::int64_t stretch = hoist ? kHoistRows / count : 1;
   std::int64_t h_slot = a.t_begin % a.h_slots, c_slot = a.c ? a.t_begin % a.c_slots : 0;
   for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
@@ -561,19 +585,76 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Pass (&passes)
     } else if (coded) {
       s.x = encoded(s, s.x, s.m, space.x_row, a.scratch + space.x_words, x_scale, x_words_offset);
     }
-    for (int p = 0; p < count_of_passes && s.m > 0; ++p) {
+    for (int p = 0; p < plan.count && s.m > 0; ++p) {
       if (p == 1) {  // the second pass of reset before: r*h is the state
         s.state = state;
         s.state.base = s.own[1];
       }
       if (coded) s.state = encoded(s, s.state, s.m, space.h_row, a.scratch + space.h_words, h_scale, h_words_offset);
-      run_pass(s, plans[p], a.scratch + space.chains, t & 1);
+      run_pass(s, plan.passes[p], a.scratch + space.chains, t & 1);
     }
     sync(a.share);
   }
 }
 
-void forward(const CellForwardArgs& a, CellKind kind, const Pass (&passes)[2]) {
+// One step of one row again and again: the plan is made once and kept at the start of the caller's memory, scratch after.
+struct StepPlan {
+  Plan plan;
+  Share share;
+  float* chains;
+  float *x_words, *h_words, *x_scale, *h_scale;
+};
+constexpr std::int64_t kStepPlan = (sizeof(StepPlan) + 63) / 64 * 16;  // floats
+
+std::int64_t step_size(CellKind kind, const CellForwardArgs& a) { return kStepPlan + ForwardScratch(kind, a, 1).end; }
+
+void make_step(CellKind kind, const CellForwardArgs& args, const Passes& passes, float* memory) {
+  CellForwardArgs a = args;
+  a.scratch = memory + kStepPlan;
+  const ForwardScratch space(kind, a, 1);
+  StepPlan p{make_plan(a, kind, passes, 0, 1, space),
+             a.share,
+             a.scratch + space.chains,
+             a.scratch + space.x_words,
+             a.scratch + space.h_words,
+             a.scratch + space.scales,
+             a.scratch + space.scales + pad(kHoistRows + kRowBlock)};
+  Step& s = p.plan.s;
+  s.rows = kFirstRow;
+  s.m = 1;
+  p.plan.x.offset = p.plan.state.offset = kNoOffset;
+  s.x = p.plan.x;
+  s.state = p.plan.state;
+  *reinterpret_cast<StepPlan*>(memory) = p;
+}
+
+void cell_step(float* memory, const float* x, const float* h, float* h_next, float* c, bool backwards) {
+  StepPlan& p = *reinterpret_cast<StepPlan*>(memory);
+  Step& s = p.plan.s;
+  s.h = h;
+  s.h_next = h_next;
+  s.c = s.c_next = c;
+  std::ptrdiff_t offset[2];
+  if (p.plan.coded) {
+    p.plan.x.base = x;
+    s.x = encoded(s, p.plan.x, 1, 0, p.x_words, p.x_scale, offset);
+  } else {
+    s.x.base = x;
+  }
+  for (int i = 0; i < p.plan.count; ++i) {
+    const float* state = i == 0 ? h : s.own[1];  // the second pass of reset before: r*h is the state
+    if (p.plan.coded) {
+      p.plan.state.base = state;
+      s.state = encoded(s, p.plan.state, 1, 0, p.h_words, p.h_scale, offset + 1);
+    } else {
+      s.state.base = state;
+    }
+    run_pass(s, p.plan.passes[i], p.chains, backwards);
+  }
+  sync(p.share);
+}
+
+void forward(const CellForwardArgs& a, CellKind kind, const Passes& passes) {
   split_evenly(a.row_end - a.row_begin, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     forward_block(a, kind, passes, a.row_begin + first, count);
   });

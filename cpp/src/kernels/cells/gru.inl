@@ -68,12 +68,14 @@ void gru_after_finish_all(const Step& s, const Block& b) {
   }
 }
 
-void cell_forward_gru_reset_after(const CellForwardArgs& a) {
+Passes gru_after_passes(const CellForwardArgs& a) {
   const bool whole = is_whole(a.activation, a.recurrent_activation);
-  forward(a, CellKind::gru_reset_after,
-          {{SEQCORE_BY_ACTIVATIONS(gru_after_finish, a.activation, a.recurrent_activation),
+  return {{{SEQCORE_BY_ACTIVATIONS(gru_after_finish, a.activation, a.recurrent_activation),
             whole ? gru_after_finish_all : nullptr},
-           {}});
+           {}}};
+}
+void cell_forward_gru_reset_after(const CellForwardArgs& a) {
+  forward(a, CellKind::gru_reset_after, gru_after_passes(a));
 }
 
 // dz and p of one row into slots 0 and 2, dh * z into dh: the part that both forms share.
@@ -189,12 +191,14 @@ void gru_before_finish_all(const Step& s, const Block& b) {
   gru_before_finish<Linear, Linear>(s, b);  // its slot: as above
 }
 
-void cell_forward_gru_reset_before(const CellForwardArgs& a) {
-  forward(a, CellKind::gru_reset_before,
-          {{SEQCORE_BY_ACTIVATIONS(gru_before_gates, a.activation, a.recurrent_activation),
+Passes gru_before_passes(const CellForwardArgs& a) {
+  return {{{SEQCORE_BY_ACTIVATIONS(gru_before_gates, a.activation, a.recurrent_activation),
             is_rowwise(a.recurrent_activation) ? gru_before_gates_all : nullptr},
            {SEQCORE_BY_ACTIVATIONS(gru_before_finish, a.activation, a.recurrent_activation),
-            is_rowwise(a.activation) ? gru_before_finish_all : nullptr}});
+            is_rowwise(a.activation) ? gru_before_finish_all : nullptr}}};
+}
+void cell_forward_gru_reset_before(const CellForwardArgs& a) {
+  forward(a, CellKind::gru_reset_before, gru_before_passes(a));
 }
 
 template <class A, class R>

@@ -52,13 +52,13 @@ void lstm_finish_all(const Step& s, const Block& z) {
   }
 }
 
-void cell_forward_lstm(const CellForwardArgs& a) {
+Passes lstm_passes(const CellForwardArgs& a) {
   const bool whole = is_whole(a.activation, a.recurrent_activation);
-  forward(
-      a, CellKind::lstm,
+  return {
       {{SEQCORE_BY_ACTIVATIONS(lstm_finish, a.activation, a.recurrent_activation), whole ? lstm_finish_all : nullptr},
-       {}});
+       {}}};
 }
+void cell_forward_lstm(const CellForwardArgs& a) { forward(a, CellKind::lstm, lstm_passes(a)); }
 
 // `through`: act(c) and s * act'(c) of the row are given (row-wise act), else null.
 template <class A, class R>

@@ -25,11 +25,11 @@ void simple_rnn_finish_all(const Step& s, const Block& z) {
   for (std::int64_t i = 0; i < z.rows; ++i) copy_row(s.units, z.at(i, 0), s.h_next + s.rows[i] * s.stride);
 }
 
-void cell_forward_simple_rnn(const CellForwardArgs& a) {
+Passes simple_rnn_passes(const CellForwardArgs& a) {
   const Finish finish_all = is_rowwise(a.activation) ? simple_rnn_finish_all : nullptr;
-  forward(a, CellKind::simple_rnn,
-          {{SEQCORE_BY_ACTIVATIONS(simple_rnn_finish, a.activation, Activation::sigmoid), finish_all}, {}});
+  return {{{SEQCORE_BY_ACTIVATIONS(simple_rnn_finish, a.activation, Activation::sigmoid), finish_all}, {}}};
 }
+void cell_forward_simple_rnn(const CellForwardArgs& a) { forward(a, CellKind::simple_rnn, simple_rnn_passes(a)); }
 
 template <class A, class>
 void simple_rnn_unfinish(const BackwardStep& s) {

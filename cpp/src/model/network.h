@@ -1,0 +1,143 @@
+// Network: a chain of layers and where their weights lie. Immutable once built, so that models, snapshots of their weights
+// and streams share one. It has no weights: whoever runs it brings them.
+//
+// Thread safety: everything is const and may be called from any number of threads at once.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/floats.h"
+#include "base/json.h"
+#include "base/parallel.h"
+#include "layers/layer.h"
+
+namespace seqcore {
+
+// A batch-major array of the caller's: [n][…], C-contiguous. Exactly one of the pointers is set.
+struct Input {
+  const float* values = nullptr;
+  const std::int32_t* ids = nullptr;
+  std::vector<std::int64_t> shape;  // n first
+};
+
+struct Output {
+  Floats values;
+  std::vector<std::int64_t> shape;
+};
+
+using Poll = std::function<bool()>;  // asked between regions of work; true = stop, by throwing Cancelled
+
+// The weights to run with: all of them, and the layers' packed copies, forward's of `precision`.
+struct Weights {
+  const float* canonical = nullptr;
+  const float* packed = nullptr;
+  const float* packed_backward = nullptr;
+  Precision precision = Precision::float32;
+};
+
+// One packed copy of all layers' weights.
+struct PackedWeights {
+  Arena memory;
+  float* data = nullptr;
+  std::uint64_t version = 0;  // of the weights it was made from
+};
+
+class Network {
+ public:
+  // The description is _core.pyi's: {"input": {"shape": […], "dtype": …}, "layers": […]}. Throws std::invalid_argument.
+  explicit Network(const std::string& description);
+  ~Network();
+
+  // ---- what it is
+  struct Weight {
+    int layer;
+    const WeightSpec* spec;
+  };
+  const Kernels& kernels() const { return k_; }
+  const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }
+  const std::vector<std::string>& class_names() const { return class_names_; }
+  const std::vector<Weight>& weights() const { return weights_; }
+  const Dims& input() const { return input_; }
+  std::int64_t input_batch() const { return input_batch_; }      // -1, or fixed where a layer is stateful
+  const std::vector<Dims>& outputs() const { return outputs_; }  // of each layer; -1 = any
+  const Dims& output() const { return outputs_.back(); }
+  std::int64_t size() const { return size_; }  // floats of all weights, as WeightSpec::offset places them
+  bool stateful() const { return stateful_; }
+  int state_slots() const { return state_slots_; }                                      // in the vectors of States
+  int state_at(int layer) const { return state_at_[static_cast<std::size_t>(layer)]; }  // the layer's first
+  bool takes_ids() const { return layers_.front()->takes_ids(); }
+
+  // ---- checks: std::invalid_argument, naming x
+  void check_input(const Input& x) const;
+  void check_ids(const std::int32_t* ids, std::int64_t n, std::int64_t per_sample) const;
+  void check_batches(const Input& x, std::int64_t batch_size) const;  // all that predict needs
+
+  // ---- running
+  void pack(const float* weights, Copy copy, PackedWeights* packed) const;
+
+  struct Memory {
+    Arena keep;     // training: everything; else what outlives a layer's neighbours
+    Arena flip[2];  // inference: a layer's input in one, its output in the other
+    Arena scratch;  // of the kernels
+    std::size_t capacity() const;
+    void reset();
+  };
+  // Takes the memory that the last call left, or new, and leaves it for the next; denormals are flushed meanwhile.
+  class Lease {
+   public:
+    explicit Lease(const Network& network);
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Memory& memory() const { return *memory_; }
+
+   private:
+    const Network& network_;
+    Memory* memory_;
+    const FlushGuard flush_;  // for what runs outside of parallel regions
+  };
+
+  Run make_run(Memory& memory, const Weights& weights, int threads, const Poll& poll) const;
+  // Samples first .. first + count of x, or those that `rows` names, time-major.
+  Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const;
+  // With caches everything stays in run.arena. With `memory` two arenas take turns: two layers' memory, not all layers'.
+  Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
+  // The outputs for all of x, in batches. `states`: of stateful layers, carried on; else null.
+  Output predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
+                 const Poll& poll) const;
+
+ private:
+  const Kernels& k_;
+  Dims input_;
+  std::int64_t input_batch_ = -1;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<std::string> class_names_;
+  std::vector<Dims> outputs_;
+  std::vector<Weight> weights_;
+  std::vector<int> state_at_;
+  int state_slots_ = 0;
+  bool stateful_ = false;
+  std::int64_t size_ = 0, packed_sizes_[kCopies] = {};
+  mutable std::atomic<Memory*> spare_{nullptr};
+};
+
+std::string text(const std::vector<std::int64_t>& shape);  // "(2, None, 3)"
+std::int64_t elements(const std::vector<std::int64_t>& shape);
+
+// Rearranges [n][T][block] (picking rows) into [T][count][block].
+template <class T>
+void to_time_major(const T* from, const std::int64_t* rows, std::int64_t first, std::int64_t count, std::int64_t steps,
+                   std::int64_t block, T* to, std::int64_t ld) {
+  for (std::int64_t b = 0; b < count; b++) {
+    const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
+    for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
+  }
+}
+Output to_output(const Tensor& y);  // batch-major
+
+}  // namespace seqcore

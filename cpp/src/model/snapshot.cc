@@ -1,0 +1,21 @@
+#include "model/snapshot.h"
+
+#include <stdexcept>
+
+namespace seqcore {
+
+Weights Snapshot::weights(Precision precision) const {
+  const std::lock_guard<std::mutex> lock(packing_);
+  PackedWeights& packed = packed_[static_cast<int>(precision)];
+  if (!packed.data) network_->pack(weights_, forward_copy(precision), &packed);
+  return {weights_, packed.data, nullptr, precision};
+}
+
+Output Snapshot::predict(const Input& x, std::int64_t batch_size, Precision precision, const Poll& poll) const {
+  if (network_->stateful())
+    throw std::invalid_argument("predict: the model has stateful layers; run it as a stream, which holds their states");
+  network_->check_batches(x, batch_size);
+  return network_->predict(x, batch_size, weights(precision), nullptr, poll);
+}
+
+}  // namespace seqcore
