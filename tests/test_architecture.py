@@ -28,7 +28,8 @@ LADDER = {
     "base": set(),
     "layers": {"base", "kernels"},
     "model": {"base", "kernels", "layers"},
-    "bindings": {"base", "kernels", "layers", "model", "simd"},
+    "stream": {"base", "kernels", "layers", "model"},
+    "bindings": {"base", "kernels", "layers", "model", "simd", "stream"},
 }
 
 

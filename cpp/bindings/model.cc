@@ -13,12 +13,6 @@ struct Weight {
   std::vector<std::int64_t> shape;
 };
 
-Precision parse_precision(const std::string& name) {
-  for (int i = 0; i < 3; i++)
-    if (name == kPrecisionNames[i]) return static_cast<Precision>(i);
-  throw std::invalid_argument("precision: expected 'float32', 'bfloat16' or 'int8', got '" + name + "'");
-}
-
 py::tuple tuple_of(const std::vector<std::int64_t>& shape) {
   py::tuple t(shape.size());
   for (std::size_t i = 0; i < shape.size(); i++)
@@ -61,6 +55,12 @@ Batch batch_of(const py::array& x, const std::optional<py::array>& y, const std:
 }
 
 }  // namespace
+
+Precision parse_precision(const std::string& name) {
+  for (int i = 0; i < 3; i++)
+    if (name == kPrecisionNames[i]) return static_cast<Precision>(i);
+  throw std::invalid_argument("precision: expected 'float32', 'bfloat16' or 'int8', got '" + name + "'");
+}
 
 void bind_model(py::module_& m) {
   m.attr("PRECISIONS") = std::vector<std::string>(std::begin(kPrecisionNames), std::end(kPrecisionNames));

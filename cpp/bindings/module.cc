@@ -16,6 +16,8 @@ py::dict show_config() {
   d["version"] = SEQCORE_VERSION;
   d["isa"] = kernels().isa;
   d["available_isas"] = available_isas();
+  d["bfloat16"] = kernels().dot.bfloat16_by;
+  d["int8"] = kernels().dot.int8_by;
   d["width"] = kernels().width;
   d["threads"] = num_threads();
   d["openmp"] = parallel_backend();
@@ -59,4 +61,5 @@ PYBIND11_MODULE(_core, m) {
   bind_functions(m);
   bind_files(m);
   bind_model(m);
+  bind_stream(m);
 }

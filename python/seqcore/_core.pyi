@@ -6,6 +6,7 @@ Errors: ValueError (bad values, shapes, unknown keys), TypeError (dtypes), Runti
 MemoryError, KeyboardInterrupt (from any call that computes; nothing is changed then). The GIL is released meanwhile.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ Data = Float | Int  # int32 where the model's input is integer (Embedding first)
 __version__: str
 
 # ---- process-wide
-def show_config() -> dict[str, Any]: ...  # isa, available_isas, threads, compiler, version, openmp, width
+def show_config() -> dict[str, Any]: ...  # isa, available_isas, threads, compiler, version, openmp, width,
+    # bfloat16 and int8 (what computes such products)
 def set_num_threads(n: int) -> None: ...  # n >= 1
 def get_num_threads() -> int: ...
 PRECISIONS: list[str]  # in which weights of products can be read: float32, bfloat16, int8
@@ -69,7 +71,7 @@ class Model:
     def initial_weight(self, index: int) -> Float: ...  # what the initializer gives (again)
 
     # -- running
-    def predict(self, x: Data, batch_size: int, precision: str = "float32") -> Float: ...  # weights in float32, bfloat16 or int8
+    def predict(self, x: Data, batch_size: int, precision: str = "float32") -> Float: ...  # one of PRECISIONS
     def forward(self, x: Data, training: bool, mask: NDArray[np.bool_] | None,
                 initial_state: list[Float] | None) -> tuple[list[Float], NDArray[np.bool_] | None]: ...
         # all rows as one batch. Outputs: [y] or, where the last layer has return_state, [y, *states]
@@ -107,3 +109,26 @@ class Model:
     def finalize_ema(self) -> None: ...  # use_ema: the averages replace the weights
     seed: int  # with rng_counter, the whole random state of training
     rng_counter: int
+
+class Stream:
+    """A model's weights as they are now, run step by step: `streams` independent states.
+
+    Threads > 1: a single stream has helpers of its own. RuntimeError where another thread is in a call.
+    """
+    def __init__(self, model: Model, precision: str, streams: int, threads: int) -> None: ...
+    @property
+    def features(self) -> int: ...  # of a row of input
+    @property
+    def outputs(self) -> int: ...
+    @property
+    def takes_ids(self) -> bool: ...
+    def copy(self) -> Stream: ...
+    def make_step(self, convert: Callable[[Any], Float | int]) -> Callable[..., Float]: ...
+        # step(x, out=None) of a single stream: x is a vector of `features`, or an id; `convert` makes one of anything
+        # else. out is returned, or a fresh vector of `outputs`.
+    def run(self, x: Data, which: NDArray[np.int64] | None, out: Float | None) -> Float: ...
+        # x (steps, count, features), or ids (steps, count), of the streams listed, all of them if None. If it raises
+        # nothing has changed. out, or a fresh array: (steps, count, outputs).
+    def reset(self, which: NDArray[np.int64] | None) -> None: ...
+    def get_state(self) -> list[Float]: ...  # (streams, units) each: h, then c where there is one, layer by layer
+    def set_state(self, arrays: list[Float]) -> None: ...

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from . import _core
 
 CoreModel = _core.Model
+CoreStream = _core.Stream
+PRECISIONS = _core.PRECISIONS
 Float = NDArray[np.float32]
 Array = NDArray[Any]
 __version__: str = _core.__version__
@@ -30,15 +32,20 @@ def set_num_threads(n: int) -> None:
     Args:
         n: a positive integer.
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"`n`: expected a positive integer, got {n!r}")
-    _core.set_num_threads(int(n))
+    _core.set_num_threads(check_count(n, "n"))
+
+
+def check_count(value: Any, name: str, low: int = 1) -> int:
+    """`value` if it is an integer of at least `low`, else ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"`{name}`: expected an integer >= {low}, got {value!r}")
+    return int(value)
 
 
 def check_precision(precision: str) -> str:
     """`precision` if weights can be read in it, else ValueError."""
-    if precision not in _core.PRECISIONS:
-        raise ValueError(f"`precision`: expected one of {_core.PRECISIONS}, got {precision!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision`: expected one of {PRECISIONS}, got {precision!r}")
     return precision
 
 

@@ -275,7 +275,8 @@ class Trainer:
             >>> sorted(history.history)
             ['loss']
         """
-        epochs, initial_epoch = _count(epochs, "epochs", 0), _count(initial_epoch, "initial_epoch", 0)
+        epochs = _engine.check_count(epochs, "epochs", 0)
+        initial_epoch = _engine.check_count(initial_epoch, "initial_epoch", 0)
         batch_size, steps = (
             _optional_count(batch_size, "batch_size"),
             _optional_count(steps_per_epoch, "steps_per_epoch"),
@@ -625,14 +626,8 @@ def _unique_names(plain: list[_metrics.Metric], weighted: list[_metrics.Metric])
     return names
 
 
-def _count(value: Any, name: str, low: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(f"`{name}`: expected an integer >= {low}, got {value!r}")
-    return int(value)
-
-
 def _optional_count(value: Any, name: str) -> int | None:
-    return None if value is None else _count(value, name, 1)
+    return None if value is None else _engine.check_count(value, name)
 
 
 def _verbose(value: Any) -> int:

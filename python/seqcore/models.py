@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _engine
+from . import _engine, _serving
 from ._config import check_mapping, sizes, to_config
 from ._names import unique_name
 from ._network import Network, Shape, chain_shapes
@@ -244,6 +244,58 @@ class Sequential(Trainer):
             layer.reset_state()
 
     reset_state = reset_states
+
+    # ---- serving
+
+    def _ready_to_serve(self) -> Network:
+        self._require_shape()
+        network = self._existing_network()
+        assert network is not None
+        network.pull()
+        return network
+
+    def stream(self, precision: str = "float32", threads: int = 1) -> _serving.Stream:
+        """The model with its present weights, to be run one time step at a time: `step(x)`.
+
+        Args:
+            precision: in which the weights of products are read: "float32", "bfloat16" or "int8".
+            threads: how many threads share a step. More than one pays from some 256 units up; the helpers start here
+                and spin for a millisecond after each step.
+
+        Raises:
+            ValueError: a layer cannot run step by step (the reason is told), or the input's shape is not known yet.
+        """
+        return _serving.stream(self._ready_to_serve(), precision, threads)
+
+    def streams(self, n: int, precision: str = "float32", threads: int = 1) -> _serving.Streams:
+        """`n` streams of the model with its present weights, advanced together or in any subset.
+
+        Args:
+            n: how many.
+            precision, threads: as in `stream`.
+
+        Raises:
+            ValueError: as `stream`.
+        """
+        return _serving.streams(self._ready_to_serve(), n, precision, threads)
+
+    def quantization_report(self, x: Any, batch_size: int | None = None) -> _serving.QuantizationReport:
+        """What bfloat16 and int8 weights do to this model on this data: errors of the outputs beside float32's, how
+        often the largest output is the same one, and the time of a step. `print` shows a table.
+
+        Args:
+            x: samples, as in `predict`.
+            batch_size: as in `predict`.
+
+        Raises:
+            ValueError: `x` does not fit, or the model has several outputs or stateful layers.
+        """
+        if self._several or any(layer.stateful for layer in self._layers):
+            raise ValueError("quantization_report: the model has several outputs or stateful layers")
+        network = self._network_for(x)
+        ready = network.prepare(x)
+        network.pull()
+        return _serving.quantization_report(network, ready, self._batch_size(network, batch_size, len(ready)))
 
     # ---- weights
 

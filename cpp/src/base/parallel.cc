@@ -31,12 +31,12 @@ constexpr auto kNap = std::chrono::microseconds(20);   // between looks at a mee
 // kAlone, twice as long each time.
 constexpr auto kTrial = std::chrono::milliseconds(10);
 constexpr auto kAlone = std::chrono::milliseconds(100), kAloneAtMost = std::chrono::milliseconds(400);
-constexpr int kMaxThreads = 2048;
 
 // Atomics only, never a lock: the child of a fork may find them in any state, and in_child puts them right.
 std::atomic<int> default_count{0};  // 0: not known yet
 std::atomic<int> wanted{0};         // 0: the default
 std::atomic<bool> serial{false};
+std::atomic<int> forks{0};  // between the process that loaded this and now
 
 thread_local bool inside = false;  // a body runs on this thread
 
@@ -50,8 +50,8 @@ void pause() {
 
 // Whether `ready` came true while spinning.
 template <class F>
-bool spin(F&& ready) {
-  const auto end = Clock::now() + kSpin;
+bool spin(F&& ready, Clock::duration patience = kSpin) {
+  const auto end = Clock::now() + patience;
   do {
     for (int i = 0; i < 64; i++) {
       if (ready()) return true;
@@ -296,6 +296,7 @@ void in_child() {
   pool = nullptr;
   inside = false;
   serial = true;
+  forks++;
 }
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, in_child);
 
@@ -421,6 +422,128 @@ void run_team(int max_threads, double patience, TeamBody body, void* context) {
 }
 
 }  // namespace detail
+
+// ------------------------------------------------------------------------------------------------------------- Team
+
+// A helper's word says what it is at. The caller claims all that are awake, and only then lets them go, or back.
+struct Team::Shared {
+  enum State : int { asleep, awake, claimed, working, over };
+  static constexpr auto kTeamSpin = std::chrono::milliseconds(1);
+  static constexpr auto kTooLong = std::chrono::microseconds(200), kDoWithout = std::chrono::milliseconds(5);
+
+  struct alignas(64) Helper {
+    std::atomic<int> state{awake};
+    std::thread thread;
+  };
+  std::unique_ptr<Helper[]> helpers;
+  int count = 0;
+  const int born = forks;
+  Meeting meeting;
+  detail::TeamBody body = nullptr;
+  void* context = nullptr;
+  Clock::time_point alone_until{};
+  std::mutex gate;
+  std::condition_variable wake;
+
+  void help(Helper& me, int part) {
+    const FlushGuard flush;
+    inside = true;
+    for (;;) {
+      int state = awake;
+      const auto called = [&] {
+        state = me.state.load(std::memory_order_acquire);
+        return state == working || state == over;
+      };
+      if (!spin(called, kTeamSpin)) {
+        state = awake;
+        if (me.state.compare_exchange_strong(state, asleep)) {
+          std::unique_lock<std::mutex> lock(gate);
+          wake.wait(lock, [&] { return me.state.load() != asleep; });
+        }
+        continue;
+      }
+      if (state == over) return;
+      body(context, part, meeting.parts_, meeting);
+      me.state.store(awake, std::memory_order_release);
+    }
+  }
+
+  // All helpers, or none; those that sleep are woken for the next time.
+  bool claim() {
+    int got = 0;
+    bool sleeper = false;
+    for (; got < count; got++) {
+      int state = awake;
+      if (!helpers[got].state.compare_exchange_strong(state, claimed, std::memory_order_acquire)) break;
+    }
+    if (got == count) return count > 0;
+    for (int i = 0; i < got; i++) helpers[i].state.store(awake, std::memory_order_release);
+    for (int i = 0; i < count; i++) {
+      int state = asleep;
+      sleeper |= helpers[i].state.compare_exchange_strong(state, awake);
+    }
+    if (sleeper) {
+      {
+        const std::lock_guard<std::mutex> lock(gate);
+      }
+      wake.notify_all();
+    }
+    return false;
+  }
+};
+
+Team::Team(int parts) : shared_(std::make_unique<Shared>()) {
+  Shared& s = *shared_;
+  s.helpers = std::make_unique<Shared::Helper[]>(static_cast<std::size_t>(std::max(parts - 1, 0)));
+  try {
+    for (; s.count < parts - 1; s.count++) {
+      Shared::Helper& helper = s.helpers[s.count];
+      const int part = s.count + 1;
+      helper.thread = std::thread([&s, &helper, part] { s.help(helper, part); });
+    }
+  } catch (const std::system_error&) {  // no more threads: fewer parts
+  }
+  s.meeting.parts_ = s.count + 1;
+}
+
+Team::~Team() {
+  Shared& s = *shared_;
+  if (s.born != forks) {  // the threads are the parent's
+    static_cast<void>(shared_.release());
+    return;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(s.gate);
+    for (int i = 0; i < s.count; i++) s.helpers[i].state = Shared::over;
+  }
+  s.wake.notify_all();
+  for (int i = 0; i < s.count; i++) s.helpers[i].thread.join();
+}
+
+int Team::parts() const { return shared_->meeting.parts_; }
+
+void Team::run(detail::TeamBody body, void* context) noexcept {
+  Shared& s = *shared_;
+  const FlushGuard flush;
+  const bool outer = inside;
+  inside = true;
+  const bool waits = s.alone_until != Clock::time_point{} && Clock::now() < s.alone_until;
+  if (s.born != forks.load(std::memory_order_relaxed) || waits || !s.claim()) {
+    Meeting alone;
+    body(context, 0, 1, alone);
+  } else {
+    s.body = body;
+    s.context = context;
+    s.meeting.waited_.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < s.count; i++) s.helpers[i].state.store(Shared::working, std::memory_order_release);
+    body(context, 0, s.meeting.parts_, s.meeting);
+    for (int i = 0; i < s.count; i++)
+      while (s.helpers[i].state.load(std::memory_order_acquire) == Shared::working) pause();
+    const auto waited = std::chrono::nanoseconds(s.meeting.waited_.load(std::memory_order_relaxed));
+    s.alone_until = waited > Shared::kTooLong ? Clock::now() + Shared::kDoWithout : Clock::time_point{};
+  }
+  inside = outer;
+}
 
 // MXCSR: all exceptions masked, round to nearest, FTZ and DAZ. FPCR: FZ and nothing else.
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-// Threads: how many, and two ways to use them. The only threads and the only OpenMP of the project are in parallel.cc.
+// Threads: how many, and three ways to use them. The only threads and the only OpenMP of the project are in parallel.cc.
 //
 // Contract
 // - Nothing starts at import. The default is what the process may use (affinity and cgroup quota, at least 1).
@@ -17,15 +17,17 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 
 namespace seqcore {
 
+inline constexpr int kMaxThreads = 2048;
 int default_threads();
 const char* parallel_backend();  // "openmp" or "std::thread"
 int num_threads();
 void set_num_threads(
-    int n);  // REQUIRES: 1 <= n <= 2048, else std::invalid_argument. Takes effect with the next region.
+    int n);  // REQUIRES: 1 <= n <= kMaxThreads, else std::invalid_argument. Takes effect with the next region.
 
 // Denormals read and written as zero while it lives; the thread's mode is restored after. Cheap when already set.
 class FlushGuard {
@@ -47,6 +49,7 @@ class Meeting {
 
  private:
   friend class Pool;
+  friend class Team;
   int parts_ = 1;
   alignas(64) std::atomic<std::uint32_t> here_{0};
   alignas(64) std::atomic<std::uint32_t> round_{0};
@@ -82,5 +85,31 @@ void parallel_team(int max_threads, double patience, F&& body) {
       },
       &body);
 }
+
+// A team of its owner's own, for bodies of microseconds: helpers start with it and end with it, spin between bodies for
+// about a millisecond, then sleep. The caller does a body alone where one sleeps (and wakes it for the next), after one
+// kept the others waiting (for a while), and in the child of a fork (for good).
+class Team {
+ public:
+  explicit Team(int parts);  // REQUIRES: 1 <= parts <= kMaxThreads. Where threads cannot be started it has fewer parts.
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  int parts() const;
+
+  // body(part, parts(), meeting) on all parts at once, or body(0, 1, meeting) on the caller. One call at a time.
+  template <class F>
+  void run(F&& body) noexcept {
+    using Plain = std::remove_reference_t<F>;
+    run([](void* context, int part, int parts,
+           Meeting& meeting) { (*static_cast<Plain*>(context))(part, parts, meeting); },
+        &body);
+  }
+
+ private:
+  struct Shared;
+  void run(detail::TeamBody body, void* context) noexcept;
+  std::unique_ptr<Shared> shared_;
+};
 
 }  // namespace seqcore
