@@ -85,8 +85,8 @@ class _Served:
 class Stream(_Served):
     """A model run one time step at a time, with the weights that it had when the stream was made.
 
-    In float32 the outputs are, bit for bit, what `predict` gives for the same prefix. One thread at a time: RuntimeError
-    where another one is in a call. Made by `Sequential.stream`.
+    In float32 the outputs are, bit for bit, what `predict` gives for the same prefix. One thread at a time:
+    RuntimeError where another one is in a call. Made by `Sequential.stream`.
 
     Attributes:
         step: step(x, out=None) runs one time step. `x`: (features,), or an id where the model begins with Embedding.
