@@ -429,7 +429,8 @@ void run_team(int max_threads, double patience, TeamBody body, void* context) {
 struct Team::Shared {
   enum State : int { asleep, awake, claimed, working, over };
   static constexpr auto kTeamSpin = std::chrono::milliseconds(1);
-  static constexpr auto kTooLong = std::chrono::microseconds(200), kDoWithout = std::chrono::milliseconds(5);
+  static constexpr auto kTooLong = std::chrono::microseconds(200);
+  static constexpr auto kDoWithout = std::chrono::milliseconds(5);
 
   struct alignas(64) Helper {
     std::atomic<int> state{awake};
