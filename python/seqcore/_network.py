@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _engine
+from ._config import to_config
 from ._variable import Variable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Network:
         self.core = _engine.core_model(
             {
                 "input": {"shape": list(input_shape), "dtype": dtype},
-                "layers": [layer.describe() for layer in layers],
+                "layers": to_config(layers),
             },
             seed,
         )

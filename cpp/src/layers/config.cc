@@ -101,6 +101,7 @@ void Config::ignore(std::initializer_list<const char*> keys) {
 }
 
 void Config::done() {
+  ignore({"name", "trainable", "dtype"});  // Python's matters, in every Keras config
   for (const auto& [key, value] : object_->as_object())
     if (std::find(taken_.begin(), taken_.end(), key) == taken_.end())
       throw std::invalid_argument(class_name_ + ": unknown key '" + key + "' in its config");

@@ -50,7 +50,6 @@ Loss::Loss(const Json& description) {
     reduction_ = Reduction::none;
   else
     c.fail("reduction", "sum_over_batch_size, mean, sum, mean_with_sample_weight or none");
-  c.ignore({"name", "dtype"});
   c.done();
 }
 

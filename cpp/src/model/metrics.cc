@@ -31,7 +31,6 @@ Json without(const Json& description, std::initializer_list<const char*> drop, c
 Metric::Metric(const Json& description) {
   Config c(description);
   const std::string& name = c.class_name();
-  c.ignore({"name", "dtype"});
   if (name == "BinaryAccuracy") {
     kind_ = Kind::binary_accuracy;
     threshold_ = static_cast<float>(c.number("threshold", 0.5));

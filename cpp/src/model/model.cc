@@ -13,7 +13,7 @@ namespace seqcore {
 // -------------------------------------------------------------------------------------------------------------- build
 
 Model::Model(const std::string& description, std::uint64_t model_seed)
-    : seed(model_seed), network_(std::make_shared<const Network>(description)) {
+    : seed(model_seed), network_(std::make_shared<const Network>(Json::parse(description))) {
   states_.resize(static_cast<std::size_t>(network_->state_slots()));
   data_ = weight_memory_.zeros(network_->size());
   trains_.assign(weights().size(), true);

@@ -73,8 +73,7 @@ Network::~Network() { delete spare_.load(); }
 
 // -------------------------------------------------------------------------------------------------------------- build
 
-Network::Network(const std::string& description) : k_(seqcore::kernels()) {
-  const Json json = Json::parse(description);
+Network::Network(const Json& json) : k_(seqcore::kernels()) {
   if (!json.is_object()) throw std::invalid_argument("model description must be a JSON object");
   const Json* layers = nullptr;
   std::string dtype = "float32";
@@ -181,6 +180,12 @@ void Network::check_input(const Input& x) const {
   if (size > 9e15) throw std::invalid_argument("x: too large, shape " + text(x.shape));
 }
 
+std::vector<std::int64_t> Network::output_shape(const std::vector<std::int64_t>& input) const {
+  std::vector<std::int64_t> shape = {input[0]};
+  for (int i = 0; i < output().rank; i++) shape.push_back(output().d[i] < 0 ? input[1] : output().d[i]);  // time
+  return shape;
+}
+
 void Network::check_ids(const std::int32_t* ids, std::int64_t n, std::int64_t per_sample) const {
   const std::int64_t limit = layers_.front()->vocabulary();
   for (std::int64_t i = 0; i < n; i++)
@@ -249,23 +254,25 @@ Tensor Network::run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*
 
 Output Network::predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
                         const Poll& poll) const {
+  Output out;
+  out.shape = output_shape(x.shape);
+  out.values.resize(static_cast<std::size_t>(elements(out.shape)));
+  predict(x, batch_size, weights, states, poll, out.values.data());
+  return out;
+}
+
+void Network::predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
+                      const Poll& poll, float* to) const {
   const Lease lease(*this);
   Memory& memory = lease.memory();
-  Output out;
   for (std::int64_t first = 0; first < x.shape[0]; first += batch_size) {
     const std::int64_t count = std::min(batch_size, x.shape[0] - first);
     Run run = make_run(memory, weights, num_threads(), poll);
     run.states = run.next_states = states;
     const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1]), run, &memory, nullptr);
-    if (first == 0) {
-      out.shape.push_back(x.shape[0]);
-      for (int i = 0; i < y.dims.rank; i++) out.shape.push_back(y.dims.d[i]);
-      out.values.resize(static_cast<std::size_t>(x.shape[0] * y.steps() * y.inner() * y.features()));
-    }
-    to_batch_major(y, out.values.data(), first);
+    to_batch_major(y, to, first);
     run.check();
   }
-  return out;
 }
 
 }  // namespace seqcore

@@ -50,7 +50,7 @@ struct PackedWeights {
 class Network {
  public:
   // The description is _core.pyi's: {"input": {"shape": […], "dtype": …}, "layers": […]}. Throws std::invalid_argument.
-  explicit Network(const std::string& description);
+  explicit Network(const Json& description);
   ~Network();
 
   // ---- what it is
@@ -66,6 +66,8 @@ class Network {
   std::int64_t input_batch() const { return input_batch_; }      // -1, or fixed where a layer is stateful
   const std::vector<Dims>& outputs() const { return outputs_; }  // of each layer; -1 = any
   const Dims& output() const { return outputs_.back(); }
+  // Of the first output, with the batch, for an input of that shape. REQUIRES: check_input takes it.
+  std::vector<std::int64_t> output_shape(const std::vector<std::int64_t>& input) const;
   std::int64_t size() const { return size_; }  // floats of all weights, as WeightSpec::offset places them
   bool stateful() const { return stateful_; }
   int state_slots() const { return state_slots_; }                                      // in the vectors of States
@@ -107,9 +109,12 @@ class Network {
   Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const;
   // With caches everything stays in run.arena. With `memory` two arenas take turns: two layers' memory, not all layers'.
   Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
-  // The outputs for all of x, in batches. `states`: of stateful layers, carried on; else null.
+  // The outputs for all of x, in batches. `states`: of stateful layers, carried on; else null. `y` has
+  // elements(output_shape(x.shape)).
   Output predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
                  const Poll& poll) const;
+  void predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
+               const Poll& poll, float* y) const;
 
  private:
   const Kernels& k_;

@@ -63,7 +63,7 @@ Optimizer::Optimizer(const Json& description) {
   options_.ema_overwrite_frequency = c.integer("ema_overwrite_frequency", 0);
   options_.gradient_accumulation_steps = c.integer("gradient_accumulation_steps", 1);
   if (options_.gradient_accumulation_steps < 1) c.fail("gradient_accumulation_steps", "at least 1");
-  c.ignore({"name", "loss_scale_factor"});  // a scale of float32 losses that is taken back changes nothing
+  c.ignore({"loss_scale_factor"});  // a scale of float32 losses that is taken back changes nothing
   c.done();
   learning_rate = options_.learning_rate;
 }

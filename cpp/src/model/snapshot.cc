@@ -11,11 +11,11 @@ Weights Snapshot::weights(Precision precision) const {
   return {weights_, packed.data, nullptr, precision};
 }
 
-Output Snapshot::predict(const Input& x, std::int64_t batch_size, Precision precision, const Poll& poll) const {
+void Snapshot::predict(const Input& x, std::int64_t batch_size, Precision precision, float* y) const {
   if (network_->stateful())
     throw std::invalid_argument("predict: the model has stateful layers; run it as a stream, which holds their states");
   network_->check_batches(x, batch_size);
-  return network_->predict(x, batch_size, weights(precision), nullptr, poll);
+  network_->predict(x, batch_size, weights(precision), nullptr, {}, y);
 }
 
 }  // namespace seqcore

@@ -20,8 +20,9 @@ class Snapshot {
   const Network& network() const { return *network_; }
   // Packed on first use; throws std::bad_alloc.
   Weights weights(Precision precision) const;
-  // Of all of x; std::invalid_argument where x does not fit, or a layer is stateful.
-  Output predict(const Input& x, std::int64_t batch_size, Precision precision, const Poll& poll = {}) const;
+  // Of all of x, to y: elements(network().output_shape(x.shape)). std::invalid_argument where x does not fit, or a layer
+  // is stateful.
+  void predict(const Input& x, std::int64_t batch_size, Precision precision, float* y) const;
 
  private:
   std::shared_ptr<const Network> network_;

@@ -187,11 +187,6 @@ class Layer(Configurable):
 
     # ---- running
 
-    def describe(self) -> dict[str, Any]:
-        """What the core is told: class_name and the config without name, dtype and trainable."""
-        config = {k: v for k, v in self.get_config().items() if k not in ("name", "dtype", "trainable")}
-        return {"class_name": type(self).__name__, "config": config}
-
     def _network(self, shape: Shape) -> Network:
         if self.stateful and shape[0] is None:
             raise ValueError(stateful_message(self))

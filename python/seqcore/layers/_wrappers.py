@@ -42,9 +42,6 @@ class TimeDistributed(Layer):
     def _input_dtype(self) -> str:  # type: ignore[override]
         return self.layer._input_dtype
 
-    def describe(self) -> dict[str, Any]:
-        return {"class_name": "TimeDistributed", "config": {"layer": self.layer.describe()}}
-
     @property
     def built(self) -> bool:
         return self.layer.built
@@ -151,16 +148,6 @@ class Bidirectional(Layer):
     @property
     def variables(self) -> list[Variable]:
         return [*self.forward_layer.variables, *self._backward.variables]
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "class_name": "Bidirectional",
-            "config": {
-                "layer": self.forward_layer.describe(),
-                "backward_layer": self._backward.describe(),
-                "merge_mode": self.merge_mode,
-            },
-        }
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         forward = [i for i in indices if core.weights[i].name.startswith("forward_layer/")]
