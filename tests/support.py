@@ -69,15 +69,19 @@ class Case:
             rng.uniform(-1, 1, s).astype(np.float32) * np.float32(0.3 if len(s) < 2 else (3 / sum(s[-2:])) ** 0.5)
             for s in reference.shapes
         ]
-        shape = (batch, *description["input"]["shape"][1:])
-        if description["input"]["dtype"] == "int32":
-            self.x = rng.integers(0, description["layers"][0]["config"]["input_dim"], shape).astype(np.int32)
-        else:
-            self.x = rng.normal(size=shape).astype(np.float32)
-            if description["layers"][0]["class_name"] == "Masking":
-                self.x[rng.random(shape[:2]) < 0.3] = description["layers"][0]["config"]["mask_value"]
+        self.x = self.inputs((batch, *description["input"]["shape"][1:]), rng)
         self.y = target(loss, (batch, *reference.output_shape[1:]), rng)
         self.sample_weight = rng.uniform(0.5, 2.0, batch).astype(np.float32)
+
+    def inputs(self, shape, rng):
+        """Random data for the model, some of it masked where the model masks."""
+        first = self.description["layers"][0]
+        if self.description["input"]["dtype"] == "int32":
+            return rng.integers(0, first["config"]["input_dim"], shape).astype(np.int32)
+        x = rng.normal(size=shape).astype(np.float32)
+        if first["class_name"] == "Masking":
+            x[rng.random(shape[:2]) < 0.3] = first["config"]["mask_value"]
+        return x
 
     def reference(self, weights=None):
         model = Reference(self.description)
@@ -121,8 +125,9 @@ def random_recurrent(pick):
     return kind, cell
 
 
-def random_case(pick):
-    """A random model, loss and data. `pick(options)` chooses one of a list."""
+def random_case(pick, causal=False):
+    """A random model, loss and data. `pick(options)` chooses one of a list. `causal`: only models that can run step by
+    step, of sequences of any length."""
     steps, features, batch = pick([1, 2, 3, 5, 7, 11]), pick([1, 2, 3, 5, 8, 13, 17]), pick([1, 2, 3, 5, 17])
     masked = pick([True, False])
     dtype, layers = "float32", []
@@ -136,7 +141,9 @@ def random_case(pick):
     sequences = True
     for _ in range(pick([1, 1, 2])):
         kind, cell = random_recurrent(pick)
-        if pick([False, False, True]):
+        if causal:
+            layers.append(spec(kind, **{**cell, "go_backwards": False}))
+        elif pick([False, False, True]):
             cell["go_backwards"] = False  # its copy is the one that goes backwards
             layers.append(
                 spec("Bidirectional", layer=spec(kind, **cell), merge_mode=pick(["concat", "sum", "mul", "ave"]))
@@ -156,7 +163,7 @@ def random_case(pick):
             "Activation": [spec("Activation", activation=pick(ELEMENTWISE))],
             "Dropout": [spec("Dropout", rate=0.0)],
         }[between]
-    if sequences and pick([False, False, True]):
+    if sequences and not causal and pick([False, False, True]):
         layers.append(spec("Flatten"))
     loss, activation = pick(
         [
@@ -171,7 +178,8 @@ def random_case(pick):
             (spec("SparseCategoricalCrossentropy", from_logits=True), "linear"),
         ]
     )
-    layers.append(spec("Dense", units=pick([2, 3, 5, 18]), activation=activation))
+    if not causal or pick([True, False]):
+        layers.append(spec("Dense", units=pick([2, 3, 5, 18]), activation=activation))
     return Case(chain(shape, *layers, dtype=dtype), loss, batch, seed=pick(list(range(1000))))
 
 
@@ -179,6 +187,34 @@ def rng_pick(seed):
     """A `pick` from a seed, for use without hypothesis."""
     rng = np.random.default_rng(seed)
     return lambda options: options[rng.integers(len(options))]
+
+
+# -------------------------------------------------------------------------------------------------- models as streams
+
+
+def model_of(case):
+    """The public model of a causal case, for sequences of any length."""
+    import seqcore
+
+    shape = case.description["input"]["shape"]
+    opened = {**case.description["input"], "shape": [None, None, *shape[2:]]}
+    model = sequential(seqcore, {**case.description, "input": opened})
+    model.set_weights(case.weights)
+    return model
+
+
+def prefixes(model, x, **arguments):
+    """What `predict` gives at the end of each prefix of one sequence: (steps, outputs)."""
+    if len(model.output_shape) == 3:
+        return model.predict(x[None], verbose=0, **arguments)[0]
+    return np.stack([model.predict(x[None, : t + 1], verbose=0, **arguments)[0] for t in range(len(x))])
+
+
+def same_bits(actual, expected):
+    """Whether two arrays, or two lists of them, have the same shapes and, to the sign of a zero, values."""
+    if isinstance(actual, list):
+        return len(actual) == len(expected) and all(map(same_bits, actual, expected))
+    return actual.shape == expected.shape and actual.dtype == expected.dtype and actual.tobytes() == expected.tobytes()
 
 
 # --------------------------------------------------------------------------------------------- float32 beside float64

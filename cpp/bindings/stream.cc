@@ -2,6 +2,7 @@
 #include "stream/stream.h"
 
 #include "arrays.h"
+#include "stream/floor.h"
 
 namespace seqcore::bindings {
 
@@ -151,6 +152,7 @@ Which which_of(const std::optional<py::array>& which) {
 
 void bind_stream(py::module_& m) {
   using Maybe = std::optional<py::array>;
+  m.def("measure_read", &measure_read, py::arg("bytes"), py::call_guard<py::gil_scoped_release>());
   py::class_<Stream, std::shared_ptr<Stream>>(m, "Stream")
       .def(py::init([](const Model& model, const std::string& precision, std::int64_t streams, int threads) {
              const Precision p = parse_precision(precision);
@@ -161,6 +163,7 @@ void bind_stream(py::module_& m) {
            py::arg("model"), py::arg("precision"), py::arg("streams"), py::arg("threads"))
       .def_property_readonly("features", &Stream::features)
       .def_property_readonly("outputs", &Stream::outputs)
+      .def_property_readonly("weight_bytes", &Stream::weight_bytes)
       .def_property_readonly("takes_ids", &Stream::takes_ids)
       .def("copy", [](const Stream& self) { return std::shared_ptr<Stream>(self.copy()); })
       .def("make_step", &make_step, py::arg("convert"))

@@ -110,6 +110,8 @@ class Model:
     seed: int  # with rng_counter, the whole random state of training
     rng_counter: int
 
+def measure_read(bytes: int) -> float: ...  # seconds to read an array of that size, on one thread
+
 class Stream:
     """A model's weights as they are now, run step by step: `streams` independent states.
 
@@ -122,6 +124,8 @@ class Stream:
     def outputs(self) -> int: ...
     @property
     def takes_ids(self) -> bool: ...
+    @property
+    def weight_bytes(self) -> int: ...  # that a step reads
     def copy(self) -> Stream: ...
     def make_step(self, convert: Callable[[Any], Float | int]) -> Callable[..., Float]: ...
         # step(x, out=None) of a single stream: x is a vector of `features`, or an id; `convert` makes one of anything

@@ -24,6 +24,7 @@ get_num_threads = _core.get_num_threads
 permutation = _core.permutation
 read_safetensors = _core.read_safetensors
 write_safetensors = _core.write_safetensors
+measure_read = _core.measure_read
 
 
 def set_num_threads(n: int) -> None:
@@ -47,6 +48,11 @@ def check_precision(precision: str) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f"`precision`: expected one of {PRECISIONS}, got {precision!r}")
     return precision
+
+
+def library_folder() -> str:
+    """Where the compiled parts of the package lie."""
+    return os.path.dirname(os.path.abspath(_core.__file__))
 
 
 # ---- seeds

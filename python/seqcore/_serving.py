@@ -41,6 +41,7 @@ class _Served:
         self.threads = threads
         self.features = None if core.takes_ids else core.features
         self.outputs = core.outputs
+        self.weight_bytes = core.weight_bytes
 
     def copy(self) -> Any:
         """Another one with the same weights and, from here on, its own states."""
@@ -94,6 +95,7 @@ class Stream(_Served):
             other shapes, ids and types; the states are then as before.
         features: of a row of input; None where it is an id.
         outputs: of a row of output.
+        weight_bytes: that one step reads; the time to read so much is its floor.
     """
 
     step: Callable[..., Float]

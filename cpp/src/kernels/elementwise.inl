@@ -43,6 +43,21 @@ double sum_abs(std::int64_t n, const float* x) {
   return block_sums(n, x, [](vec v, vec acc) { return add(abs(v), acc); });
 }
 
+// Eight chains of additions: loads are what it waits for.
+float read_all(std::int64_t n, const float* x) {
+  constexpr int kChains = 8;
+  vec acc[kChains];
+  for (vec& a : acc) a = zero();
+  for (std::int64_t i = 0; i + kChains * W <= n; i += kChains * W)
+    for (int c = 0; c < kChains; ++c) acc[c] = add(acc[c], load(x + i + c * W));
+  vec total = acc[0];
+  for (int c = 1; c < kChains; ++c) total = add(total, acc[c]);
+  float lanes[W];
+  store(lanes, total);
+  for (int l = 1; l < W; ++l) lanes[0] += lanes[l];
+  return lanes[0];
+}
+
 // y[c] = or += sum over rows of x[r][c]: blocks of kGradBlock rows, each a chain from 0, added in order.
 void column_sums(std::int64_t rows, std::int64_t n, const float* x, std::ptrdiff_t ldx, bool accumulate, float* y) {
   for_each(n, [=](auto at) {

@@ -67,6 +67,7 @@ const Kernels kTable = {
     clip,
     sum_squares,
     sum_abs,
+    read_all,
     column_sums,
     dropout_mask,
     layer_norm,

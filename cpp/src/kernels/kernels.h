@@ -375,6 +375,9 @@ struct Kernels {
   // double in order.
   double (*sum_squares)(std::int64_t n, const float* x);
   double (*sum_abs)(std::int64_t n, const float* x);
+  // The sum of whole groups of 8 vectors, as fast as n floats can be read: the measure of what reads weights. In no promised
+  // order, unlike everything else here.
+  float (*read_all)(std::int64_t n, const float* x);
   // y[c] (+)= sum over rows of x[r][c], in blocks of kGradBlock rows, block sums added in order.
   void (*column_sums)(std::int64_t rows, std::int64_t n, const float* x, std::ptrdiff_t ldx, bool accumulate, float* y);
 

@@ -70,6 +70,7 @@ class Network {
   std::vector<std::int64_t> output_shape(const std::vector<std::int64_t>& input) const;
   std::int64_t size() const { return size_; }  // floats of all weights, as WeightSpec::offset places them
   bool stateful() const { return stateful_; }
+  std::int64_t packed_bytes(Copy copy) const { return packed_sizes_[static_cast<int>(copy)] * 4; }
   int state_slots() const { return state_slots_; }                                      // in the vectors of States
   int state_at(int layer) const { return state_at_[static_cast<std::size_t>(layer)]; }  // the layer's first
   bool takes_ids() const { return layers_.front()->takes_ids(); }

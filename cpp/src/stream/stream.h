@@ -38,6 +38,7 @@ class Stream {
   std::int64_t features() const { return features_; }  // of a row of input; 1 where it is an id
   std::int64_t outputs() const { return outputs_; }    // of a row of output
   double flops() const { return flops_; }              // of a step of one row, roughly
+  std::int64_t weight_bytes() const { return network().packed_bytes(forward_copy(precision_)); }  // read by a step
   std::int64_t vocabulary() const { return network().layers().front()->vocabulary(); }
 
   // One step of a single stream: features() floats, or an id in [0, vocabulary()), to outputs() floats. Allocates nothing,
