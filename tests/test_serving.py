@@ -474,7 +474,8 @@ def test_reports_of_what_does_not_fit():
     for x, match in [(rows(2, 3, 9), "shape"), (rows(3, 8), "shape"), (np.zeros((0, 3, 8)), "empty")]:
         with pytest.raises(ValueError, match=match):
             model.quantization_report(x)
-    with pytest.raises(ValueError, match="batch_size"):
-        model.quantization_report(rows(2, 3, 8), batch_size=-1)
+    for size in (-1, 0, 1.5, True, "a"):
+        with pytest.raises(ValueError, match="batch_size"):
+            model.quantization_report(rows(2, 3, 8), batch_size=size)
     with pytest.raises(TypeError, match="`x`"):
         model.quantization_report(None)

@@ -198,11 +198,13 @@ void bind_stream(py::module_& m) {
       .def("get_state",
            [](const Stream& self) {
              py::list all;
-             for (std::size_t i = 0; i < self.state_arrays().size(); i++) {
-               py::array_t<float> a({self.streams(), self.state_arrays()[i].units});
-               self.get_state(i, a.mutable_data());
+             std::vector<float*> to;
+             for (const Stream::StateArray& state : self.state_arrays()) {
+               py::array_t<float> a({self.streams(), state.units});
+               to.push_back(a.mutable_data());
                all.append(a);
              }
+             self.get_state(to);
              return all;
            })
       .def(
@@ -220,7 +222,7 @@ void bind_stream(py::module_& m) {
                 throw std::invalid_argument("state: array " + std::to_string(i) + ": expected shape " + text(shape) +
                                             ", got " + shape_text(arrays[i]));
             }
-            for (std::size_t i = 0; i < values.size(); i++) self.set_state(i, values[i]);
+            self.set_state(values);
           },
           py::arg("arrays"));
 }

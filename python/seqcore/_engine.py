@@ -40,7 +40,13 @@ def check_count(value: Any, name: str, low: int = 1) -> int:
     """`value` if it is an integer of at least `low`, else ValueError."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"`{name}`: expected an integer >= {low}, got {value!r}")
+    if value >= 2**31:
+        raise ValueError(f"`{name}`: expected an integer below 2**31, got {value!r}")
     return int(value)
+
+
+def optional_count(value: Any, name: str) -> int | None:
+    return None if value is None else check_count(value, name)
 
 
 def check_precision(precision: str) -> str:
@@ -118,9 +124,9 @@ def to_int(value: Any, name: str, what: str) -> NDArray[np.int32]:
     if array.dtype.kind == "f" and array.size:
         bad = ~(array == np.trunc(array))  # NaN too
         if bad.any():
-            raise ValueError(f"`{name}`: expected {what} that are integers, got {array[bad][0]!r}")
+            raise ValueError(f"`{name}`: expected integer {what}, got {array[bad][0]!r}")
     if array.dtype.kind != "b" and array.size and not (array.min() >= -(2**31) and array.max() < 2**31):
-        raise ValueError(f"`{name}`: expected {what} that fit 32 bits, got {array.min()!r} to {array.max()!r}")
+        raise ValueError(f"`{name}`: expected {what} of 32 bits, got {array.min()!r} to {array.max()!r}")
     return np.require(array, np.dtype(np.int32), ["C", "A"])
 
 
@@ -131,10 +137,10 @@ def to_mask(value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.ascontiguousarray(array, np.bool_)
 
 
-def check_shape(array: Array, expected: tuple[int | None, ...], message: str) -> None:
+def check_shape(array: Array, expected: tuple[int | None, ...], message: str, empty: bool = False) -> None:
     if array.ndim != len(expected) or any(e not in (None, n) for e, n in zip(expected, array.shape, strict=True)):
         raise ValueError(f"{message}: expected shape {expected}, got {array.shape}")
-    if 0 in array.shape:
+    if not empty and 0 in array.shape:
         what = "an empty batch" if array.shape[0] == 0 else "a zero-length axis"
         raise ValueError(f"{message}: expected shape {expected}, got {what}: {array.shape}")
 

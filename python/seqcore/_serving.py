@@ -22,7 +22,7 @@ Float = _engine.Float
 def _row(features: int | None, x: Any) -> Any:
     """What a step of one stream takes: a vector of `features`, or an id where None. Called for what is not one yet."""
     if features is None:
-        ids = _engine.to_int(x, "x", "a token id")
+        ids = _engine.to_int(x, "x", "token id")
         if ids.ndim != 0:
             raise ValueError(f"`x`: expected one id, got shape {ids.shape}")
         return int(ids)
@@ -47,6 +47,12 @@ class _Served:
         """Another one with the same weights and, from here on, its own states."""
         return type(self)(self._core.copy(), self.precision, self.threads, self._count)
 
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
     @property
     def state(self) -> list[Float]:
         """The states, copied: of each recurrent layer h, then c where there is one, each of shape (units,), or
@@ -55,16 +61,22 @@ class _Served:
 
     @state.setter
     def state(self, arrays: Sequence[Any]) -> None:
+        if not isinstance(arrays, (list, tuple)):
+            raise TypeError(f"`state`: expected a list of arrays, got {type(arrays).__name__}")
         ready = [_engine.to_float(a, "state") for a in arrays]
+        if [a.shape for a in ready] != [a.shape for a in self.state]:
+            expected = [a.shape for a in self.state]
+            raise ValueError(f"`state`: expected arrays of shapes {expected}, got {[a.shape for a in ready]}")
         self._core.set_state(ready if self._count else [a[np.newaxis] for a in ready])
 
-    def _rows(self, x: Any, lead: tuple[int | None, ...], where: str) -> _engine.Array:
+    def _rows(self, x: Any, lead: tuple[int | None, ...], name: str) -> _engine.Array:
         if self.features is None:
-            array: _engine.Array = _engine.to_int(x, "x", "token ids")
-            _engine.check_shape(array, lead, where)
+            # A copy: another thread must not change ids that have been checked.
+            array: _engine.Array = _engine.to_int(x, name, "token ids").copy()
+            _engine.check_shape(array, lead, f"`{name}`", empty=True)
         else:
-            array = _engine.to_float(x, "x")
-            _engine.check_shape(array, (*lead, self.features), where)
+            array = _engine.to_float(x, name)
+            _engine.check_shape(array, (*lead, self.features), f"`{name}`", empty=True)
         return array
 
     def _run(self, x: _engine.Array, which: Any, out: Any, shape: tuple[int, ...]) -> Float:
@@ -114,7 +126,7 @@ class Stream(_Served):
         Returns:
             The outputs, (steps, outputs): what `step` gives for one row after the other.
         """
-        x = self._rows(xs, (None,), "`xs`")
+        x = self._rows(xs, (None,), "xs")
         return self._run(x[:, np.newaxis], None, out, (len(x), self.outputs))
 
     def reset(self) -> None:
@@ -139,7 +151,9 @@ class Streams(_Served):
         array = _engine.to_array(which, "which")
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise ValueError(f"`which`: expected a vector of indices, got shape {array.shape}, dtype {array.dtype}")
-        return np.ascontiguousarray(array, np.int64)
+        if array.dtype == np.uint64:  # too large stays too large
+            array = np.minimum(array, np.uint64(2**63 - 1))
+        return array.astype(np.int64)  # a copy: another thread must not change indices that have been checked
 
     def step(self, x: Any, which: Any = None, out: Any = None) -> Float:
         """One time step of all streams, or of those listed.
@@ -154,7 +168,7 @@ class Streams(_Served):
         """
         chosen = self._which(which)
         n = len(self) if chosen is None else len(chosen)
-        rows = self._rows(x, (n,), "`x`")
+        rows = self._rows(x, (n,), "x")
         return self._run(rows[np.newaxis], chosen, out, (n, self.outputs))
 
     def run(self, xs: Any, which: Any = None, out: Any = None) -> Float:
@@ -162,7 +176,7 @@ class Streams(_Served):
         shape (steps, streams, outputs)."""
         chosen = self._which(which)
         n = len(self) if chosen is None else len(chosen)
-        rows = self._rows(xs, (None, n), "`xs`")
+        rows = self._rows(xs, (None, n), "xs")
         return self._run(rows, chosen, out, (len(rows), n, self.outputs))
 
     def reset(self, which: Any = None) -> None:

@@ -278,8 +278,8 @@ class Trainer:
         epochs = _engine.check_count(epochs, "epochs", 0)
         initial_epoch = _engine.check_count(initial_epoch, "initial_epoch", 0)
         batch_size, steps = (
-            _optional_count(batch_size, "batch_size"),
-            _optional_count(steps_per_epoch, "steps_per_epoch"),
+            _engine.optional_count(batch_size, "batch_size"),
+            _engine.optional_count(steps_per_epoch, "steps_per_epoch"),
         )
         verbose = _verbose(verbose)
         if x is None:
@@ -303,8 +303,8 @@ class Trainer:
             vx, vy, vw = _data.unpack(validation_data)
             validation = self._batches(
                 network, vx, vy, vw, None,
-                _optional_count(validation_batch_size, "validation_batch_size") or batch_size,
-                _optional_count(validation_steps, "validation_steps"), False,
+                _engine.optional_count(validation_batch_size, "validation_batch_size") or batch_size,
+                _engine.optional_count(validation_steps, "validation_steps"), False,
             )  # fmt: skip
         hooks = make_list(callbacks, self, verbose=verbose, epochs=epochs, steps=batches.steps)
         self.stop_training = False
@@ -469,8 +469,8 @@ class Trainer:
             y,
             sample_weight,
             None,
-            _optional_count(batch_size, "batch_size"),
-            _optional_count(steps, "steps"),
+            _engine.optional_count(batch_size, "batch_size"),
+            _engine.optional_count(steps, "steps"),
             False,
         )
         hooks = make_list(callbacks, self, verbose=verbose, epochs=1, steps=batches.steps)
@@ -503,7 +503,7 @@ class Trainer:
             precision: in which the weights of products are read: "float32", "bfloat16" or "int8" (README tells what
                 each costs and gains). The model's own weights stay as they are.
         """
-        size, steps = _optional_count(batch_size, "batch_size"), _optional_count(steps, "steps")
+        size, steps = _engine.optional_count(batch_size, "batch_size"), _engine.optional_count(steps, "steps")
         verbose = _verbose(verbose)
         _engine.check_precision(precision)
         if self._several and precision != "float32":
@@ -624,10 +624,6 @@ def _unique_names(plain: list[_metrics.Metric], weighted: list[_metrics.Metric])
         name = str(metric.name)
         names.append(f"weighted_{name}" if name in names else name)
     return names
-
-
-def _optional_count(value: Any, name: str) -> int | None:
-    return None if value is None else _engine.check_count(value, name)
 
 
 def _verbose(value: Any) -> int:

@@ -295,7 +295,8 @@ class Sequential(Trainer):
         network = self._network_for(x)
         ready = network.prepare(x)
         network.pull()
-        return _serving.quantization_report(network, ready, self._batch_size(network, batch_size, len(ready)))
+        size = _engine.optional_count(batch_size, "batch_size")
+        return _serving.quantization_report(network, ready, self._batch_size(network, size, len(ready)))
 
     # ---- weights
 

@@ -161,6 +161,17 @@ std::int64_t state_count(const Stream& s) {
   return n;
 }
 
+// Where each of the stream's state arrays begins.
+template <class T>
+std::vector<T*> arrays_of(const Stream& s, T* state) {
+  std::vector<T*> arrays;
+  for (const Stream::StateArray& a : s.state_arrays()) {
+    arrays.push_back(state);
+    state += s.streams() * a.units;
+  }
+  return arrays;
+}
+
 // A step's two lengths and its kind, checked without a string or an allocation.
 seqcore_status check_step(const Stream& s, bool ids, const void* x, std::size_t x_count, const float* y,
                           std::size_t y_count) noexcept {
@@ -352,8 +363,7 @@ seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, std
   return guarded([&] {
     const Stream& s = **found;
     need_count(state, count, state_count(s), "state");
-    for (std::size_t i = 0; i < s.state_arrays().size(); state += s.streams() * s.state_arrays()[i++].units)
-      s.get_state(i, state);
+    s.get_state(arrays_of(s, state));
   });
 }
 
@@ -363,8 +373,7 @@ seqcore_status seqcore_stream_set_state(seqcore_stream stream, const float* stat
   return guarded([&] {
     Stream& s = **found;
     need_count(state, count, state_count(s), "state");
-    for (std::size_t i = 0; i < s.state_arrays().size(); state += s.streams() * s.state_arrays()[i++].units)
-      s.set_state(i, state);
+    s.set_state(arrays_of(s, state));
   });
 }
 

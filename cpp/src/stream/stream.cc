@@ -257,16 +257,20 @@ void Stream::reset(const std::int64_t* which, std::int64_t count) {
   }
 }
 
-void Stream::get_state(std::size_t i, float* to) const {
+void Stream::get_state(const std::vector<float*>& to) const {
   const Using use(*this);
-  const std::int64_t units = state_arrays_[i].units;
-  for (std::int64_t s = 0; s < streams_; s++) std::copy_n(array(i).data() + s * pad(units), units, to + s * units);
+  for (std::size_t i = 0; i < to.size(); i++) {
+    const std::int64_t units = state_arrays_[i].units;
+    for (std::int64_t s = 0; s < streams_; s++) std::copy_n(array(i).data() + s * pad(units), units, to[i] + s * units);
+  }
 }
 
-void Stream::set_state(std::size_t i, const float* from) {
+void Stream::set_state(const std::vector<const float*>& from) {
   const Using use(*this);
-  const std::int64_t units = state_arrays_[i].units;
-  for (std::int64_t s = 0; s < streams_; s++) std::copy_n(from + s * units, units, array(i).data() + s * pad(units));
+  for (std::size_t i = 0; i < from.size(); i++) {
+    const std::int64_t units = state_arrays_[i].units;
+    for (std::int64_t s = 0; s < streams_; s++) std::copy_n(from[i] + s * units, units, array(i).data() + s * pad(units));
+  }
 }
 
 }  // namespace seqcore

@@ -59,9 +59,9 @@ class Stream {
   const std::vector<StateArray>& state_arrays() const { return state_arrays_; }
   // All to zero, or those of the streams listed.
   void reset(const std::int64_t* which, std::int64_t count);
-  // Array i as [streams][units].
-  void get_state(std::size_t i, float* to) const;
-  void set_state(std::size_t i, const float* from);
+  // All of them, each as [streams][units] at the pointer of its place.
+  void get_state(const std::vector<float*>& to) const;
+  void set_state(const std::vector<const float*>& from);
 
  private:
   class Using;
