@@ -45,6 +45,7 @@ typedef enum seqcore_status {
   SEQCORE_INTERNAL_ERROR = 7
 } seqcore_status;
 
+/* Of weights. Passed as an int, so that any number may come and is checked. */
 typedef enum seqcore_precision { SEQCORE_FLOAT32 = 0, SEQCORE_BFLOAT16 = 1, SEQCORE_INT8 = 2 } seqcore_precision;
 
 /* ---- the library */
@@ -52,7 +53,7 @@ typedef enum seqcore_precision { SEQCORE_FLOAT32 = 0, SEQCORE_BFLOAT16 = 1, SEQC
 SEQCORE_API const char* seqcore_version(void) SEQCORE_NOEXCEPT; /* "0.1.0" */
 /* What the last failed call of this thread says, in English and UTF-8; "" before one. Valid until the next one fails. */
 SEQCORE_API const char* seqcore_last_error(void) SEQCORE_NOEXCEPT;
-SEQCORE_API const char* seqcore_status_name(seqcore_status status) SEQCORE_NOEXCEPT; /* "SEQCORE_OK" */
+SEQCORE_API const char* seqcore_status_name(int status) SEQCORE_NOEXCEPT; /* "SEQCORE_OK" */
 /* Threads of the whole process for models and for many streams; by default as many as it may use. 1 to 2048. */
 SEQCORE_API seqcore_status seqcore_set_num_threads(int threads) SEQCORE_NOEXCEPT;
 SEQCORE_API int seqcore_num_threads(void) SEQCORE_NOEXCEPT;
@@ -78,19 +79,19 @@ SEQCORE_API seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_m
 
 /* The outputs for `batch` samples: x is [batch][…input_shape], y is [batch][…output_shape], -1 being `steps` in both
  * (ignored where no entry is -1). */
-SEQCORE_API seqcore_status seqcore_model_predict(seqcore_model model, seqcore_precision precision, int64_t batch,
-                                                 int64_t steps, const float* x, size_t x_count, float* y,
+SEQCORE_API seqcore_status seqcore_model_predict(seqcore_model model, int precision, int64_t batch, int64_t steps,
+                                                 const float* x, size_t x_count, float* y,
                                                  size_t y_count) SEQCORE_NOEXCEPT;
-SEQCORE_API seqcore_status seqcore_model_predict_ids(seqcore_model model, seqcore_precision precision, int64_t batch,
-                                                     int64_t steps, const int32_t* ids, size_t ids_count, float* y,
+SEQCORE_API seqcore_status seqcore_model_predict_ids(seqcore_model model, int precision, int64_t batch, int64_t steps,
+                                                     const int32_t* ids, size_t ids_count, float* y,
                                                      size_t y_count) SEQCORE_NOEXCEPT;
 
 /* ---- streams: models run one time step at a time */
 
 /* `streams` independent states, all zero. threads > 1: a single stream gets helper threads of its own, many use those of
  * the process. SEQCORE_INVALID_ARGUMENT where the model cannot run step by step, with the reason. */
-SEQCORE_API seqcore_status seqcore_stream_create(seqcore_model model, seqcore_precision precision, int64_t streams,
-                                                 int threads, seqcore_stream* stream) SEQCORE_NOEXCEPT;
+SEQCORE_API seqcore_status seqcore_stream_create(seqcore_model model, int precision, int64_t streams, int threads,
+                                                 seqcore_stream* stream) SEQCORE_NOEXCEPT;
 /* Another one, with the same states. */
 SEQCORE_API seqcore_status seqcore_stream_copy(seqcore_stream stream, seqcore_stream* copy) SEQCORE_NOEXCEPT;
 SEQCORE_API seqcore_status seqcore_stream_free(seqcore_stream stream) SEQCORE_NOEXCEPT; /* NULL: nothing to do */

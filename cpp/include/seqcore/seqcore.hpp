@@ -102,7 +102,7 @@ class Owner {
   Handle handle_ = nullptr;
 };
 
-inline seqcore_precision to_c(Precision precision) noexcept { return static_cast<seqcore_precision>(precision); }
+inline int to_c(Precision precision) noexcept { return static_cast<int>(precision); }
 
 // What one stream and many have in common.
 class Served {

@@ -87,11 +87,11 @@ void need(const void* pointer, const char* name) {
   if (!pointer) throw std::invalid_argument(std::string(name) + ": null");
 }
 
-Precision parse(seqcore_precision precision) {
-  const int p = static_cast<int>(precision);
-  if (p < SEQCORE_FLOAT32 || p > SEQCORE_INT8)
-    throw std::invalid_argument("precision: expected 0 (float32), 1 (bfloat16) or 2 (int8), got " + std::to_string(p));
-  return static_cast<Precision>(p);
+Precision parse(int precision) {
+  if (precision < SEQCORE_FLOAT32 || precision > SEQCORE_INT8)
+    throw std::invalid_argument("precision: expected 0 (float32), 1 (bfloat16) or 2 (int8), got " +
+                                std::to_string(precision));
+  return static_cast<Precision>(precision);
 }
 
 // An array of the caller's: there, and as long as it must be.
@@ -112,9 +112,8 @@ void copy_dims(const Dims& dims, int* rank, std::int64_t* to) {
   for (int i = 0; i < SEQCORE_MAX_RANK; i++) to[i] = i < dims.rank ? dims.d[i] : 0;
 }
 
-seqcore_status predict(seqcore_model model, seqcore_precision precision, std::int64_t batch, std::int64_t steps,
-                       const float* values, const std::int32_t* ids, std::size_t count, float* y,
-                       std::size_t y_count) noexcept {
+seqcore_status predict(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps, const float* values,
+                       const std::int32_t* ids, std::size_t count, float* y, std::size_t y_count) noexcept {
   const auto* const found = models().find(number(model));
   if (!found) return no_handle("model", "model");
   return guarded([&] {
@@ -194,7 +193,7 @@ extern "C" {
 const char* seqcore_version(void) noexcept { return SEQCORE_VERSION; }
 const char* seqcore_last_error(void) noexcept { return last_error; }
 
-const char* seqcore_status_name(seqcore_status status) noexcept {
+const char* seqcore_status_name(int status) noexcept {
   switch (status) {
     case SEQCORE_OK:
       return "SEQCORE_OK";
@@ -261,15 +260,14 @@ seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_model_info* i
   });
 }
 
-seqcore_status seqcore_model_predict(seqcore_model model, seqcore_precision precision, std::int64_t batch,
-                                     std::int64_t steps, const float* x, std::size_t x_count, float* y,
-                                     std::size_t y_count) noexcept {
+seqcore_status seqcore_model_predict(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps,
+                                     const float* x, std::size_t x_count, float* y, std::size_t y_count) noexcept {
   if (!x) return fail(SEQCORE_INVALID_ARGUMENT, "x: null");
   return predict(model, precision, batch, steps, x, nullptr, x_count, y, y_count);
 }
 
-seqcore_status seqcore_model_predict_ids(seqcore_model model, seqcore_precision precision, std::int64_t batch,
-                                         std::int64_t steps, const std::int32_t* ids, std::size_t ids_count, float* y,
+seqcore_status seqcore_model_predict_ids(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps,
+                                         const std::int32_t* ids, std::size_t ids_count, float* y,
                                          std::size_t y_count) noexcept {
   if (!ids) return fail(SEQCORE_INVALID_ARGUMENT, "ids: null");
   return predict(model, precision, batch, steps, nullptr, ids, ids_count, y, y_count);
@@ -277,7 +275,7 @@ seqcore_status seqcore_model_predict_ids(seqcore_model model, seqcore_precision 
 
 // ------------------------------------------------------------------------------------------------------------ streams
 
-seqcore_status seqcore_stream_create(seqcore_model model, seqcore_precision precision, std::int64_t count, int threads,
+seqcore_status seqcore_stream_create(seqcore_model model, int precision, std::int64_t count, int threads,
                                      seqcore_stream* stream) noexcept {
   const auto* const found = models().find(number(model));
   if (!found) return no_handle("model", "model");

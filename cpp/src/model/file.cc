@@ -83,9 +83,8 @@ std::shared_ptr<const Snapshot> make_model(const StoredFile& file) {
 }  // namespace
 
 std::shared_ptr<const Snapshot> load_model(const std::string& path) {
-  const StoredFile file = read_safetensors(path);
   try {
-    return make_model(file);
+    return make_model(read_safetensors(path));
   } catch (const std::invalid_argument& e) {
     throw std::invalid_argument(path + ": " + e.what());
   }

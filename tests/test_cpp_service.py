@@ -1,0 +1,119 @@
+"""The example of a C++ service, built against the package as it is installed: Python's answers to the last bit, in C++, C
+and by ctypes; and what strangers may do to it."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cmake
+import ninja
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import layers, models
+from seqcore.__main__ import cmake_dir
+from support import ROOT
+
+EXAMPLE = Path(ROOT, "examples", "cpp_service")
+
+
+def call(*command, **more):
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, **more)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the trained model, its rows and answers, and the programs, built as the example says."""
+    folder = tmp_path_factory.mktemp("service")
+    module = importlib.util.spec_from_file_location("train", EXAMPLE / "train.py")
+    train = importlib.util.module_from_spec(module)
+    module.loader.exec_module(train)
+    train.main(folder)
+    program = Path(cmake.CMAKE_BIN_DIR, "cmake")
+    made = call(
+        program, "-S", EXAMPLE, "-B", folder / "build", "-G", "Ninja", f"-Dseqcore_DIR={cmake_dir()}",
+        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR, 'ninja')}",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    built = call(program, "--build", folder / "build")
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def floats(text):
+    return np.array([[float.fromhex(word) for word in line.split()] for line in text.splitlines()], np.float32)
+
+
+def programs(folder):
+    """What runs a model on rows of standard input: C++, C, and Python by ctypes."""
+    library = Path(cmake_dir(), "..", "..", "libseqcore.so")
+    return {
+        "service": [folder / "build" / "service"],
+        "client": [folder / "build" / "client"],
+        "ctypes": [sys.executable, EXAMPLE / "ctypes_client.py", library],
+    }
+
+
+@pytest.mark.parametrize("name", ["service", "client", "ctypes"])
+def test_the_same_bits_as_python(folder, name):
+    done = call(*programs(folder)[name], folder / "model.safetensors", input=(folder / "rows.txt").read_text())
+    assert done.returncode == 0, done.stderr
+    expected = floats((folder / "expected.txt").read_text())
+    assert expected.shape == (2000, 3)
+    assert floats(done.stdout).tobytes() == expected.tobytes()
+    assert name != "service" or "p99.9" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_reduced_precisions_too(folder, precision):
+    rows = (folder / "rows.txt").read_text()
+    done = call(folder / "build" / "service", folder / "model.safetensors", precision, input=rows)
+    expected = models.load_model(folder / "model.safetensors").stream(precision).run(np.loadtxt(rows.splitlines()))
+    assert floats(done.stdout).tobytes() == expected.tobytes()
+
+
+def newer(path, folder):
+    """The model, in a format that a later version might write."""
+    tensors, metadata = seqcore._engine.read_safetensors(str(path))
+    header = json.loads(metadata["seqcore"])
+    header["format_version"] = 2
+    copy = folder / "newer.safetensors"
+    seqcore._engine.write_safetensors(str(copy), tensors, {"seqcore": json.dumps(header)})
+    return copy
+
+
+@pytest.mark.parametrize("name", ["service", "client", "ctypes"])
+def test_bad_files_are_refused_by_name(folder, tmp_path, name):
+    good = folder / "model.safetensors"
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(good.read_bytes()[:-1])
+    backwards = tmp_path / "backwards.safetensors"
+    models.Sequential([layers.Input((None, 3)), layers.LSTM(4, go_backwards=True)]).save(backwards)
+    cases = [
+        (tmp_path / "missing.safetensors", "missing.safetensors"),
+        (truncated, "truncated.safetensors"),
+        (newer(good, tmp_path), "format_version 2 is not known"),
+        (folder / "rows.txt", "rows.txt"),
+        (backwards, "cannot run step by step"),
+    ]
+    for path, message in cases:
+        done = call(*programs(folder)[name], path, input="1 2 3\n")
+        assert done.returncode == 1 and message in done.stderr and not done.stdout, (path, done)
+
+
+def test_only_its_own_symbols_are_exported():
+    library = Path(cmake_dir(), "..", "..", "libseqcore.so")
+    names = call("nm", "-D", "--defined-only", library).stdout.split()[2::3]
+    header = Path(cmake_dir(), "..", "..", "..", "include", "seqcore", "seqcore.h").read_text()
+    assert names and all(n.startswith("seqcore_") and f"{n}(" in header for n in names)
+
+
+def test_size_of_the_package():
+    package = Path(cmake_dir()).parents[2]
+    sources = Path(seqcore.__file__).parent
+    files = {p for top in (package, sources) for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert sum(os.path.getsize(p) for p in files) < 5_000_000
