@@ -1,5 +1,5 @@
-"""The example of a C++ service, built against the package as it is installed: Python's answers to the last bit, in C++, C
-and by ctypes; and what strangers may do to it."""
+"""The example of a C++ service, built against the package as it is installed: Python's answers to the last bit, in C++,
+C and by ctypes; and what strangers may do to it."""
 
 import importlib.util
 import json

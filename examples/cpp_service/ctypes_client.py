@@ -1,6 +1,6 @@
 """The C interface from a language that only knows how to call C: Python's ctypes, here. No seqcore module is imported.
 
-    python ctypes_client.py LIBRARY MODEL.safetensors < rows.txt
+python ctypes_client.py LIBRARY MODEL.safetensors < rows.txt
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Trains a small forecaster on a noisy sine, saves it, writes rows for the service, and what Python answers to them.
 
-    python train.py FOLDER    # model.safetensors, rows.txt, expected.txt
+python train.py FOLDER    # model.safetensors, rows.txt, expected.txt
 """
 
 import sys

@@ -269,7 +269,8 @@ void Stream::set_state(const std::vector<const float*>& from) {
   const Using use(*this);
   for (std::size_t i = 0; i < from.size(); i++) {
     const std::int64_t units = state_arrays_[i].units;
-    for (std::int64_t s = 0; s < streams_; s++) std::copy_n(from[i] + s * units, units, array(i).data() + s * pad(units));
+    for (std::int64_t s = 0; s < streams_; s++)
+      std::copy_n(from[i] + s * units, units, array(i).data() + s * pad(units));
   }
 }
 
