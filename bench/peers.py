@@ -1,0 +1,399 @@
+"""The contenders of compare.py: what each library has to do for a row, as a call to time. A peer is one class of PEERS;
+a method named as the row's kind returns (call, how many of what the row counts it does), or None if it is not offered."""
+
+import os
+
+import numpy as np
+
+CELLS = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
+EPOCHS = 10  # in one timed fit, so that what fit does once is spread as in the tutorial
+STEPS = 100  # in one timed call, so that the clock does not count
+
+
+class Peer:
+    """One library, or one way to use it."""
+
+    package = ""  # what must be installed, in the words of pip
+    modules: tuple[str, ...] = ()  # what must be importable
+    backend = ""  # of Keras
+
+    def __init__(self, threads):
+        self.threads = threads
+
+    def epoch(self, *shape):
+        return None
+
+    def train(self, *shape):
+        return None
+
+    def infer(self, *shape):
+        return None
+
+    def run(self, *shape):
+        return self.infer(*shape)
+
+    def step(self, *shape):
+        return None
+
+
+def steps(step):
+    """STEPS calls as one."""
+
+    def call():
+        for _ in range(STEPS):
+            step()
+
+    return call, STEPS
+
+
+class KerasLike(Peer):
+    """The same script for everything that speaks Keras."""
+
+    def api(self):
+        import keras
+
+        return keras
+
+    def model(self, cell, activation, i, h, t, outputs):
+        api = self.api()
+        layer = getattr(api.layers, CELLS[cell])
+        model = api.models.Sequential()
+        model.add(api.layers.Input((t, i)))
+        model.add(layer(h, activation=activation, return_sequences=not outputs))
+        if outputs:
+            model.add(api.layers.Dense(outputs, activation="softmax"))
+            model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def epoch(self, cell, activation, i, h, b, t, outputs):
+        model = self.model(cell, activation, i, h, t, outputs)
+        x, y = np.random.rand(1000, t, i), np.random.randint(0, outputs, 1000)
+        return lambda: model.fit(x, y, epochs=EPOCHS, batch_size=b, verbose=0), EPOCHS
+
+
+class Seqcore(KerasLike):
+    package = "seqcore"
+    modules = ("seqcore",)
+    precision = "float32"
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        if threads:
+            self.api().set_num_threads(threads)
+
+    def api(self):
+        import seqcore
+
+        return seqcore
+
+    def train(self, cell, activation, i, h, b, t, outputs):
+        model = self.model(cell, activation, i, h, t, outputs)
+        x, y = np.random.rand(b, t, i).astype("f4"), np.random.randint(0, outputs, b)
+        return lambda: model.train_on_batch(x, y), 1
+
+    def infer(self, cell, activation, i, h, b, t, outputs):
+        model = self.model(cell, activation, i, h, t, outputs)
+        x = np.random.rand(b, t, i).astype("f4")
+        if self.precision != "float32":
+            return lambda: model.predict(x, batch_size=b, verbose=0, precision=self.precision), 1
+        return lambda: model.predict_on_batch(x), 1
+
+    def stream(self, cell, activation, i, h, t):
+        return self.model(cell, activation, i, h, t, 0).stream(self.precision, self.threads or 1)
+
+    def run(self, cell, activation, i, h, b, t, outputs):
+        stream, x = self.stream(cell, activation, i, h, t), np.random.rand(t, i).astype("f4")
+        out = np.empty((t, h), "f4")
+        return lambda: stream.run(x, out), 1
+
+    def step(self, cell, activation, i, h, b, t, outputs):
+        step, x, out = self.stream(cell, activation, i, h, t).step, np.random.rand(i).astype("f4"), np.empty(h, "f4")
+        return steps(lambda: step(x, out))
+
+
+class SeqcoreBfloat16(Seqcore):
+    """Weights in bfloat16; trains nothing."""
+
+    precision = "bfloat16"
+
+    def epoch(self, *shape):
+        return None
+
+    def train(self, *shape):
+        return None
+
+
+class SeqcoreInt8(SeqcoreBfloat16):
+    precision = "int8"
+
+
+class KerasTensorFlow(KerasLike):
+    package = "tensorflow"
+    modules = ("keras", "tensorflow")
+    backend = "tensorflow"
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        import tensorflow as tf
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+class TensorFlow(KerasTensorFlow):
+    """Keras's layers in a tf.function: TensorFlow without the cost of fit and predict."""
+
+    def epoch(self, *shape):
+        return None
+
+    def train(self, cell, activation, i, h, b, t, outputs):
+        import tensorflow as tf
+
+        model = self.model(cell, activation, i, h, t, outputs)
+        x, y = tf.random.uniform((b, t, i)), tf.constant(np.random.randint(0, outputs, b))
+        loss = self.api().losses.SparseCategoricalCrossentropy()
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                value = loss(y, model(x, training=True))
+            gradients = tape.gradient(value, model.trainable_variables)
+            model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            return value
+
+        return lambda: float(step()), 1
+
+    def infer(self, cell, activation, i, h, b, t, outputs):
+        import tensorflow as tf
+
+        model, x = self.model(cell, activation, i, h, t, outputs), tf.random.normal((b, t, i))
+        call = tf.function(lambda x: model(x, training=False))
+        return lambda: call(x), 1
+
+
+class KerasTorch(KerasLike):
+    package = "keras"
+    modules = ("keras", "torch")
+    backend = "torch"
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+
+
+class Torch(Peer):
+    package = "torch"
+    modules = ("torch",)
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+
+    def network(self, cell, activation, i, h):
+        import torch
+
+        if activation != "tanh" and cell != "rnn":
+            return None
+        if cell == "rnn":
+            return torch.nn.RNN(i, h, nonlinearity=activation, batch_first=True)
+        return getattr(torch.nn, cell.upper())(i, h, batch_first=True)
+
+    def train(self, cell, activation, i, h, b, t, outputs):
+        import torch
+
+        network = self.network(cell, activation, i, h)
+        if network is None:
+            return None
+        head = torch.nn.Linear(h, outputs)
+        optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], fused=True)
+        x, y = torch.rand(b, t, i), torch.randint(0, outputs, (b,))
+
+        def step():
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.nn.functional.cross_entropy(head(network(x)[0][:, -1]), y)
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return step, 1
+
+    def infer(self, cell, activation, i, h, b, t, outputs):
+        import torch
+
+        network, x = self.network(cell, activation, i, h).eval(), torch.randn(b, t, i)
+
+        def call():
+            with torch.inference_mode():
+                network(x)
+
+        return call, 1
+
+    def step(self, cell, activation, i, h, b, t, outputs):
+        import torch
+
+        kind = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[cell]
+        network, x = getattr(torch.nn, f"{kind}Cell")(i, h).eval(), torch.randn(1, i)
+        state = None
+
+        def call():
+            nonlocal state
+            state = network(x, state)
+
+        timed, count = steps(call)
+        return torch.inference_mode()(timed), count
+
+
+class Jax(Peer):
+    package = "jax"
+    modules = ("jax",)
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        if threads == 1:
+            os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+    def train(self, cell, activation, i, h, b, t, outputs):
+        if cell == "gru":
+            return None
+        import jax
+        import jax.numpy as jnp
+
+        gates, rng = 4 if cell == "lstm" else 1, np.random.default_rng(0)
+        act = jnp.tanh if activation == "tanh" else jax.nn.relu
+        shapes = [(i, gates * h), (h, gates * h), (gates * h,), (h, outputs), (outputs,)]
+        parameters = [jnp.asarray(rng.normal(size=shape, scale=0.05).astype("f4")) for shape in shapes]
+
+        def loss(parameters, x, y):
+            w, u, b_, dense, bias = parameters
+
+            def step(state, z):
+                hidden, carry = state
+                z = z + hidden @ u
+                if cell == "rnn":
+                    return (act(z), carry), None
+                gate, forget, candidate, out = jnp.split(z, 4, -1)
+                carry = jax.nn.sigmoid(forget) * carry + jax.nn.sigmoid(gate) * act(candidate)
+                return (jax.nn.sigmoid(out) * act(carry), carry), None
+
+            zero = jnp.zeros((b, h))
+            (hidden, _), _ = jax.lax.scan(step, (zero, zero), jnp.einsum("bti,ig->tbg", x, w) + b_)
+            logits = jax.nn.log_softmax(hidden @ dense + bias)
+            return -jnp.mean(jnp.take_along_axis(logits, y[:, None], 1))
+
+        @jax.jit
+        def step(parameters, m, v, n, x, y):
+            value, gradients = jax.value_and_grad(loss)(parameters, x, y)
+            m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
+            v = [0.999 * a + 0.001 * g * g for a, g in zip(v, gradients, strict=True)]
+            rate = 1e-3 * jnp.sqrt(1 - 0.999**n) / (1 - 0.9**n)
+            updated = [p - rate * a / (jnp.sqrt(c) + 1e-7) for p, a, c in zip(parameters, m, v, strict=True)]
+            return updated, m, v, n + 1, value
+
+        x, y = rng.random((b, t, i)).astype("f4"), rng.integers(0, outputs, b)
+        zeros = [jnp.zeros_like(p) for p in parameters]
+        state = [parameters, zeros, zeros, jnp.float32(1)]
+
+        def call():
+            *state[:], value = step(*state, x, y)
+            return float(value)
+
+        return call, 1
+
+
+class OnnxRuntime(Peer):
+    package = "onnxruntime"
+    modules = ("onnx", "onnxruntime")
+
+    def onnx(self, cell, i, h, b, t, states=False):
+        """The model's bytes: one LSTM, GRU or RNN node that returns the sequence, or takes and returns its states."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        gates, rng = {"lstm": 4, "gru": 3, "rnn": 1}[cell], np.random.default_rng(0)
+        shapes = {"W": (1, gates * h, i), "R": (1, gates * h, h), "B": (1, 2 * gates * h)}
+        weights = [numpy_helper.from_array(rng.normal(size=s, scale=0.05).astype("f4"), n) for n, s in shapes.items()]
+        names = ["h", "c"][: 2 if cell == "lstm" else 1] if states else []
+        before, after = [f"initial_{n}" for n in names], [f"Y_{n}" for n in names]
+        node = helper.make_node(
+            cell.upper(), ["X", *shapes, *([""] if states else []), *before], ["" if states else "Y", *after],
+            hidden_size=h,
+        )  # fmt: skip
+
+        def floats(name, *shape):
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        inputs = [floats("X", t, b, i), *(floats(n, 1, b, h) for n in before)]
+        outputs = [floats(n, 1, b, h) for n in after] or [floats("Y", t, 1, b, h)]
+        graph = helper.make_graph([node], "graph", inputs, outputs, weights)
+        opset = [helper.make_opsetid("", 17)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+    def session(self, model):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def infer(self, cell, activation, i, h, b, t, outputs):
+        session = self.session(self.onnx(cell, i, h, b, t))
+        feed = {"X": np.random.rand(t, b, i).astype("f4")}
+        return lambda: session.run(None, feed), 1
+
+    def step(self, cell, activation, i, h, b, t, outputs):
+        session = self.session(self.onnx(cell, i, h, 1, 1, states=True))
+        names = [x.name for x in session.get_inputs()[1:]]
+        feed = {"X": np.random.rand(1, 1, i).astype("f4"), **{n: np.zeros((1, 1, h), "f4") for n in names}}
+
+        def step():
+            feed.update(zip(names, session.run(None, feed), strict=True))
+
+        return steps(step)
+
+
+class OpenVino(OnnxRuntime):
+    package = "openvino"
+    modules = ("onnx", "openvino")
+
+    def request(self, model):
+        import openvino
+
+        core = openvino.Core()
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if self.threads:
+            options["INFERENCE_NUM_THREADS"] = self.threads
+        return core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
+
+    def step(self, cell, activation, i, h, b, t, outputs):
+        request = self.request(self.onnx(cell, i, h, 1, 1, states=True))
+        feed = [np.random.rand(1, 1, i).astype("f4")] + [np.zeros((1, 1, h), "f4")] * (2 if cell == "lstm" else 1)
+
+        def step():
+            feed[1:] = request.infer(feed, share_inputs=True).values()
+
+        return steps(step)
+
+    def infer(self, cell, activation, i, h, b, t, outputs):
+        request = self.request(self.onnx(cell, i, h, b, t))
+        feed = [np.random.rand(t, b, i).astype("f4")]
+        return lambda: request.infer(feed, share_inputs=True, share_outputs=True), 1
+
+
+PEERS = {
+    "seqcore": Seqcore,
+    "seqcore bfloat16": SeqcoreBfloat16,
+    "seqcore int8": SeqcoreInt8,
+    "Keras/TF": KerasTensorFlow,
+    "Keras/torch": KerasTorch,
+    "TensorFlow": TensorFlow,
+    "torch": Torch,
+    "JAX": Jax,
+    "ONNX Runtime": OnnxRuntime,
+    "OpenVINO": OpenVino,
+}
