@@ -1,5 +1,5 @@
 """The contenders of compare.py: what each library has to do for a row, as a call to time. A peer is one class of PEERS;
-a method named as the row's kind returns (call, how many of what the row counts it does), or None if it is not offered."""
+a method named as the row's kind returns (call, how many of what the row counts it does), or None if there is none."""
 
 import os
 
