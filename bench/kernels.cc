@@ -1,96 +1,20 @@
-// Microbenchmarks of the products and cells, one thread, per ISA: time, GFLOP/s of processor time, and percent of the
-// FMA peak at the same vector width, measured in the same run (in assembly: no compiler stands between).
+// Microbenchmarks of every kernel, one thread, per ISA: the best time, GFLOP/s, GB/s of the arrays read and written once,
+// and percent of the roofline, measured in the same run (roofline.h).
 //
 //   build/bench/bench_kernels [--benchmark_filter=avx512/lstm]
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstdint>
-#include <ctime>
 #include <string>
-#include <vector>
 
-#include "base/parallel.h"
 #include "kernels/dispatch.h"
+#include "roofline.h"
 
 using namespace seqcore;
+using namespace seqcore::bench;
 
 namespace {
-
-// 12 independent multiply-adds, so that their latency is hidden.
-#if defined(__x86_64__)
-#define SEQCORE_FMA12(r)                                                                 \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "0\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
-  "1\n\t"                                                                                \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "2\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
-  "3\n\t"                                                                                \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "4\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
-  "5\n\t"                                                                                \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "6\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
-  "7\n\t"                                                                                \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "8\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r \
-  "9\n\t"                                                                                \
-  "vfmadd231ps %%" r "12, %%" r "13, %%" r "10\n\tvfmadd231ps %%" r "12, %%" r "13, %%" r "11\n\t"
-#define SEQCORE_CLOBBERS \
-  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13"
-#endif
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// FLOP/s; 0 where there is no such instruction.
-double measure_peak(int width) {
-  double best = 0.0;
-  for (int repeat = 0; repeat < 7; ++repeat) {
-    constexpr int kTimes = 300000;
-    const double start = now();
-#if defined(__x86_64__)
-    __asm__ volatile("vxorps %%xmm12, %%xmm12, %%xmm12\n\tvxorps %%xmm13, %%xmm13, %%xmm13" ::: SEQCORE_CLOBBERS);
-    for (int i = 0; i < kTimes; ++i) {
-      if (width == 16) __asm__ volatile(SEQCORE_FMA12("zmm")::: SEQCORE_CLOBBERS);
-      if (width == 8) __asm__ volatile(SEQCORE_FMA12("ymm")::: SEQCORE_CLOBBERS);
-    }
-    if (width < 8) return 0.0;
-#else
-    static_cast<void>(width);
-    return 0.0;
-#endif
-    best = std::max(best, 2.0 * 12 * width * kTimes / (now() - start));
-  }
-  return best;
-}
-
-double peak(int width) {
-  static const double wide = available_isas().back() == std::string("avx512") ? measure_peak(16) : 0.0;
-  static const double half = available_isas().size() > 1 ? measure_peak(8) : 0.0;
-  return width == 16 ? wide : width == 8 ? half : 0.0;
-}
-
-struct Floats {
-  explicit Floats(std::int64_t n, float size = 0.05f) : memory(static_cast<std::size_t>(n) + 16) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    data = memory.data() + (64 - address % 64) % 64 / sizeof(float);
-    for (std::int64_t i = 0; i < n; ++i) data[i] = size * std::sin(static_cast<float>(i));
-  }
-  std::vector<float> memory;
-  float* data;
-};
-
-template <class F>
-void measure(benchmark::State& state, const Kernels& k, double flops, F body) {
-  const FlushGuard flush;
-  double best = 1e9;
-  for (auto _ : state) {
-    const double start = now();
-    body();
-    best = std::min(best, now() - start);
-  }
-  const double rate = flops / best;
-  state.counters["best_us"] = best * 1e6;
-  state.counters["GFLOP/s"] = rate * 1e-9;
-  if (peak(k.width) > 0) state.counters["%peak"] = rate / peak(k.width) * 100;
-}
 
 struct Shape {
   std::int64_t input, units, batch, steps;
@@ -101,12 +25,12 @@ enum class Pass { predict, forward, backward };
 void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pass pass, bool dropout) {
   const std::int64_t stride = pad(s.units), gates = cell_gates(kind), slots = cell_slots(kind);
   const bool predict = pass == Pass::predict;
-  Floats w(s.input * gates * s.units), u(s.units * gates * s.units), b(2 * gates * s.units);
-  Floats x(s.steps * s.batch * s.input * gates, 1.0f), h((s.steps + 1) * s.batch * stride),
+  Numbers w(s.input * gates * s.units), u(s.units * gates * s.units), b(2 * gates * s.units);
+  Numbers x(s.steps * s.batch * s.input * gates, 1.0f), h((s.steps + 1) * s.batch * stride),
       c((s.steps + 1) * s.batch * stride);
-  Floats caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
-  Floats dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
-  Floats packed(k.packed_cell_size(kind, s.input, s.units, dropout, Precision::float32)),
+  Numbers caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
+  Numbers dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
+  Numbers packed(k.packed_cell_size(kind, s.input, s.units, dropout, Precision::float32)),
       packed_back(k.packed_cell_backward_size(kind, s.units));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
   k.pack_cell(kind, weights, dropout, {}, packed.data);
@@ -158,11 +82,14 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                         dh.data,
                         dc.data,
                         nullptr};
-  Floats scratch(std::max(k.forward_scratch(kind, f), k.backward_scratch(kind, back)));
+  Numbers scratch(std::max(k.forward_scratch(kind, f), k.backward_scratch(kind, back)));
   f.scratch = back.scratch = scratch.data;
   if (kind != CellKind::lstm) back.c = nullptr, back.dc = nullptr;
   const std::int64_t depth = (pass == Pass::backward ? 0 : s.input) + s.units;
-  measure(state, k, 2.0 * static_cast<double>(depth * gates * s.units * s.batch * s.steps), [&] {
+  const std::int64_t rows = s.steps * s.batch;
+  const double bytes = 4.0 * static_cast<double>(rows * ((pass == Pass::backward ? 0 : s.input) + stride) +
+                                                 (predict ? 0 : rows * (slots + 1) * stride) + depth * gates * s.units);
+  measure(state, k.width, 2.0 * static_cast<double>(depth * gates * s.units * rows), bytes, [&] {
     if (pass == Pass::backward) {
       k.cell_backward[static_cast<int>(kind)](back);
     } else {
@@ -172,7 +99,7 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
 }
 
 void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, std::int64_t n) {
-  Floats a(m * depth), w(depth * n), c(m * pad(n)), bias(n),
+  Numbers a(m * depth), w(depth * n), c(m * pad(n)), bias(n),
       packed(k.packed_product_size(depth, n, Precision::float32));
   k.pack_product(w.data, n, 1, depth, n, {}, packed.data);
   ProductArgs p{};
@@ -184,13 +111,14 @@ void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64
   p.init = Init::bias;
   p.c = {c.data, m * pad(n), pad(n)};
   p.activation = Activation::linear;
-  measure(state, k, 2.0 * static_cast<double>(m * depth * n), [&] { k.product(p); });
+  measure(state, k.width, 2.0 * static_cast<double>(m * depth * n),
+          4.0 * static_cast<double>(m * depth + depth * n + m * n), [&] { k.product(p); });
 }
 
 void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, int groups,
               std::int64_t n) {
   const std::int64_t row = groups * pad(n);
-  Floats a(m * depth), d(m * row), c(depth * groups * n), bias(groups * n), scratch(k.grad_scratch(depth));
+  Numbers a(m * depth), d(m * row), c(depth * groups * n), bias(groups * n), scratch(k.grad_scratch(depth));
   GradArgs g{};
   g.batch = g.m = m;
   g.factors = 1;
@@ -204,19 +132,95 @@ void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::in
   g.bias = bias.data;
   g.k_end = depth;
   g.scratch = scratch.data;
-  measure(state, k, 2.0 * static_cast<double>(m * depth * groups * n), [&] { k.grad(g); });
+  measure(state, k.width, 2.0 * static_cast<double>(m * depth * groups * n),
+          4.0 * static_cast<double>(m * depth + m * row + depth * groups * n), [&] { k.grad(g); });
 }
 
 void pack(benchmark::State& state, const Kernels& k, std::int64_t input, std::int64_t units) {
-  Floats w(input * 4 * units), u(units * 4 * units), b(4 * units);
-  Floats packed(k.packed_cell_size(CellKind::lstm, input, units, false, Precision::float32) +
-                k.packed_cell_backward_size(CellKind::lstm, units));
+  Numbers w(input * 4 * units), u(units * 4 * units), b(4 * units);
+  Numbers packed(k.packed_cell_size(CellKind::lstm, input, units, false, Precision::float32) +
+                 k.packed_cell_backward_size(CellKind::lstm, units));
   const CellWeights weights{input, units, w.data, u.data, b.data};
-  for (auto _ : state) {
+  measure(state, k.width, 0, 4.0 * static_cast<double>((input + 2 * units) * 4 * units * 2), [&] {
     k.pack_cell(CellKind::lstm, weights, false, {}, packed.data);
     k.pack_cell_backward(CellKind::lstm, weights, packed.data);
+  });
+}
+
+// What goes over arrays: `arrays` of n floats are read or written once.
+template <class F>
+void array_kernel(benchmark::State& state, const Kernels& k, std::int64_t n, double arrays, double flops, F make) {
+  std::vector<Numbers> memory;
+  for (int i = 0; i < 5; ++i) memory.emplace_back(n, 0.5f);
+  auto body = make(memory);
+  measure(state, k.width, flops * static_cast<double>(n), 4.0 * arrays * static_cast<double>(n), body);
+}
+
+constexpr std::int64_t kColumns = 256;  // of what works on rows
+
+template <class Add>
+void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
+  using Memory = std::vector<Numbers>;
+  const std::string size = "/" + std::to_string(n);
+  const auto array = [&](const std::string& name, double arrays, double flops, auto make) {
+    add(name + size,
+        [&k, n, arrays, flops, make](benchmark::State& state) { array_kernel(state, k, n, arrays, flops, make); });
+  };
+  array("adam", 7, 0, [&k, n](Memory& m) {
+    return [&k, n, &m] {
+      k.adam({n, m[0].data, m[1].data, m[2].data, m[3].data, nullptr, 1e-3f, 0.1f, 0.001f, 1e-7f, 0});
+    };
+  });
+  array("sgd_momentum", 5, 0, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.sgd({n, m[0].data, m[1].data, m[2].data, 1e-3f, 0.9f, true, 0}); };
+  });
+  array("add", 3, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.add(n, m[0].data, m[1].data, m[2].data); }; });
+  array("axpy", 3, 2, [&k, n](Memory& m) { return [&k, n, &m] { k.axpy(n, 1e-6f, m[0].data, m[1].data); }; });
+  array("clip", 2, 0, [&k, n](Memory& m) { return [&k, n, &m] { k.clip(n, -1, 1, m[0].data); }; });
+  array("sum_squares", 1, 2,
+        [&k, n](Memory& m) { return [&k, n, &m] { benchmark::DoNotOptimize(k.sum_squares(n, m[0].data)); }; });
+  array("read_all", 1, 1,
+        [&k, n](Memory& m) { return [&k, n, &m] { benchmark::DoNotOptimize(k.read_all(n, m[0].data)); }; });
+  array("column_sums", 1, 1, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.column_sums(n / kColumns, kColumns, m[0].data, kColumns, false, m[1].data); };
+  });
+  array("dropout_mask", 1, 0,
+        [&k, n](Memory& m) { return [&k, n, &m] { k.dropout_mask(1, 2, 0, n, 0.3f, m[0].data); }; });
+  array("layer_norm", 2, 0, [&k, n](Memory& m) {
+    return [&k, n, &m] {
+      k.layer_norm({n / kColumns, kColumns, m[0].data, kColumns, m[1].data, m[1].data, 1e-3f, m[2].data, kColumns,
+                    m[3].data, m[4].data});
+    };
+  });
+  array("layer_norm_backward", 4, 0, [&k, n](Memory& m) {
+    return [&k, n, &m] {
+      k.layer_norm_backward({n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns, m[2].data, m[2].data,
+                             m[2].data, m[3].data, kColumns, m[4].data, kColumns});
+    };
+  });
+  array("softmax_crossentropy", 2, 0, [&k, n](Memory& m) {
+    return [&k, n, &m, labels = std::vector<std::int32_t>(static_cast<std::size_t>(n / kColumns), 1)] {
+      k.loss({LossKind::sparse_categorical_crossentropy, n / kColumns, kColumns, m[0].data, kColumns, nullptr, 0,
+              labels.data(), m[1].data, nullptr, true, 0, 1, m[2].data, m[3].data, kColumns});
+    };
+  });
+  for (const auto& [name, activation] : {std::pair<const char*, Activation>{"tanh", Activation::tanh},
+                                         {"sigmoid", Activation::sigmoid},
+                                         {"relu", Activation::relu},
+                                         {"gelu", Activation::gelu},
+                                         {"softmax", Activation::softmax}}) {
+    array(name, 2, 0, [&k, n, activation = activation](Memory& m) {
+      return [&k, n, activation, &m] {
+        k.activate(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns);
+      };
+    });
+    array(std::string(name) + "_backward", 3, 0, [&k, n, activation = activation](Memory& m) {
+      return [&k, n, activation, &m] {
+        k.activate_backward(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns, m[2].data,
+                            kColumns);
+      };
+    });
   }
-  state.SetBytesProcessed(state.iterations() * (input + 2 * units) * 4 * units * 4);
 }
 
 void add_all(const char* isa) {
@@ -252,6 +256,8 @@ void add_all(const char* isa) {
   add("grad/640x64x(4x64)", [&k](benchmark::State& state) { gradient(state, k, 640, 64, 4, 64); });
   add("grad/640x64x(1x2)", [&k](benchmark::State& state) { gradient(state, k, 640, 64, 1, 2); });
   add("grad/3200x256x(4x256)", [&k](benchmark::State& state) { gradient(state, k, 3200, 256, 4, 256); });
+  add_array_kernels(k, 16384, add);   // in L2
+  add_array_kernels(k, 262144, add);  // in L3
   add("pack/lstm_I8_H64", [&k](benchmark::State& state) { pack(state, k, 8, 64); });
   add("pack/lstm_I64_H256", [&k](benchmark::State& state) { pack(state, k, 64, 256); });
 }
@@ -263,10 +269,7 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (const char* isa : available_isas())
     if (kernels_for(isa)->width >= 8 || available_isas().size() == 1) add_all(isa);
-  for (const int width : {8, 16})
-    if (peak(width) > 0)
-      benchmark::AddCustomContext("FMA peak, " + std::to_string(width) + " floats",
-                                  std::to_string(peak(width) * 1e-9) + " GFLOP/s");
+  add_context();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }
