@@ -12,6 +12,7 @@
 
 #include "base/safetensors.h"
 #include "check.h"
+#include "hot_path.h"
 #include "seqcore/seqcore.hpp"
 
 namespace {
@@ -432,6 +433,18 @@ void many_threads_share_a_model() {
   for (const int w : wrong) CHECK(w == 0);
 }
 
+void nothing_in_the_way_of_a_step() {
+  const seqcore::Model floats = seqcore::Model::load(written("hot.safetensors", floats_file()));
+  const seqcore::Model ids = seqcore::Model::load(written("hot_ids.safetensors", ids_file()));
+  seqcore::Stream stream = floats.stream(), words = ids.stream();
+  float x[kFeatures] = {1, 2, 3, 4, 5}, y[kOutputs], z[6];
+  bool right = true;
+  hot_path::check("step through C", [&] {
+    for (int i = 0; i < 300; ++i) right &= stream.step(x, y).ok() && words.step(i % 11, z).ok();
+  });
+  CHECK(right);
+}
+
 void moves() {
   seqcore::Model model = seqcore::Model::load(written("moves.safetensors", floats_file()));
   seqcore::Stream a = model.stream();
@@ -467,6 +480,7 @@ int main() {
   refuses_files();
   reads_doubles_and_outlives_its_file();
   many_threads_share_a_model();
+  nothing_in_the_way_of_a_step();
   moves();
   if (std::system(("rm -r " + folder).c_str()) != 0) return 1;
   return check::report();

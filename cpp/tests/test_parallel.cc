@@ -291,6 +291,84 @@ void test_flush() {
 #endif
 }
 
+// Own helpers: all parts once, at once, meeting; or the caller alone.
+void test_own_team() {
+  for (const int parts : {1, 2, 3, 7}) {
+    Team team(parts);
+    CHECK(team.parts() >= 1 && team.parts() <= parts);
+    std::vector<std::int64_t> sums(static_cast<std::size_t>(parts), 0);
+    std::atomic<int> wrong{0}, alone{0};
+    std::int64_t expected = 0;
+    const int rounds = kSanitized ? 300 : 20000;
+    for (int round = 0; round < rounds; ++round) {
+      std::atomic<std::int64_t> first{0};
+      team.run([&](int part, int count, Meeting& meeting) {
+        if (count != 1 && count != team.parts()) wrong++;
+        if (count == 1) alone++;
+        first += part + 1;
+        meeting.wait();  // all have added
+        const std::int64_t all = count * (count + 1) / 2;
+        if (first != all) wrong++;
+        if (part == 0) expected += all;
+        for (int p = part; p < parts; p += count) sums[static_cast<std::size_t>(p)] += all;
+      });
+      if (round % (rounds / 3) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));  // they fall asleep
+    }
+    CHECK(wrong == 0 && (parts > 1 || alone == rounds));
+    for (const std::int64_t sum : sums) CHECK(sum == expected);
+  }
+}
+
+// Many teams at once, ended while their helpers spin, sleep or have never been called.
+void test_many_own_teams() {
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&wrong, i] {
+      for (int round = 0; round < (kSanitized ? 10 : 60); ++round) {
+        Team team(2);
+        std::atomic<int> done{0};
+        int parts = 0;
+        for (int k = 0; k < round % 7; ++k)
+          team.run([&](int part, int count, Meeting&) {
+            done++;
+            if (part == 0) parts += count;
+          });
+        wrong += done != parts;
+        if ((round + i) % 11 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+}
+
+void test_fork_of_own_team() {
+  Team team(2);
+  const auto once = [](Team& t) {
+    std::atomic<int> done{0};
+    int parts = 0;
+    t.run([&](int part, int count, Meeting& meeting) {
+      meeting.wait();
+      done++;
+      if (part == 0) parts = count;
+      meeting.wait();
+    });
+    return done == parts ? parts : -1;
+  };
+  CHECK(once(team) >= 1);
+  for (int i = 0; i < 5; ++i)
+    CHECK(in_child([&] {
+            bool right = true;
+            for (int k = 0; k < 3; ++k) right &= once(team) == 1;  // its helpers are the parent's
+            if (!kSanitized) {                                     // ThreadSanitizer starts none in a child
+              Team own(2);
+              right &= once(own) >= 1;
+            }
+            return right;
+          }) == 0);
+  CHECK(once(team) >= 1);
+}
+
 }  // namespace
 
 int main(int argc, char**) {
@@ -306,6 +384,9 @@ int main(int argc, char**) {
   test_nested();
   test_many_callers();
   test_fork();
+  test_own_team();
+  test_many_own_teams();
+  test_fork_of_own_team();
   if (!kSanitized && std::string(parallel_backend()) != "openmp")  // libgomp ends the process there
     CHECK(in_child([] { return execl("/proc/self/exe", "test_parallel", "refuse", nullptr) == 0; }) == 0);
   return check::report();
