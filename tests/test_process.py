@@ -197,6 +197,29 @@ print(x.nbytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 
     assert growth < size + 32 * 2**20
 
 
+@pytest.mark.parametrize("layer, kept", [("LSTM", 6), ("GRU", 5), ("SimpleRNN", 2)])
+def test_training_keeps_its_caches_once(layer, kept):
+    """A long batch after a short one: the input, and of each unit and step the gates, h and, where there is one, c."""
+    out = run_python(
+        f"""
+import resource
+import numpy as np
+from seqcore import layers, models
+model = models.Sequential([layers.Input((None, 64)), layers.{layer}(256), layers.Dense(10, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy")
+x, y = np.ones((32, 200, 64), np.float32), np.zeros(32, np.int32)
+model.train_on_batch(x[:, :1], y)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.train_on_batch(x, y)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+""",
+        timeout=300,
+    )
+    caches = 32 * 200 * (64 + kept * 256) * 4
+    print(f"grew by {int(out) / caches:.3f} of the caches' {caches / 2**20:.1f} MiB")
+    assert int(out) < 1.15 * caches
+
+
 def test_memory_is_flat_over_many_calls():
     out = run_python(
         """
