@@ -5,6 +5,7 @@
 
 Every peer that is installed takes part. A turn is one process per peer, one after the other; turns are repeated, so
 that all meet the same machine. Within a turn the median of the calls counts, over the turns the median of those.
+Where peers infer, they have the same weights and data, and it is an error if the last step's output is another.
 A row is one line of ROWS; who takes part is in peers.py.
 """
 
@@ -19,6 +20,7 @@ import time
 from importlib import metadata
 from statistics import median
 
+import numpy as np
 from peers import CELLS, PEERS
 
 # kind, cell, activation, I, H, batch, T, outputs
@@ -40,10 +42,12 @@ ROWS = [
     ("step", "lstm", "tanh", 8, 16, 1, 1, 0),
     ("step", "lstm", "tanh", 8, 32, 1, 1, 0),
     ("step", "lstm", "tanh", 8, 64, 1, 1, 0),
+    ("step", "lstm", "tanh", 13, 33, 1, 1, 0),
     ("step", "lstm", "tanh", 13, 100, 1, 1, 0),
     ("step", "lstm", "tanh", 64, 256, 1, 1, 0),
     ("step", "lstm", "tanh", 512, 512, 1, 1, 0),
     ("step", "lstm", "tanh", 512, 1024, 1, 1, 0),
+    ("step", "gru", "tanh", 40, 200, 1, 1, 0),
     ("step", "gru", "tanh", 64, 128, 1, 1, 0),
     ("step", "rnn", "tanh", 8, 64, 1, 1, 0),
 ]
@@ -55,21 +59,21 @@ def label(row):
 
 
 def work(peer, rows, threads, seconds):
-    """One turn of one peer, in its own process: prints {row label: median microseconds} as the last line."""
+    """One turn of one peer, in its own process: prints {row label: [median microseconds, output]} as the last line."""
     runner, result = PEERS[peer](threads), {}
     for row in rows:
         timed = getattr(runner, row[0])(*row[1:])
         if timed is None:
             continue
         call, divisor = timed
-        call()
+        output = np.ravel(call())[-row[4] :].tolist() if row[0] in ("infer", "run", "step") else []
         call()
         times, end = [], time.perf_counter() + seconds
         while len(times) < 3 or (time.perf_counter() < end and len(times) < 20000):
             start = time.perf_counter_ns()
             call()
             times.append((time.perf_counter_ns() - start) / 1e3 / divisor)
-        result[label(row)] = median(times)
+        result[label(row)] = median(times), output
     print(json.dumps(result))
 
 
@@ -81,7 +85,8 @@ def processor():
 def compare(args, rows):
     peers = [name for name in PEERS if not args.peers or name in args.peers or name.startswith("seqcore")]
     peers = [name for name in peers if all(importlib.util.find_spec(module) for module in PEERS[name].modules)]
-    times = {name: {label(row): [] for row in rows} for name in peers}
+    peers = [name for name in peers if any(PEERS[name].offers(row[0]) for row in rows)]
+    times, expected = {name: {label(row): [] for row in rows} for name in peers}, {}
     for _ in range(args.turns):
         for name in peers:
             environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": PEERS[name].backend}
@@ -91,14 +96,17 @@ def compare(args, rows):
             run = subprocess.run(command, env=environment, capture_output=True, text=True)
             if run.returncode:
                 raise SystemExit(f"{name} failed:\n{run.stderr}")
-            for row, value in json.loads(run.stdout.splitlines()[-1]).items():
+            for row, (value, output) in json.loads(run.stdout.splitlines()[-1]).items():
                 times[name][row].append(value)
+                error = np.abs(np.subtract(output, expected.setdefault(row, output))).max(initial=0)
+                if not error <= PEERS[name].tolerance:
+                    raise SystemExit(f"{name}, {row}: outputs differ from {peers[0]}'s by {error:.2g}")
     medians = {name: {row: median(values) for row, values in each.items() if values} for name, each in times.items()}
-    peers = [name for name in peers if medians[name]]
+    medians = {name: each for name, each in medians.items() if each}
 
     result = {
         "processor": processor(), "cores": len(os.sched_getaffinity(0)), "threads": args.threads or "default",
-        "versions": {name: metadata.version(PEERS[name].package) for name in peers}, "us": medians,
+        "versions": {name: metadata.version(PEERS[name].package) for name in medians}, "us": medians,
     }  # fmt: skip
     print(table(result))
     if args.json:
@@ -112,18 +120,24 @@ def compare(args, rows):
 
 
 def table(result):
-    """Markdown: a row per case, a column per peer, and how many times seqcore's time each needs."""
+    """Markdown: a row per case, a column per peer with how many times seqcore's time it needs (float32), and how many
+    times each of seqcore's times the best other peer needs."""
     peers, own = list(result["us"]), result["us"]["seqcore"]
+    ours = [name for name in peers if name.startswith("seqcore")]
     lines = [
         f"{result['processor']}, {result['cores']} cores, threads: {result['threads']}; µs, and times seqcore's",
         ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "",
-        "| case | " + " | ".join(peers) + " |",
-        "|---" * (len(peers) + 1) + "|",
+        "| case | " + " | ".join(peers) + " | best other peer |",
+        "|---" * (len(peers) + 2) + "|",
     ]
     for row, time_us in own.items():
         others = [result["us"][name].get(row) for name in peers[1:]]
         cells = [f"{us:,.4g} ({us / time_us:.2g}x)" if us else "" for us in others]
+        rivals = [(us, name) for us, name in zip(others, peers[1:], strict=True) if us and name not in ours]
+        best, name = min(rivals, default=(0, ""))
+        ratios = [f"{best / result['us'][each][row]:.2g}x" for each in ours if best and row in result["us"][each]]
+        cells.append(f"{name} {' · '.join(ratios)}".strip())
         lines.append(f"| {row} | {time_us:,.4g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -148,7 +162,7 @@ def plot(result, path):
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlabel("times seqcore's time, float32")
     axes.set_title(f"{result['processor']}, threads: {result['threads']}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=4)
     figure.savefig(path)
 
 

@@ -5,8 +5,12 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "kernels/dispatch.h"
 #include "roofline.h"
@@ -22,7 +26,16 @@ struct Shape {
 
 enum class Pass { predict, forward, backward };
 
-void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pass pass, bool dropout) {
+constexpr const char* kKindNames[] = {"simple_rnn", "lstm", "gru_after", "gru_before"};
+constexpr Precision kPrecisions[] = {Precision::float32, Precision::bfloat16, Precision::int8};
+
+std::string name_of(const Shape& s) {
+  return "/I" + std::to_string(s.input) + "_H" + std::to_string(s.units) + "_B" + std::to_string(s.batch) + "_T" +
+         std::to_string(s.steps);
+}
+
+void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pass pass, bool dropout,
+          Precision precision) {
   const std::int64_t stride = pad(s.units), gates = cell_gates(kind), slots = cell_slots(kind);
   const bool predict = pass == Pass::predict;
   Numbers w(s.input * gates * s.units), u(s.units * gates * s.units), b(2 * gates * s.units);
@@ -30,10 +43,10 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
       c((s.steps + 1) * s.batch * stride);
   Numbers caches(s.steps * s.batch * slots * stride, 0.5f), scale(gates * s.batch * stride, 1.0f);
   Numbers dy(s.steps * s.batch * stride), dh(s.batch * stride), dc(s.batch * stride);
-  Numbers packed(k.packed_cell_size(kind, s.input, s.units, dropout, Precision::float32)),
-      packed_back(k.packed_cell_backward_size(kind, s.units));
+  const std::int64_t packed_size = k.packed_cell_size(kind, s.input, s.units, dropout, precision);
+  Numbers packed(packed_size), packed_back(k.packed_cell_backward_size(kind, s.units));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
-  k.pack_cell(kind, weights, dropout, {}, packed.data);
+  k.pack_cell(kind, weights, dropout, {precision, k.dot.byte_offset}, packed.data);
   k.pack_cell_backward(kind, weights, packed_back.data);
   CellForwardArgs f{s.batch,
                     s.input,
@@ -46,8 +59,8 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
                     Activation::sigmoid,
                     packed.data,
                     dropout,
-                    Precision::float32,
-                    nullptr,
+                    precision,
+                    &k.dot,
                     {},
                     {x.data, s.batch * s.input, s.input},
                     dropout ? s.steps * s.batch * s.input : 0,
@@ -85,23 +98,56 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
   Numbers scratch(std::max(k.forward_scratch(kind, f), k.backward_scratch(kind, back)));
   f.scratch = back.scratch = scratch.data;
   if (kind != CellKind::lstm) back.c = nullptr, back.dc = nullptr;
-  const std::int64_t depth = (pass == Pass::backward ? 0 : s.input) + s.units;
-  const std::int64_t rows = s.steps * s.batch;
-  const double bytes = 4.0 * static_cast<double>(rows * ((pass == Pass::backward ? 0 : s.input) + stride) +
-                                                 (predict ? 0 : rows * (slots + 1) * stride) + depth * gates * s.units);
-  measure(state, k.width, 2.0 * static_cast<double>(depth * gates * s.units * rows), bytes, [&] {
-    if (pass == Pass::backward) {
-      k.cell_backward[static_cast<int>(kind)](back);
-    } else {
-      k.cell_forward[static_cast<int>(kind)](f);
-    }
-  });
+  const bool backward = pass == Pass::backward;
+  const std::int64_t depth = (backward ? 0 : s.input) + s.units, rows = s.steps * s.batch;
+  const std::int64_t floats = rows * ((backward ? 0 : s.input) + stride) + (predict ? 0 : rows * (slots + 1) * stride) +
+                              (backward ? depth * gates * s.units : packed_size);
+  measure(state, peak(k, precision), 2.0 * static_cast<double>(depth * gates * s.units * rows),
+          4.0 * static_cast<double>(floats), [&] {
+            if (pass == Pass::backward) {
+              k.cell_backward[static_cast<int>(kind)](back);
+            } else {
+              k.cell_forward[static_cast<int>(kind)](f);
+            }
+          });
 }
 
-void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, std::int64_t n) {
-  Numbers a(m * depth), w(depth * n), c(m * pad(n)), bias(n),
-      packed(k.packed_product_size(depth, n, Precision::float32));
-  k.pack_product(w.data, n, 1, depth, n, {}, packed.data);
+// A step as streams make it ready: the kernel alone, without the stream's guard and copies (bench_steps has those).
+void prepared_step(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Precision precision) {
+  const std::int64_t gates = cell_gates(kind);
+  const std::int64_t packed_size = k.packed_cell_size(kind, s.input, s.units, false, precision);
+  Numbers w(s.input * gates * s.units), u(s.units * gates * s.units), b(2 * gates * s.units), packed(packed_size);
+  Numbers x(s.input, 1.0f), h(pad(s.units)), h_next(pad(s.units)), c(pad(s.units));
+  k.pack_cell(kind, {s.input, s.units, w.data, u.data, b.data}, false, {precision, k.dot.byte_offset}, packed.data);
+  CellForwardArgs args{};
+  args.batch = args.row_end = args.t_end = 1;
+  args.input = s.input;
+  args.units = s.units;
+  args.activation = Activation::tanh;
+  args.recurrent_activation = Activation::sigmoid;
+  args.packed = packed.data;
+  args.precision = precision;
+  args.dot = &k.dot;
+  Numbers plan(k.step_size(kind, args));
+  k.make_step(kind, args, plan.data);
+  constexpr int kSteps = 64;  // in one call, so that the clock does not count
+  measure(
+      state, peak(k, precision), 2.0 * static_cast<double>((s.input + s.units) * gates * s.units),
+      4.0 * static_cast<double>(packed_size),
+      [&] {
+        for (int i = 0; i < kSteps; i += 2) {
+          k.step(plan.data, x.data, h.data, h_next.data, c.data, false);
+          k.step(plan.data, x.data, h_next.data, h.data, c.data, true);
+        }
+      },
+      kSteps);
+}
+
+void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, std::int64_t n,
+           Precision precision) {
+  Numbers a(m * depth), w(depth * n), c(m * pad(n)), bias(n), packed(k.packed_product_size(depth, n, precision)),
+      scratch(k.product_scratch(depth, m, precision));
+  k.pack_product(w.data, n, 1, depth, n, {precision, k.dot.byte_offset}, packed.data);
   ProductArgs p{};
   p.batch = p.m = m;
   p.segments = 1;
@@ -111,8 +157,12 @@ void dense(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64
   p.init = Init::bias;
   p.c = {c.data, m * pad(n), pad(n)};
   p.activation = Activation::linear;
-  measure(state, k.width, 2.0 * static_cast<double>(m * depth * n),
-          4.0 * static_cast<double>(m * depth + depth * n + m * n), [&] { k.product(p); });
+  p.precision = precision;
+  p.dot = &k.dot;
+  p.scratch = scratch.data;
+  measure(state, peak(k, precision), 2.0 * static_cast<double>(m * depth * n),
+          4.0 * static_cast<double>(m * depth + k.packed_product_size(depth, n, precision) + m * n),
+          [&] { k.product(p); });
 }
 
 void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::int64_t depth, int groups,
@@ -132,18 +182,25 @@ void gradient(benchmark::State& state, const Kernels& k, std::int64_t m, std::in
   g.bias = bias.data;
   g.k_end = depth;
   g.scratch = scratch.data;
-  measure(state, k.width, 2.0 * static_cast<double>(m * depth * groups * n),
+  measure(state, peak(k, Precision::float32), 2.0 * static_cast<double>(m * depth * groups * n),
           4.0 * static_cast<double>(m * depth + m * row + depth * groups * n), [&] { k.grad(g); });
 }
 
-void pack(benchmark::State& state, const Kernels& k, std::int64_t input, std::int64_t units) {
-  Numbers w(input * 4 * units), u(units * 4 * units), b(4 * units);
-  Numbers packed(k.packed_cell_size(CellKind::lstm, input, units, false, Precision::float32) +
-                 k.packed_cell_backward_size(CellKind::lstm, units));
-  const CellWeights weights{input, units, w.data, u.data, b.data};
-  measure(state, k.width, 0, 4.0 * static_cast<double>((input + 2 * units) * 4 * units * 2), [&] {
-    k.pack_cell(CellKind::lstm, weights, false, {}, packed.data);
-    k.pack_cell_backward(CellKind::lstm, weights, packed.data);
+void pack(benchmark::State& state, const Kernels& k, CellKind kind, std::int64_t input, std::int64_t units,
+          Precision precision) {
+  const std::int64_t gates = cell_gates(kind), size = k.packed_cell_size(kind, input, units, false, precision);
+  Numbers w(input * gates * units), u(units * gates * units), b(2 * gates * units), packed(size);
+  measure(
+      state, peak(k, Precision::float32), 0, 4.0 * static_cast<double>((input + units) * gates * units + size), [&] {
+        k.pack_cell(kind, {input, units, w.data, u.data, b.data}, false, {precision, k.dot.byte_offset}, packed.data);
+      });
+}
+
+void pack_backward(benchmark::State& state, const Kernels& k, CellKind kind, std::int64_t units) {
+  const std::int64_t gates = cell_gates(kind), size = k.packed_cell_backward_size(kind, units);
+  Numbers w(gates * units), u(units * gates * units), b(2 * gates * units), packed(size);
+  measure(state, peak(k, Precision::float32), 0, 4.0 * static_cast<double>(units * gates * units + size), [&] {
+    k.pack_cell_backward(kind, {1, units, w.data, u.data, b.data}, packed.data);
   });
 }
 
@@ -153,7 +210,8 @@ void array_kernel(benchmark::State& state, const Kernels& k, std::int64_t n, dou
   std::vector<Numbers> memory;
   for (int i = 0; i < 5; ++i) memory.emplace_back(n, 0.5f);
   auto body = make(memory);
-  measure(state, k.width, flops * static_cast<double>(n), 4.0 * arrays * static_cast<double>(n), body);
+  measure(state, peak(k, Precision::float32), flops * static_cast<double>(n), 4.0 * arrays * static_cast<double>(n),
+          body);
 }
 
 constexpr std::int64_t kColumns = 256;  // of what works on rows
@@ -166,19 +224,32 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
     add(name + size,
         [&k, n, arrays, flops, make](benchmark::State& state) { array_kernel(state, k, n, arrays, flops, make); });
   };
-  array("adam", 7, 0, [&k, n](Memory& m) {
+  array("adam", 7, 12, [&k, n](Memory& m) {
     return [&k, n, &m] {
       k.adam({n, m[0].data, m[1].data, m[2].data, m[3].data, nullptr, 1e-3f, 0.1f, 0.001f, 1e-7f, 0});
     };
   });
-  array("sgd_momentum", 5, 0, [&k, n](Memory& m) {
+  array("adam_amsgrad", 9, 13, [&k, n](Memory& m) {
+    return [&k, n, &m] {
+      k.adam({n, m[0].data, m[1].data, m[2].data, m[3].data, m[4].data, 1e-3f, 0.1f, 0.001f, 1e-7f, 0});
+    };
+  });
+  array("sgd", 3, 2, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.sgd({n, m[0].data, m[1].data, nullptr, 1e-3f, 0, false, 0}); };
+  });
+  array("sgd_momentum", 5, 6, [&k, n](Memory& m) {
     return [&k, n, &m] { k.sgd({n, m[0].data, m[1].data, m[2].data, 1e-3f, 0.9f, true, 0}); };
   });
   array("add", 3, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.add(n, m[0].data, m[1].data, m[2].data); }; });
+  array("multiply", 3, 1,
+        [&k, n](Memory& m) { return [&k, n, &m] { k.multiply(n, m[0].data, m[1].data, m[2].data); }; });
+  array("scale", 2, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.scale(n, 0.5f, m[0].data, m[1].data); }; });
   array("axpy", 3, 2, [&k, n](Memory& m) { return [&k, n, &m] { k.axpy(n, 1e-6f, m[0].data, m[1].data); }; });
   array("clip", 2, 0, [&k, n](Memory& m) { return [&k, n, &m] { k.clip(n, -1, 1, m[0].data); }; });
   array("sum_squares", 1, 2,
         [&k, n](Memory& m) { return [&k, n, &m] { benchmark::DoNotOptimize(k.sum_squares(n, m[0].data)); }; });
+  array("sum_abs", 1, 1,
+        [&k, n](Memory& m) { return [&k, n, &m] { benchmark::DoNotOptimize(k.sum_abs(n, m[0].data)); }; });
   array("read_all", 1, 1,
         [&k, n](Memory& m) { return [&k, n, &m] { benchmark::DoNotOptimize(k.read_all(n, m[0].data)); }; });
   array("column_sums", 1, 1, [&k, n](Memory& m) {
@@ -198,27 +269,47 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
                              m[2].data, m[3].data, kColumns, m[4].data, kColumns});
     };
   });
-  array("softmax_crossentropy", 2, 0, [&k, n](Memory& m) {
-    return [&k, n, &m, labels = std::vector<std::int32_t>(static_cast<std::size_t>(n / kColumns), 1)] {
-      k.loss({LossKind::sparse_categorical_crossentropy, n / kColumns, kColumns, m[0].data, kColumns, nullptr, 0,
-              labels.data(), m[1].data, nullptr, true, 0, 1, m[2].data, m[3].data, kColumns});
-    };
-  });
-  for (const auto& [name, activation] : {std::pair<const char*, Activation>{"tanh", Activation::tanh},
-                                         {"sigmoid", Activation::sigmoid},
-                                         {"relu", Activation::relu},
-                                         {"gelu", Activation::gelu},
-                                         {"softmax", Activation::softmax}}) {
-    array(name, 2, 0, [&k, n, activation = activation](Memory& m) {
-      return [&k, n, activation, &m] {
-        k.activate(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns);
-      };
+  for (const auto& [name, kind, logits] :
+       {std::tuple<const char*, LossKind, bool>{"mean_squared_error", LossKind::mean_squared_error, false},
+        {"mean_absolute_error", LossKind::mean_absolute_error, false},
+        {"huber", LossKind::huber, false},
+        {"binary_crossentropy", LossKind::binary_crossentropy, true},
+        {"categorical_crossentropy", LossKind::categorical_crossentropy, true},
+        {"softmax_crossentropy", LossKind::sparse_categorical_crossentropy, true}})
+    array(name, kind == LossKind::sparse_categorical_crossentropy ? 2 : 3, 0,
+          [&k, n, kind = kind, logits = logits](Memory& m) {
+            const std::vector<std::int32_t> labels(static_cast<std::size_t>(n / kColumns), 1);
+            return [&k, n, kind, logits, &m, labels] {
+              k.loss({kind, n / kColumns, kColumns, m[0].data, kColumns, m[4].data, kColumns, labels.data(), m[1].data,
+                      nullptr, logits, 0, 1, m[2].data, m[3].data, kColumns});
+            };
+          });
+}
+
+// Every activation, forward and backward.
+template <class Add>
+void add_activations(const Kernels& k, std::int64_t n, Add add) {
+  using Memory = std::vector<Numbers>;
+#define X(name) #name,
+  static const char* const names[] = {SEQCORE_ACTIVATIONS(X)};
+#undef X
+  for (int i = 0; i <= static_cast<int>(Activation::log_softmax); ++i) {
+    const auto activation = static_cast<Activation>(i);
+    const std::string name = std::string("activation/") + names[i];
+    add(name + "/" + std::to_string(n), [&k, n, activation](benchmark::State& state) {
+      array_kernel(state, k, n, 2, 0, [&](Memory& m) {
+        return [&k, n, activation, &m] {
+          k.activate(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns);
+        };
+      });
     });
-    array(std::string(name) + "_backward", 3, 0, [&k, n, activation = activation](Memory& m) {
-      return [&k, n, activation, &m] {
-        k.activate_backward(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns, m[2].data,
-                            kColumns);
-      };
+    add(name + "_backward/" + std::to_string(n), [&k, n, activation](benchmark::State& state) {
+      array_kernel(state, k, n, 3, 0, [&](Memory& m) {
+        return [&k, n, activation, &m] {
+          k.activate_backward(activation, n / kColumns, kColumns, m[0].data, kColumns, m[1].data, kColumns, m[2].data,
+                              kColumns);
+        };
+      });
     });
   }
 }
@@ -228,38 +319,59 @@ void add_all(const char* isa) {
   const auto add = [&](const std::string& name, auto f) {
     benchmark::RegisterBenchmark((isa + ("/" + name)).c_str(), f)->Unit(benchmark::kMicrosecond);
   };
-  static const char* const kinds[] = {"simple_rnn", "lstm", "gru_after", "gru_before"};
   static const char* const passes[] = {"predict", "forward", "backward"};
   const Shape shapes[] = {{8, 64, 64, 10}, {64, 128, 64, 50}, {64, 256, 32, 100}, {33, 160, 48, 37}, {8, 64, 1, 10}};
-  for (int kind = 0; kind < kCellKinds; ++kind)
+  const auto add_cell = [&](const std::string& name, CellKind kind, const Shape& s, Pass pass, bool dropout,
+                            Precision precision) {
+    add(name + name_of(s), [&k, kind, s, pass, dropout, precision](benchmark::State& state) {
+      cell(state, k, kind, s, pass, dropout, precision);
+    });
+  };
+  const auto precision_name = [](Precision p) { return std::string("/") + kPrecisionNames[static_cast<int>(p)]; };
+  for (int i = 0; i < kCellKinds; ++i) {
+    const auto kind = static_cast<CellKind>(i);
+    const std::string name = kKindNames[i];
     for (const Shape& s : shapes)
       for (const Pass pass : {Pass::predict, Pass::forward, Pass::backward})
-        add(std::string(kinds[kind]) + "/" + passes[static_cast<int>(pass)] + "/I" + std::to_string(s.input) + "_H" +
-                std::to_string(s.units) + "_B" + std::to_string(s.batch) + "_T" + std::to_string(s.steps),
-            [&k, kind, s, pass](benchmark::State& state) {
-              cell(state, k, static_cast<CellKind>(kind), s, pass, false);
-            });
+        add_cell(name + "/" + passes[static_cast<int>(pass)], kind, s, pass, false, Precision::float32);
+    for (const Precision p : {Precision::bfloat16, Precision::int8})
+      add_cell(name + "/predict" + precision_name(p), kind, {64, 256, 32, 100}, Pass::predict, false, p);
+    for (const Precision p : kPrecisions) {
+      for (const Shape& s : {Shape{8, 64, 1, 1}, Shape{64, 256, 1, 1}})
+        add(name + "/step" + precision_name(p) + name_of(s),
+            [&k, kind, s, p](benchmark::State& state) { prepared_step(state, k, kind, s, p); });
+      for (const Shape& s : {Shape{8, 64, 0, 0}, Shape{64, 256, 0, 0}})
+        add(name + "/pack" + precision_name(p) + "/I" + std::to_string(s.input) + "_H" + std::to_string(s.units),
+            [&k, kind, s, p](benchmark::State& state) { pack(state, k, kind, s.input, s.units, p); });
+    }
+    for (const std::int64_t units : {64, 256})
+      add(name + "/pack_backward/H" + std::to_string(units),
+          [&k, kind, units](benchmark::State& state) { pack_backward(state, k, kind, units); });
+  }
   for (const Shape& s :
        {Shape{64, 256, 7, 100}, Shape{64, 256, 13, 100}, Shape{64, 256, 24, 100}, Shape{128, 512, 64, 50}})
-    add("lstm/forward/I" + std::to_string(s.input) + "_H" + std::to_string(s.units) + "_B" + std::to_string(s.batch),
-        [&k, s](benchmark::State& state) { cell(state, k, CellKind::lstm, s, Pass::forward, false); });
+    add_cell("lstm/forward", CellKind::lstm, s, Pass::forward, false, Precision::float32);
   for (const Pass pass : {Pass::forward, Pass::backward})
-    add(std::string("lstm_dropout/") + passes[static_cast<int>(pass)] + "/I64_H256_B32_T100",
-        [&k, pass](benchmark::State& state) {
-          cell(state, k, CellKind::lstm, {64, 256, 32, 100}, pass, true);
+    add_cell(std::string("lstm_dropout/") + passes[static_cast<int>(pass)], CellKind::lstm, {64, 256, 32, 100}, pass,
+             true, Precision::float32);
+  struct Size {
+    std::int64_t m, depth, n;
+  };
+  for (const Size& z : {Size{640, 64, 2}, Size{640, 64, 64}, Size{3200, 1024, 64}, Size{3200, 256, 1024}})
+    for (const Precision p : kPrecisions)
+      add("product/" + std::to_string(z.m) + "x" + std::to_string(z.depth) + "x" + std::to_string(z.n) +
+              precision_name(p),
+          [&k, z, p](benchmark::State& state) { dense(state, k, z.m, z.depth, z.n, p); });
+  for (const auto& [m, depth, groups, n] :
+       {std::array<int, 4>{640, 8, 4, 64}, {640, 64, 4, 64}, {640, 64, 1, 2}, {3200, 256, 4, 256}})
+    add("grad/" + std::to_string(m) + "x" + std::to_string(depth) + "x(" + std::to_string(groups) + "x" +
+            std::to_string(n) + ")",
+        [&k, m = m, depth = depth, groups = groups, n = n](benchmark::State& state) {
+          gradient(state, k, m, depth, groups, n);
         });
-  add("product/640x64x2", [&k](benchmark::State& state) { dense(state, k, 640, 64, 2); });
-  add("product/640x64x64", [&k](benchmark::State& state) { dense(state, k, 640, 64, 64); });
-  add("product/3200x1024x64", [&k](benchmark::State& state) { dense(state, k, 3200, 1024, 64); });
-  add("product/3200x256x1024", [&k](benchmark::State& state) { dense(state, k, 3200, 256, 1024); });
-  add("grad/640x8x(4x64)", [&k](benchmark::State& state) { gradient(state, k, 640, 8, 4, 64); });
-  add("grad/640x64x(4x64)", [&k](benchmark::State& state) { gradient(state, k, 640, 64, 4, 64); });
-  add("grad/640x64x(1x2)", [&k](benchmark::State& state) { gradient(state, k, 640, 64, 1, 2); });
-  add("grad/3200x256x(4x256)", [&k](benchmark::State& state) { gradient(state, k, 3200, 256, 4, 256); });
   add_array_kernels(k, 16384, add);   // in L2
   add_array_kernels(k, 262144, add);  // in L3
-  add("pack/lstm_I8_H64", [&k](benchmark::State& state) { pack(state, k, 8, 64); });
-  add("pack/lstm_I64_H256", [&k](benchmark::State& state) { pack(state, k, 64, 256); });
+  add_activations(k, 16384, add);
 }
 
 }  // namespace

@@ -1,24 +1,57 @@
 """The contenders of compare.py: what each library has to do for a row, as a call to time. A peer is one class of PEERS;
-a method named as the row's kind returns (call, how many of what the row counts it does), or None if there is none."""
+a method named as the row's kind returns (call, how many of what the row counts it does), or None if there is none.
+
+For infer, run and step all peers have the same weights and the same data, and the calls return the output."""
 
 import os
 
 import numpy as np
 
 CELLS = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+TORCH_GATES = {"rnn": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}  # which of Keras's each is
+ONNX_GATES = {"rnn": [0], "lstm": [0, 3, 1, 2], "gru": [0, 1, 2]}
 EPOCHS = 10  # in one timed fit, so that what fit does once is spread as in the tutorial
-STEPS = 100  # in one timed call, so that the clock does not count
+STEPS = 100  # in one timed call, so that the clock does not count; even
+
+
+def weights(cell, i, h):
+    """Kernel, recurrent kernel, bias, as Keras has them: gates i f c o, and z r h with the reset after the product."""
+    rng, columns = np.random.default_rng(0), GATES[cell] * h
+    shapes = [(i, columns), (h, columns), (2, columns) if cell == "gru" else (columns,)]
+    return [rng.uniform(-(h**-0.5), h**-0.5, shape).astype("f4") for shape in shapes]
+
+
+def reordered(cell, i, h, order):
+    """The same as (rows of gates in that order, columns): W, U, the bias of either."""
+    kernel, recurrent, bias = weights(cell, i, h)
+    biases = bias if cell == "gru" else np.stack([bias, np.zeros_like(bias)])
+
+    def rows(columns):
+        return np.concatenate([np.split(columns, GATES[cell], -1)[gate] for gate in order[cell]], -1).T.copy()
+
+    return rows(kernel), rows(recurrent), *rows(biases).T.copy()
+
+
+def inputs(*shape):
+    return np.random.default_rng(1).random(shape, "f4")
 
 
 class Peer:
     """One library, or one way to use it."""
 
+    tolerance = 1e-4  # of outputs beside seqcore's in float32
     package = ""  # what must be installed, in the words of pip
     modules: tuple[str, ...] = ()  # what must be importable
     backend = ""  # of Keras
 
     def __init__(self, threads):
         self.threads = threads
+
+    @classmethod
+    def offers(cls, kind):
+        """Whether there may be a row of that kind."""
+        return any(getattr(cls, name) is not getattr(Peer, name) for name in {kind, "infer" if kind == "run" else kind})
 
     def epoch(self, *shape):
         return None
@@ -41,7 +74,8 @@ def steps(step):
 
     def call():
         for _ in range(STEPS):
-            step()
+            y = step()
+        return y
 
     return call, STEPS
 
@@ -63,6 +97,8 @@ class KerasLike(Peer):
         if outputs:
             model.add(api.layers.Dense(outputs, activation="softmax"))
             model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        else:
+            model.set_weights(weights(cell, i, h))
         return model
 
     def epoch(self, cell, activation, i, h, b, t, outputs):
@@ -92,8 +128,7 @@ class Seqcore(KerasLike):
         return lambda: model.train_on_batch(x, y), 1
 
     def infer(self, cell, activation, i, h, b, t, outputs):
-        model = self.model(cell, activation, i, h, t, outputs)
-        x = np.random.rand(b, t, i).astype("f4")
+        model, x = self.model(cell, activation, i, h, t, outputs), inputs(b, t, i)
         if self.precision != "float32":
             return lambda: model.predict(x, batch_size=b, verbose=0, precision=self.precision), 1
         return lambda: model.predict_on_batch(x), 1
@@ -102,12 +137,11 @@ class Seqcore(KerasLike):
         return self.model(cell, activation, i, h, t, 0).stream(self.precision, self.threads or 1)
 
     def run(self, cell, activation, i, h, b, t, outputs):
-        stream, x = self.stream(cell, activation, i, h, t), np.random.rand(t, i).astype("f4")
-        out = np.empty((t, h), "f4")
+        stream, x, out = self.stream(cell, activation, i, h, t), inputs(t, i), np.empty((t, h), "f4")
         return lambda: stream.run(x, out), 1
 
     def step(self, cell, activation, i, h, b, t, outputs):
-        step, x, out = self.stream(cell, activation, i, h, t).step, np.random.rand(i).astype("f4"), np.empty(h, "f4")
+        step, x, out = self.stream(cell, activation, i, h, t).step, inputs(i), np.empty(h, "f4")
         return steps(lambda: step(x, out))
 
 
@@ -115,6 +149,7 @@ class SeqcoreBfloat16(Seqcore):
     """Weights in bfloat16; trains nothing."""
 
     precision = "bfloat16"
+    tolerance = 0.05
 
     def epoch(self, *shape):
         return None
@@ -167,7 +202,7 @@ class TensorFlow(KerasTensorFlow):
     def infer(self, cell, activation, i, h, b, t, outputs):
         import tensorflow as tf
 
-        model, x = self.model(cell, activation, i, h, t, outputs), tf.random.normal((b, t, i))
+        model, x = self.model(cell, activation, i, h, t, outputs), tf.constant(inputs(b, t, i))
         call = tf.function(lambda x: model(x, training=False))
         return lambda: call(x), 1
 
@@ -196,14 +231,20 @@ class Torch(Peer):
         if threads:
             torch.set_num_threads(threads)
 
-    def network(self, cell, activation, i, h):
+    def network(self, cell, activation, i, h, suffix=""):
+        """torch.nn's RNN, LSTM or GRU, or the cell of it."""
         import torch
 
         if activation != "tanh" and cell != "rnn":
             return None
-        if cell == "rnn":
-            return torch.nn.RNN(i, h, nonlinearity=activation, batch_first=True)
-        return getattr(torch.nn, cell.upper())(i, h, batch_first=True)
+        options = {"nonlinearity": activation} if cell == "rnn" else {}
+        if not suffix:
+            options["batch_first"] = True
+        network = getattr(torch.nn, cell.upper() + suffix)(i, h, **options)
+        with torch.no_grad():
+            for to, array in zip(network.parameters(), reordered(cell, i, h, TORCH_GATES), strict=True):
+                to.copy_(torch.from_numpy(array))
+        return network
 
     def train(self, cell, activation, i, h, b, t, outputs):
         import torch
@@ -227,27 +268,22 @@ class Torch(Peer):
     def infer(self, cell, activation, i, h, b, t, outputs):
         import torch
 
-        network, x = self.network(cell, activation, i, h).eval(), torch.randn(b, t, i)
-
-        def call():
-            with torch.inference_mode():
-                network(x)
-
-        return call, 1
+        network, x = self.network(cell, activation, i, h).eval(), torch.from_numpy(inputs(b, t, i))
+        return torch.inference_mode()(lambda: network(x)[0]), 1
 
     def step(self, cell, activation, i, h, b, t, outputs):
         import torch
 
-        kind = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[cell]
-        network, x = getattr(torch.nn, f"{kind}Cell")(i, h).eval(), torch.randn(1, i)
+        network, x = self.network(cell, activation, i, h, "Cell").eval(), torch.from_numpy(inputs(1, i))
         state = None
 
-        def call():
+        def step():
             nonlocal state
             state = network(x, state)
+            return state
 
-        timed, count = steps(call)
-        return torch.inference_mode()(timed), count
+        call, count = steps(step)
+        return torch.inference_mode()(lambda: call()[0] if cell == "lstm" else call()), count
 
 
 class Jax(Peer):
@@ -315,22 +351,23 @@ class OnnxRuntime(Peer):
         """The model's bytes: one LSTM, GRU or RNN node that returns the sequence, or takes and returns its states."""
         from onnx import TensorProto, helper, numpy_helper
 
-        gates, rng = {"lstm": 4, "gru": 3, "rnn": 1}[cell], np.random.default_rng(0)
-        shapes = {"W": (1, gates * h, i), "R": (1, gates * h, h), "B": (1, 2 * gates * h)}
-        weights = [numpy_helper.from_array(rng.normal(size=s, scale=0.05).astype("f4"), n) for n, s in shapes.items()]
+        w, u, *biases = reordered(cell, i, h, ONNX_GATES)
+        arrays = {"W": w, "R": u, "B": np.concatenate(biases)}
+        initializers = [numpy_helper.from_array(array[np.newaxis], name) for name, array in arrays.items()]
         names = ["h", "c"][: 2 if cell == "lstm" else 1] if states else []
         before, after = [f"initial_{n}" for n in names], [f"Y_{n}" for n in names]
+        options = {"linear_before_reset": 1} if cell == "gru" else {}
         node = helper.make_node(
-            cell.upper(), ["X", *shapes, *([""] if states else []), *before], ["" if states else "Y", *after],
-            hidden_size=h,
+            cell.upper(), ["X", *arrays, *([""] if states else []), *before], ["" if states else "Y", *after],
+            hidden_size=h, **options,
         )  # fmt: skip
 
         def floats(name, *shape):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-        inputs = [floats("X", t, b, i), *(floats(n, 1, b, h) for n in before)]
-        outputs = [floats(n, 1, b, h) for n in after] or [floats("Y", t, 1, b, h)]
-        graph = helper.make_graph([node], "graph", inputs, outputs, weights)
+        given = [floats("X", t, b, i), *(floats(n, 1, b, h) for n in before)]
+        results = [floats(n, 1, b, h) for n in after] or [floats("Y", t, 1, b, h)]
+        graph = helper.make_graph([node], "graph", given, results, initializers)
         opset = [helper.make_opsetid("", 17)]
         return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
 
@@ -343,46 +380,73 @@ class OnnxRuntime(Peer):
 
     def infer(self, cell, activation, i, h, b, t, outputs):
         session = self.session(self.onnx(cell, i, h, b, t))
-        feed = {"X": np.random.rand(t, b, i).astype("f4")}
-        return lambda: session.run(None, feed), 1
+        feed = {"X": inputs(b, t, i).swapaxes(0, 1).copy()}
+        return lambda: session.run(None, feed)[0], 1
 
     def step(self, cell, activation, i, h, b, t, outputs):
+        """Two bindings take turns, what one reads being what the other has written: half of the time of plain runs."""
+        from onnxruntime import OrtValue
+
         session = self.session(self.onnx(cell, i, h, 1, 1, states=True))
-        names = [x.name for x in session.get_inputs()[1:]]
-        feed = {"X": np.random.rand(1, 1, i).astype("f4"), **{n: np.zeros((1, 1, h), "f4") for n in names}}
+        x, sides = OrtValue.ortvalue_from_numpy(inputs(1, 1, i)), []
+        for _ in range(2):
+            sides.append([OrtValue.ortvalue_from_numpy(np.zeros((1, 1, h), "f4")) for _ in session.get_outputs()])
+        bindings = [session.io_binding() for _ in range(2)]
+        for binding, before, after in zip(bindings, sides, reversed(sides), strict=True):
+            for given, value in zip(session.get_inputs(), [x, *before], strict=True):
+                binding.bind_ortvalue_input(given.name, value)
+            for result, value in zip(session.get_outputs(), after, strict=True):
+                binding.bind_ortvalue_output(result.name, value)
 
-        def step():
-            feed.update(zip(names, session.run(None, feed), strict=True))
+        def call():  # an even number of steps
+            for _ in range(STEPS // 2):
+                session.run_with_iobinding(bindings[0])
+                session.run_with_iobinding(bindings[1])
+            return sides[0][0].numpy()
 
-        return steps(step)
+        return call, STEPS
 
 
 class OpenVino(OnnxRuntime):
     package = "openvino"
     modules = ("onnx", "openvino")
 
-    def request(self, model):
+    def model(self, onnx):
         import openvino
 
         core = openvino.Core()
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if self.threads:
             options["INFERENCE_NUM_THREADS"] = self.threads
-        return core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
-
-    def step(self, cell, activation, i, h, b, t, outputs):
-        request = self.request(self.onnx(cell, i, h, 1, 1, states=True))
-        feed = [np.random.rand(1, 1, i).astype("f4")] + [np.zeros((1, 1, h), "f4")] * (2 if cell == "lstm" else 1)
-
-        def step():
-            feed[1:] = request.infer(feed, share_inputs=True).values()
-
-        return steps(step)
+        return core.compile_model(core.read_model(onnx), "CPU", options)
 
     def infer(self, cell, activation, i, h, b, t, outputs):
-        request = self.request(self.onnx(cell, i, h, b, t))
-        feed = [np.random.rand(t, b, i).astype("f4")]
-        return lambda: request.infer(feed, share_inputs=True, share_outputs=True), 1
+        request = self.model(self.onnx(cell, i, h, b, t)).create_infer_request()
+        feed = [inputs(b, t, i).swapaxes(0, 1).copy()]
+        return lambda: request.infer(feed, share_inputs=True, share_outputs=True)[0], 1
+
+    def step(self, cell, activation, i, h, b, t, outputs):
+        """Two requests take turns, as ONNX Runtime's bindings."""
+        import openvino
+
+        model = self.model(self.onnx(cell, i, h, 1, 1, states=True))
+        x, sides = openvino.Tensor(inputs(1, 1, i)), []
+        for _ in range(2):
+            sides.append([openvino.Tensor(np.zeros((1, 1, h), "f4")) for _ in model.outputs])
+        requests = [model.create_infer_request() for _ in range(2)]
+        for request, before, after in zip(requests, sides, reversed(sides), strict=True):
+            for k, tensor in enumerate([x, *before]):
+                request.set_input_tensor(k, tensor)
+            for k, tensor in enumerate(after):
+                request.set_output_tensor(k, tensor)
+
+        def call():
+            for _ in range(STEPS // 2):
+                requests[0].infer(share_outputs=True)
+                requests[1].infer(share_outputs=True)
+            return sides[0][0].data
+
+        return call, STEPS
 
 
 PEERS = {

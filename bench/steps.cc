@@ -2,7 +2,7 @@
 // the sizes that the finance industry's LSTM benchmark is reported for (README.md). Beside the roofline of the same run;
 // `x_floor` is the time beside that of reading the weights once.
 //
-//   build/bench/bench_steps [--benchmark_filter=step/lstm | many | sequence | finance]
+//   build/bench/bench_steps [--benchmark_filter=step/LSTM | many | sequence | embedding | finance]
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
-#include "model/snapshot.h"
+#include "model/model.h"
+#include "models.h"
 #include "roofline.h"
 #include "stream/stream.h"
 
@@ -21,34 +21,10 @@ using namespace seqcore::bench;
 
 namespace {
 
-struct Shape {
-  const char* layer;
-  std::int64_t input, units;
-  int layers = 1;
-};
-
-std::string name_of(const Shape& s) {
-  return s.layer + std::string("/I") + std::to_string(s.input) + "_H" + std::to_string(s.units) +
-         (s.layers > 1 ? "_L" + std::to_string(s.layers) : "");
-}
-
-std::shared_ptr<const Snapshot> make_model(const Shape& s) {
-  const Json config = Json::Object{{"units", s.units}, {"return_sequences", true}};
-  const Json::Array layers(static_cast<std::size_t>(s.layers),
-                           Json::Object{{"class_name", std::string(s.layer)}, {"config", config}});
-  const Json input = Json::Object{{"shape", Json::Array{nullptr, nullptr, s.input}}, {"dtype", "float32"}};
-  const auto network = std::make_shared<const Network>(Json::Object{{"input", input}, {"layers", layers}});
-  Arena memory;
-  float* const weights = memory.floats(network->size());
-  for (std::int64_t i = 0; i < network->size(); ++i) weights[i] = 0.1f * std::sin(static_cast<float>(i));
-  return std::make_shared<const Snapshot>(network, std::move(memory), weights);
-}
-
 void beside_floor(benchmark::State& state, const Stream& stream, double best, double rows) {
   const auto bytes = static_cast<double>(stream.weight_bytes());
-  const int width = stream.precision() == Precision::float32 ? stream.network().kernels().width : 0;
-  report(state, width, best, stream.flops() * rows, bytes);
-  state.counters["x_floor"] = best / read_time(bytes);
+  report(state, peak(stream.network().kernels(), stream.precision()), best, stream.flops() * rows, bytes);
+  if (rows == 1) state.counters["x_floor"] = best / read_time(bytes, true);
 }
 
 void one_step(benchmark::State& state, const Shape& s, Precision precision, int threads) {
@@ -86,26 +62,77 @@ void sequence(benchmark::State& state, const Shape& s, Precision precision, int 
   double flops = 0;
   for (const Network::Weight& w : model->network().weights())
     if (w.spec->shape.size() == 2) flops += 2.0 * static_cast<double>(w.spec->size() * batch * steps);
-  measure(state, precision == Precision::float32 ? model->network().kernels().width : 0, flops,
+  measure(state, peak(model->network().kernels(), precision), flops,
           4.0 * static_cast<double>(batch * steps * (s.input + s.units)),
           [&] { model->predict(in, batch, precision, y.data); });
 }
 
-// A new row a step, each step timed: percentiles.
-void finance(benchmark::State& state, const Shape& s, Precision precision, int threads) {
+constexpr std::int64_t kIds = 10000, kEmbedded = 128, kWords = 3200;  // rows of the table, their length, rows looked up
+
+std::vector<std::int32_t> some_ids() {
+  std::vector<std::int32_t> ids(kWords);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7919 % kIds);
+  return ids;
+}
+
+Json embedding_model() {
+  const Json config = Json::Object{{"input_dim", kIds}, {"output_dim", kEmbedded}};
+  const Json layer = Json::Object{{"class_name", "Embedding"}, {"config", config}};
+  const Json input = Json::Object{{"shape", Json::Array{nullptr, nullptr}}, {"dtype", "int32"}};
+  return Json::Object{{"input", input}, {"layers", Json::Array{layer}}};
+}
+
+// What is looked up is read and written, and the answer copied to the caller.
+void embedding(benchmark::State& state) {
+  set_num_threads(1);
+  const Model model(embedding_model().dump(), 1);
+  const auto ids = some_ids();
+  const auto snapshot = model.snapshot();
+  Numbers y(kWords * kEmbedded);
+  measure(state, 0, 0, 4.0 * 2 * kWords * kEmbedded, [&] {
+    snapshot->predict({nullptr, ids.data(), {32, kWords / 32}}, 32, Precision::float32, y.data);
+  });
+}
+
+// With the gradient of the whole table: it is cleared, the rows looked up are added, and it is copied to the caller.
+void embedding_gradient(benchmark::State& state) {
+  set_num_threads(1);
+  Model model(embedding_model().dump(), 1);
+  model.compile(R"({"optimizer": null, "loss": {"class_name": "MeanSquaredError", "config": {}}, "metrics": [],
+                    "weighted_metrics": []})");
+  const auto ids = some_ids();
+  Numbers y(kWords * kEmbedded);
+  Batch batch;
+  batch.x = {nullptr, ids.data(), {32, kWords / 32}};
+  batch.y = {y.data, nullptr, {32, kWords / 32, kEmbedded}};
+  std::vector<std::vector<float>> gradients;
+  measure(state, 0, 0, 4.0 * (6 * kWords + 3 * kIds) * kEmbedded, [&] { model.gradients(batch, &gradients); });
+}
+
+// Each call timed: percentiles. window 0: a new row a step, the state carried over. Else each new row is answered by
+// running the last `window` rows from zero state.
+void finance(benchmark::State& state, const Shape& s, Precision precision, int threads, std::int64_t window) {
+  set_num_threads(threads);
   Stream stream(make_model(s), precision, 1, threads);
-  Numbers x(s.input, 0.5f), y(s.units);
+  const std::int64_t rows = std::max<std::int64_t>(window, 1);
+  Numbers x(rows * s.input, 0.5f), y(rows * s.units);
   std::vector<double> times;
   for (auto _ : state) {
     const double start = now();
-    stream.step(x.data, nullptr, y.data);
+    if (window == 0) {
+      stream.step(x.data, nullptr, y.data);
+    } else {
+      stream.reset(nullptr, 0);
+      stream.run(x.data, nullptr, rows, nullptr, 1, y.data);
+    }
     times.push_back(now() - start);
   }
   std::sort(times.begin(), times.end());
+  const auto n = static_cast<double>(times.size());
   for (const auto& [name, q] : {std::pair<const char*, double>{"p50_us", 0.5}, {"p99_us", 0.99}, {"p99.9_us", 0.999}})
-    state.counters[name] =
-        1e6 * times[std::min(times.size() - 1, static_cast<std::size_t>(q * static_cast<double>(times.size())))];
-  state.counters["x_floor"] = times[times.size() / 2] / read_time(static_cast<double>(stream.weight_bytes()));
+    if (n * (1 - q) >= 1) state.counters[name] = 1e6 * times[static_cast<std::size_t>(q * n)];  // else too few to tell
+  if (window == 0 && !times.empty())
+    state.counters["x_floor"] = times[times.size() / 2] / read_time(static_cast<double>(stream.weight_bytes()), true);
 }
 
 template <class F>
@@ -141,8 +168,14 @@ int main(int argc, char** argv) {
     add("sequence_B32_T100", s, [](benchmark::State& state, const Shape& shape, Precision p, int threads) {
       sequence(state, shape, p, threads, 32, 100);
     });
-  for (const Shape& s : {Shape{"LSTM", 128, 128, 2}, Shape{"LSTM", 256, 256, 3}, Shape{"LSTM", 480, 480, 3}})
-    add("finance", s, finance);
+  benchmark::RegisterBenchmark("embedding/predict", embedding)->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("embedding/gradient", embedding_gradient)->Unit(benchmark::kMicrosecond);
+  for (const std::int64_t window : {0, 100})
+    for (const Shape& s : {Shape{"LSTM", 128, 128, 2}, Shape{"LSTM", 256, 256, 3}, Shape{"LSTM", 480, 480, 3}})
+      add(window == 0 ? "finance" : "finance_window" + std::to_string(window), s,
+          [window](benchmark::State& state, const Shape& shape, Precision p, int threads) {
+            finance(state, shape, p, threads, window);
+          });
   add_context();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
