@@ -22,12 +22,13 @@ from . import (
     utils,
 )
 from ._engine import __version__, get_num_threads, set_num_threads, show_config
+from ._serving import Stream, Streams
 from ._variable import Variable
 from .layers import Input
 from .models import Model, Sequential
 
 __all__ = [
-    "Input", "Model", "Sequential", "Variable", "__version__", "activations", "backend", "callbacks", "config",
-    "constraints", "get_num_threads", "initializers", "layers", "losses", "metrics", "models", "optimizers",
-    "preprocessing", "random", "regularizers", "saving", "set_num_threads", "show_config", "utils",
+    "Input", "Model", "Sequential", "Stream", "Streams", "Variable", "__version__", "activations", "backend",
+    "callbacks", "config", "constraints", "get_num_threads", "initializers", "layers", "losses", "metrics", "models",
+    "optimizers", "preprocessing", "random", "regularizers", "saving", "set_num_threads", "show_config", "utils",
 ]  # fmt: skip

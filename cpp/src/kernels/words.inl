@@ -54,37 +54,40 @@ SEQCORE_INLINE std::uint32_t bfloat16_of(float x) {
 }
 
 // Columns c .. c + width of k rows, at(i, j) being the element in row i, column c + j: their words to `to` (width apart),
-// their scale and init.
+// their scale and init. width <= kPanel. Row by row: in a column each number would cost a line of the cache.
 template <class At>
 void pack_words(Packing how, std::int64_t k, std::int64_t width, At at, float* scale, float* init, float* to) {
   const std::int64_t n = words(how.precision, k);
   const auto element = [&](std::int64_t i, std::int64_t j) { return i < k ? at(i, j) : 0.0f; };
-  for (std::int64_t j = 0; j < width; ++j) {
-    if (how.precision == Precision::bfloat16) {
-      for (std::int64_t i = 0; i < n; ++i)
+  if (how.precision == Precision::bfloat16) {
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j < width; ++j)
         to[i * width + j] = same_bits<float>(bfloat16_of(element(2 * i, j)) | bfloat16_of(element(2 * i + 1, j)) << 16);
-      continue;
-    }
-    float largest = 0.0f, nothing = 0.0f;
-    for (std::int64_t i = 0; i < k; ++i) {
+    return;
+  }
+  float largest[kPanel] = {}, nothing[kPanel] = {}, per_unit[kPanel];
+  std::int32_t sum[kPanel] = {};
+  for (std::int64_t i = 0; i < k; ++i)
+    for (std::int64_t j = 0; j < width; ++j) {
       const float a = __builtin_fabsf(at(i, j));
-      largest = a > largest ? a : largest;
-      nothing += a * 0.0f;
+      largest[j] = a > largest[j] ? a : largest[j];
+      nothing[j] += a * 0.0f;  // or NaN
     }
-    const float per_unit = largest > kTiny ? kLargestByte / largest : 0.0f;
-    std::int32_t sum = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
+  for (std::int64_t j = 0; j < width; ++j) per_unit[j] = largest[j] > kTiny ? kLargestByte / largest[j] : 0.0f;
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < width; ++j) {
       std::uint32_t word = 0;
       for (int b = 0; b < 4; ++b) {
-        const float q = element(4 * i + b, j) * per_unit;
+        const float q = element(4 * i + b, j) * per_unit[j];
         const auto byte = q == q ? static_cast<std::int32_t>((q + 0x1.8p23f) - 0x1.8p23f) : 0;  // nearest, even on ties
-        sum += byte;
+        sum[j] += byte;
         word |= static_cast<std::uint32_t>(byte & 0xFF) << 8 * b;
       }
       to[i * width + j] = same_bits<float>(word);
     }
-    scale[j] = (largest > kTiny ? largest / kLargestByte : 0.0f) + nothing;
-    init[j] = same_bits<float>(-how.byte_offset * sum);
+  for (std::int64_t j = 0; j < width; ++j) {
+    scale[j] = (largest[j] > kTiny ? largest[j] / kLargestByte : 0.0f) + nothing[j];
+    init[j] = same_bits<float>(-how.byte_offset * sum[j]);
   }
 }
 

@@ -148,10 +148,12 @@ void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip
       pack_panel(from + (strip.gate + c / n) * units + first, row, 1, k, units - first, width, to + c * k);
       continue;
     }
-    const auto at = [=](std::int64_t i, std::int64_t j) {
+    const float* column[kPanel];  // where each begins, or null: zeros
+    for (std::int64_t j = 0; j < width; ++j) {
       const std::int64_t u = unit + (c + j) % n;
-      return c + j < columns && u < units ? from[i * row + (strip.gate + (c + j) / n) * units + u] : 0.0f;
-    };
+      column[j] = c + j < columns && u < units ? from + (strip.gate + (c + j) / n) * units + u : nullptr;
+    }
+    const auto at = [&](std::int64_t i, std::int64_t j) { return column[j] ? column[j][i * row] : 0.0f; };
     if (packing.precision != Precision::float32) {
       pack_words(packing, k, width, at, packed + c, packed + all + c, to + c * words(packing.precision, k));
       continue;
