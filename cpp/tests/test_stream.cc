@@ -165,6 +165,15 @@ void errors_change_nothing() {
   many.get_state({after.data(), c_state.data()});
   CHECK(before == after);
 
+  // One stream, whose steps keep where its states are: after a cancelled run the next step goes on from before it.
+  Stream one(model, Precision::float32, 1, 1);
+  const std::vector<float> block(1500, 0.3f);
+  std::vector<float> answers(2100), got(7), want(7);
+  CHECK(one.step(x.data(), nullptr, y.data()));
+  const auto twin = one.copy();
+  CHECK_THROWS(one.run(block.data(), nullptr, 300, nullptr, 1, answers.data(), [] { return true; }), Cancelled);
+  CHECK(one.step(x.data(), nullptr, got.data()) && twin->step(x.data(), nullptr, want.data()) && got == want);
+
   const Case ids = cases().back();
   Stream words(make_model(ids), Precision::float32, 2, 1);
   std::vector<float> to(46);

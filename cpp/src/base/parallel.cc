@@ -15,6 +15,7 @@
 #include <fstream>
 #include <limits>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -236,6 +237,7 @@ class Pool {
       for (; helpers_ < helpers; helpers_++) std::thread([this] { help(); }).detach();
 #endif
     } catch (const std::system_error&) {  // no more threads: those there are do the tasks
+    } catch (const std::bad_alloc&) {     // nor memory for them
     }
   }
 
@@ -503,6 +505,7 @@ Team::Team(int parts) : shared_(std::make_unique<Shared>()) {
       helper.thread = std::thread([&s, &helper, part] { s.help(helper, part); });
     }
   } catch (const std::system_error&) {  // no more threads: fewer parts
+  } catch (const std::bad_alloc&) {     // nor memory for them
   }
   s.meeting.parts_ = s.count + 1;
 }

@@ -221,7 +221,7 @@ void Stream::run(const float* x, const std::int32_t* ids, std::int64_t steps, co
       }
     }
   } catch (...) {
-    states_.swap(saved_);
+    states_ = saved_;  // in place: steps know where they lie
     throw;
   }
 }
