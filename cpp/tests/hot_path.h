@@ -46,7 +46,19 @@ inline int threads() {
   return -1;
 }
 
+// Under qemu-user, which dies in forks of threaded programs; told by a call that it alone refuses.
+inline bool emulated() {
+#if defined(__linux__)
+  return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace hot_path
+
+// Seen by the C++ library as well; never inlined, or a compiler would know better than to call them.
+#define SEQCORE_INTERPOSED __attribute__((visibility("default"), noinline))
 
 #ifndef SEQCORE_SANITIZED
 extern "C" {
@@ -56,35 +68,35 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
-void* malloc(std::size_t n) noexcept {
+SEQCORE_INTERPOSED void* malloc(std::size_t n) noexcept {
   hot_path::allocations++;
   return __libc_malloc(n);
 }
-void* calloc(std::size_t n, std::size_t size) noexcept {
+SEQCORE_INTERPOSED void* calloc(std::size_t n, std::size_t size) noexcept {
   hot_path::allocations++;
   return __libc_calloc(n, size);
 }
-void* realloc(void* p, std::size_t n) noexcept {
+SEQCORE_INTERPOSED void* realloc(void* p, std::size_t n) noexcept {
   hot_path::allocations++;
   return __libc_realloc(p, n);
 }
-void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept {
+SEQCORE_INTERPOSED void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept {
   hot_path::allocations++;
   return __libc_memalign(alignment, n);
 }
-int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {
+SEQCORE_INTERPOSED int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {
   hot_path::allocations++;
   *p = __libc_memalign(alignment, n);
   return *p ? 0 : 12;  // ENOMEM
 }
-void free(void* p) noexcept {
+SEQCORE_INTERPOSED void free(void* p) noexcept {
   hot_path::allocations++;
   __libc_free(p);
 }
 
 // NAME counts and does what the C library's does.
 #define SEQCORE_COUNT_LOCK(NAME, TYPE)                                               \
-  int NAME(TYPE* object) noexcept {                                                  \
+  SEQCORE_INTERPOSED int NAME(TYPE* object) noexcept {                               \
     static const auto own = reinterpret_cast<int (*)(TYPE*)>(hot_path::next(#NAME)); \
     hot_path::locks++;                                                               \
     return own(object);                                                              \
@@ -100,27 +112,29 @@ SEQCORE_COUNT_LOCK(sem_post, sem_t)
 #undef SEQCORE_COUNT_LOCK
 }
 #else
-void* operator new(std::size_t n) {
+SEQCORE_INTERPOSED void* operator new(std::size_t n) {
   hot_path::allocations++;
   if (void* const p = std::malloc(n)) return p;
   throw std::bad_alloc();
 }
-void* operator new(std::size_t n, std::align_val_t alignment) {
+SEQCORE_INTERPOSED void* operator new(std::size_t n, std::align_val_t alignment) {
   hot_path::allocations++;
   void* p = nullptr;
   if (posix_memalign(&p, static_cast<std::size_t>(alignment), n) == 0) return p;
   throw std::bad_alloc();
 }
-void* operator new[](std::size_t n) { return operator new(n); }
-void* operator new[](std::size_t n, std::align_val_t alignment) { return operator new(n, alignment); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void* operator new[](std::size_t n) { return operator new(n); }
+SEQCORE_INTERPOSED void* operator new[](std::size_t n, std::align_val_t alignment) {
+  return operator new(n, alignment);
+}
+SEQCORE_INTERPOSED void operator delete[](void* p) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete(void* p) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+SEQCORE_INTERPOSED void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 #endif
 
 namespace hot_path {
@@ -174,7 +188,8 @@ template <class F>
 void check(const std::string& what, F&& f) {
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   const Counts sure = count([&] {
-    ::operator delete(::operator new(64));
+    void* volatile p = ::operator new(64);  // volatile, or the pair would be optimized away
+    ::operator delete(p);
     pthread_mutex_lock(&mutex);
     pthread_mutex_unlock(&mutex);
   });

@@ -221,19 +221,23 @@ void helpers() {
     bool right = true;
     for (std::int64_t t = 0; t < 25; ++t) right &= stream.step(d.row(0, t), nullptr, y.data()) && d.is(y.data(), 0, t);
     CHECK(right && hot_path::threads() == before + 1);
-    const pid_t child = fork();
-    if (child == 0) {  // alone, and the same bits
-      alarm(20);
+    const auto rest_is_right = [&] {
       for (std::int64_t t = 25; t < 50; ++t)
         right &= stream.step(d.row(0, t), nullptr, y.data()) && d.is(y.data(), 0, t);
-      Stream own(model, Precision::float32, 1, 2);
-      right &= own.step(d.row(0, 0), nullptr, y.data()) && d.is(y.data(), 0, 0);
-      _exit(right && hot_path::threads() >= 1 ? 0 : 1);
+      return right;
+    };
+    if (!hot_path::emulated()) {
+      const pid_t child = fork();
+      if (child == 0) {  // alone, and the same bits
+        alarm(20);
+        Stream own(model, Precision::float32, 1, 2);
+        right &= own.step(d.row(0, 0), nullptr, y.data()) && d.is(y.data(), 0, 0);
+        _exit(rest_is_right() ? 0 : 1);
+      }
+      int status = -1;
+      CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
     }
-    int status = -1;
-    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
-    for (std::int64_t t = 25; t < 50; ++t) right &= stream.step(d.row(0, t), nullptr, y.data()) && d.is(y.data(), 0, t);
-    CHECK(right);
+    CHECK(rest_is_right());
   }
   CHECK(hot_path::threads() == before);
 }
@@ -244,7 +248,7 @@ void subnormal_states() {
       4,
       {layer("SimpleRNN", {{"units", std::int64_t{20}}, {"return_sequences", true}, {"activation", "linear"}})}};
   Stream stream(make_model(c), Precision::float32, 1, 1);
-  const std::vector<float> tiny(20, 1e-41f), x(4, 0.0f);
+  const std::vector<float> tiny(20, 1e-41f), x(12, 0.0f);
   std::vector<float> y(20), state(20);
   stream.set_state({tiny.data()});
 #if defined(__x86_64__)
