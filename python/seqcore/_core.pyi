@@ -57,9 +57,9 @@ class Model:
     """A built network: weights, gradients, optimizer slots, states. Immutable in shape.
 
     description: {"input": {"shape": [null, 10, 8], "dtype": "float32" | "int32"}, "layers": [{"class_name": …,
-    "config": {…}}, …]}. shape includes the batch; null = any. Layer configs are Keras's get_config() entries without
-    name, dtype, trainable, seed-less objects allowed; wrappers nest {"class_name", "config"} under "layer". Unknown
-    keys are refused by name. `seed` feeds every initializer and dropout that has none of its own.
+    "config": {…}}, …]}. shape includes the batch; null = any. Layer configs are Keras's get_config() entries, seed-less
+    objects allowed, name, dtype and trainable ignored; wrappers nest {"class_name", "config"} under "layer". Other
+    unknown keys are refused by name. `seed` feeds every initializer and dropout that has none of its own.
     """
     def __init__(self, description: str, seed: int) -> None: ...
     @property
