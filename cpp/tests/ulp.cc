@@ -10,7 +10,7 @@
 #include "base/parallel.h"
 #include "simd/scalar.h"
 
-#include "kernels/pair.inl"
+#include "kernels/twice.inl"
 #include "kernels/math.inl"
 
 namespace {

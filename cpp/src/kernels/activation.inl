@@ -132,13 +132,15 @@ SEQCORE_INLINE vec activation_gradient(Activation a, vec cache) {
   return activation_gradient_rest(a, cache);
 }
 
-// The same on two vectors.
-SEQCORE_INLINE pair activate(Activation a, pair x) {
+// The same on several vectors.
+template <class V>
+SEQCORE_INLINE twice<V> activate(Activation a, twice<V> x) {
   if (a == Activation::tanh) return vtanh(x);
   if (a == Activation::sigmoid) return vsigmoid(x);
   return {activate(a, x.a), activate(a, x.b)};
 }
-SEQCORE_INLINE pair activation_gradient(Activation a, pair cache) {
+template <class V>
+SEQCORE_INLINE twice<V> activation_gradient(Activation a, twice<V> cache) {
   return {activation_gradient(a, cache.a), activation_gradient(a, cache.b)};
 }
 

@@ -3,7 +3,7 @@
 
 #include "kernels/kernels.h"
 
-#include "kernels/pair.inl"
+#include "kernels/twice.inl"
 #include "kernels/math.inl"
 #include "kernels/activation.inl"
 #include "kernels/reduce.inl"

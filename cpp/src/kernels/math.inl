@@ -21,7 +21,10 @@ constexpr float kShift = 0x1.8p23f;
 constexpr float kShiftBias = 0x1.8p23f + 127.0f;
 
 SEQCORE_INLINE vec power_of_two(vec shifted) { return float_of(shl<23>(bits(shifted))); }
-SEQCORE_INLINE pair power_of_two(pair shifted) { return {power_of_two(shifted.a), power_of_two(shifted.b)}; }
+template <class V>
+SEQCORE_INLINE twice<V> power_of_two(twice<V> shifted) {
+  return {power_of_two(shifted.a), power_of_two(shifted.b)};
+}
 
 // For |r| <= ln(2) / 2: e^r (or e^-r), and (e^r - 1 - r) / r^2.
 template <bool kNegate = false, class V>

@@ -1,29 +1,24 @@
 // Loops over a row of floats and reductions along it. Included by isa.inl, once per ISA.
 //
-// A body is called with a place in the row, `Whole` for a full vector or `Part` for the last few elements, and loads
-// and stores through it: nothing beyond the row is touched.
+// A body is called with a place in the row, One (or several) for full vectors or `Part` for the last few elements, and
+// loads and stores through it: nothing beyond the row is touched.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
 constexpr int kLanes = 16;  // virtual lanes of a reduction, on every ISA
 
-struct Whole {
-  std::int64_t i;
-  SEQCORE_INLINE vec load(const float* p) const { return SEQCORE_ISA::load(p + i); }
-  SEQCORE_INLINE void store(float* p, vec v) const { SEQCORE_ISA::store(p + i, v); }
-};
 struct Part {
   std::int64_t i, n;
   SEQCORE_INLINE vec load(const float* p) const { return load_n(p + i, n); }
   SEQCORE_INLINE void store(float* p, vec v) const { store_n(p + i, v, n); }
 };
 
-template <class F>
+template <class P = One, class F>
 SEQCORE_INLINE void for_each(std::int64_t n, F body) {
-  std::int64_t i = 0;
-  for (; i + W <= n; i += W) body(Whole{i});
-  if (i < n) body(Part{i, n - i});
+  const std::int64_t whole = n / W * W;
+  each_place<P>(0, whole, body);
+  if (whole < n) body(Part{whole, n - whole});
 }
 
 struct Lanes {
@@ -37,7 +32,7 @@ SEQCORE_INLINE Lanes fold(std::int64_t n, float init, F body) {
   for (vec& a : acc.v) a = set1(init);
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int j = 0; j < kLanes / W; ++j) acc.v[j] = body(Whole{i + j * W}, acc.v[j]);
+    for (int j = 0; j < kLanes / W; ++j) acc.v[j] = body(One{i + j * W}, acc.v[j]);
   for (int j = 0; i < n; ++j, i += W) {
     const std::int64_t m = n - i < W ? n - i : W;
     acc.v[j] = select(first_n(m), body(Part{i, m}, acc.v[j]), acc.v[j]);

@@ -38,7 +38,7 @@ void activate(Activation a, std::int64_t rows, std::int64_t n, const float* x, s
     } else if (a == Activation::log_softmax) {
       log_softmax_row(n, x, y);
     } else {
-      for_each(n, [=](auto at) { at.store(y, activate(a, at.load(x))); });
+      for_each<Four>(n, [=](auto at) { at.store(y, activate(a, at.load(x))); });
     }
   }
 }

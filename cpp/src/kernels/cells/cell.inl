@@ -29,13 +29,19 @@ SEQCORE_INLINE V apply(Fixed<a>, V x) {
   return activate(a, x);
 }
 SEQCORE_INLINE vec apply(Chosen a, vec x) { return activate_chosen(a.value, x); }
-SEQCORE_INLINE pair apply(Chosen a, pair x) { return {apply(a, x.a), apply(a, x.b)}; }
+template <class V>
+SEQCORE_INLINE twice<V> apply(Chosen a, twice<V> x) {
+  return {apply(a, x.a), apply(a, x.b)};
+}
 template <Activation a, class V>
 SEQCORE_INLINE V slope(Fixed<a>, V cache) {
   return activation_gradient(a, cache);
 }
 SEQCORE_INLINE vec slope(Chosen a, vec cache) { return slope_chosen(a.value, cache); }
-SEQCORE_INLINE pair slope(Chosen a, pair cache) { return {slope(a, cache.a), slope(a, cache.b)}; }
+template <class V>
+SEQCORE_INLINE twice<V> slope(Chosen a, twice<V> cache) {
+  return {slope(a, cache.a), slope(a, cache.b)};
+}
 // What a slot keeps of (pre-activation x, output y), and the output from what it keeps.
 template <class A, class V>
 SEQCORE_INLINE V kept(A a, V x, V y) {

@@ -20,34 +20,52 @@ SEQCORE_INLINE V gru_mix(V z, V h, V hh) {
 
 // In two rounds, for the reason that LSTM has two. In between z and the candidate's pre-activation lie where the chains of z
 // and of x_h did; where z runs over, into r's first columns, these have been read.
+using GruGroup = Vectors<kGruWidth>;
+
+template <class Each, class A, class R>
+SEQCORE_INLINE void gru_after_finish_units(const Step& s, const Block& b, Each each, A act, R rec) {
+  // Not read again after each store, which might change them for all the compiler knows.
+  const std::int32_t* const rows = s.rows;
+  const std::int64_t count = b.rows, stride = s.stride;
+  const bool keep = s.gates;
+  const float* const h = s.h + b.unit;
+  float* const h_next = s.h_next + b.unit;
+  float *bz = b.at(0, 0), *br = b.at(0, 1), *bh = b.at(0, 2), *bu = b.at(0, 3);
+  for (std::int64_t n = 0; n < count; ++n, bz += b.row, br += b.row, bh += b.row, bu += b.row) {
+    float* const slots = keep ? s.slot(rows[n], 0) + b.unit : nullptr;
+    each([&](auto at) __attribute__((always_inline)) {
+      const auto zz = at.load(bz), zr = at.load(br), u = at.load(bu);
+      const auto z = apply(rec, zz), r = apply(rec, zr);
+      at.store(bz, z);
+      at.store(bh, fma(r, u, at.load(bh)));
+      if (slots) {
+        at.store(slots, kept(rec, zz, z));
+        at.store(slots + stride, kept(rec, zr, r));
+        at.store(slots + 3 * stride, u);
+      }
+    });
+  }
+  bz = b.at(0, 0), bh = b.at(0, 2);
+  for (std::int64_t n = 0; n < count; ++n, bz += b.row, bh += b.row) {
+    const std::int64_t first = rows[n] * stride;
+    float* const slot = keep ? s.slot(rows[n], 2) + b.unit : nullptr;
+    each([&](auto at) __attribute__((always_inline)) {
+      const auto p = at.load(bh);
+      const auto hh = apply(act, p);
+      at.store(h_next + first, gru_mix(at.load(bz), at.load(h + first), hh));
+      if (slot) at.store(slot, kept(act, p, hh));
+    });
+  }
+}
+
 template <class A, class R>
 void gru_after_finish(const Step& s, const Block& b) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
-  for (std::int64_t n = 0; n < b.rows; ++n) {
-    float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
-    each_place(0, b.width, [&](auto at) {
-      const auto zz = at.load(b.at(n, 0)), zr = at.load(b.at(n, 1)), u = at.load(b.at(n, 3));
-      const auto z = apply(rec, zz), r = apply(rec, zr);
-      at.store(b.at(n, 0), z);
-      at.store(b.at(n, 2), fma(r, u, at.load(b.at(n, 2))));
-      if (slots) {
-        at.store(slots, kept(rec, zz, z));
-        at.store(slots + s.stride, kept(rec, zr, r));
-        at.store(slots + 3 * s.stride, u);
-      }
-    });
-  }
-  for (std::int64_t n = 0; n < b.rows; ++n) {
-    const std::int64_t first = s.rows[n] * s.stride + b.unit;
-    float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
-    each_place(0, b.width, [&](auto at) {
-      const auto p = at.load(b.at(n, 2));
-      const auto hh = apply(act, p);
-      at.store(s.h_next + first, gru_mix(at.load(b.at(n, 0)), at.load(s.h + first), hh));
-      if (slot) at.store(slot, kept(act, p, hh));
-    });
-  }
+  if (b.width == GruGroup::size)
+    gru_after_finish_units(s, b, Just<GruGroup>{}, act, rec);
+  else
+    gru_after_finish_units(s, b, Upto<GruGroup::Half>{b.width}, act, rec);
 }
 
 void gru_after_finish_all(const Step& s, const Block& b) {
@@ -104,7 +122,7 @@ void gru_unfinish_candidate_all(const BackwardStep& s) {
     const std::int64_t row = s.rows[i];
     unsettle(s, row, 0, 0, s.recurrent_activation);
     unsettle(s, row, 2, 2, s.activation);
-    each_place(0, s.units, [&](auto at) { gru_unfinish_candidate(s, row, at, Linear{}, Linear{}); });
+    each_place<Four>(0, s.units, [&](auto at) { gru_unfinish_candidate(s, row, at, Linear{}, Linear{}); });
     resettle(s, row, 0, 0, s.recurrent_activation);
     resettle(s, row, 2, 2, s.activation);
   }
@@ -115,7 +133,7 @@ void gru_after_unfinish(const BackwardStep& s) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
   for (std::int64_t i = 0; i < s.m; ++i)
-    each_place(s.begin, s.end, [&](auto at) {
+    each_place<Four>(s.begin, s.end, [&](auto at) {
       gru_unfinish_candidate(s, s.rows[i], at, act, rec);
       gru_unfinish_reset(s, s.rows[i], at, rec);
     });
@@ -125,7 +143,7 @@ void gru_after_unfinish_all(const BackwardStep& s) {
   gru_unfinish_candidate_all(s);
   for (std::int64_t i = 0; i < s.m; ++i) {
     unsettle(s, s.rows[i], 1, 1, s.recurrent_activation);
-    each_place(0, s.units, [&](auto at) { gru_unfinish_reset(s, s.rows[i], at, Linear{}); });
+    each_place<Four>(0, s.units, [&](auto at) { gru_unfinish_reset(s, s.rows[i], at, Linear{}); });
     resettle(s, s.rows[i], 1, 1, s.recurrent_activation);
   }
 }
@@ -148,18 +166,21 @@ template <class, class R>
 void gru_before_gates(const Step& s, const Block& b) {
   const R rec(s.recurrent_activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
-    const std::int64_t first = s.rows[n] * s.stride + b.unit;
-    float* slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
-    each_place(0, b.width, [&](auto at) {
-      const auto zz = at.load(b.at(n, 0)), zr = at.load(b.at(n, 1));
+    const std::int64_t first = s.rows[n] * s.stride + b.unit, stride = s.stride;
+    const float *const bz = b.at(n, 0), *const br = b.at(n, 1), *const h = s.h + first;
+    const float* const scale = s.scale ? s.scale + 2 * s.scale_gate + first : nullptr;
+    float *const own_z = s.own[0] + first, *const own_rh = s.own[1] + first;
+    float* const slots = s.gates ? s.slot(s.rows[n], 0) + b.unit : nullptr;
+    each_place<Four>(0, b.width, [&](auto at) {
+      const auto zz = at.load(bz), zr = at.load(br);
       const auto z = apply(rec, zz), r = apply(rec, zr);
-      const auto rh = mul(r, at.load(s.h + first));
-      at.store(s.own[0] + first, z);
-      at.store(s.own[1] + first, s.scale ? mul(rh, at.load(s.scale + 2 * s.scale_gate + first)) : rh);
+      const auto rh = mul(r, at.load(h));
+      at.store(own_z, z);
+      at.store(own_rh, scale ? mul(rh, at.load(scale)) : rh);
       if (slots) {
         at.store(slots, kept(rec, zz, z));
-        at.store(slots + s.stride, kept(rec, zr, r));
-        at.store(slots + 3 * s.stride, rh);
+        at.store(slots + stride, kept(rec, zr, r));
+        at.store(slots + 3 * stride, rh);
       }
     });
   }
@@ -176,11 +197,13 @@ void gru_before_finish(const Step& s, const Block& b) {
   const A act(s.activation);
   for (std::int64_t n = 0; n < b.rows; ++n) {
     const std::int64_t first = s.rows[n] * s.stride + b.unit;
-    float* slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
-    each_place(0, b.width, [&](auto at) {
-      const auto p = at.load(b.at(n, 0));
+    const float *const bh = b.at(n, 0), *const z = s.own[0] + first, *const h = s.h + first;
+    float* const h_next = s.h_next + first;
+    float* const slot = s.gates ? s.slot(s.rows[n], 2) + b.unit : nullptr;
+    each_place<Four>(0, b.width, [&](auto at) {
+      const auto p = at.load(bh);
       const auto hh = apply(act, p);
-      at.store(s.h_next + first, gru_mix(at.load(s.own[0] + first), at.load(s.h + first), hh));
+      at.store(h_next, gru_mix(at.load(z), at.load(h), hh));
       if (slot) at.store(slot, kept(act, p, hh));
     });
   }
@@ -204,15 +227,16 @@ void cell_forward_gru_reset_before(const CellForwardArgs& a) {
 template <class A, class R>
 void gru_before_unfinish(const BackwardStep& s) {
   for (std::int64_t i = 0; i < s.m; ++i)
-    each_place(0, s.units,
-               [&](auto at) { gru_unfinish_candidate(s, s.rows[i], at, A(s.activation), R(s.recurrent_activation)); });
+    each_place<Four>(0, s.units, [&](auto at) {
+      gru_unfinish_candidate(s, s.rows[i], at, A(s.activation), R(s.recurrent_activation));
+    });
 }
 
 // From q, the gradient of r*h' as the product saw it.
 template <class R>
 SEQCORE_INLINE void gru_through_reset(const BackwardStep& s, std::int64_t row, const float* q, R rec) {
   float *dr = s.slot(row, 1), *dh = s.dh + row * s.stride;
-  each_place(0, s.units, [&](auto at) {
+  each_place<Four>(0, s.units, [&](auto at) {
     const auto kr = at.load(dr), dq = at.load(q + row * s.stride);
     at.store(dh, fma(dq, output(rec, kr), at.load(dh)));
     at.store(dr, mul(mul(dq, at.load(s.h + row * s.stride)), slope(rec, kr)));

@@ -9,32 +9,45 @@ namespace seqcore::SEQCORE_ISA {
 namespace {
 
 // In two rounds, gates and c, then h: an activation of c would wait for the whole chain of its gates, those of many rows
-// do not wait for each other. In between o lies where h goes.
+// do not wait for each other. In between o lies where h goes. Two gates, then two rows, are one value: two chains are not
+// enough to fill the time that one takes.
+template <class P, class A, class R>
+SEQCORE_INLINE void lstm_finish_units(const Step& s, const Block& z, P at, A act, R rec) {
+  // Not read again after each store, which might change them for all the compiler knows.
+  const std::int32_t* const rows = s.rows;
+  const std::int64_t count = z.rows, stride = s.stride, z_row = z.row;
+  const float *zi = z.at(0, 0), *zf = z.at(0, 1), *zc = z.at(0, 2), *zo = z.at(0, 3), *const c = s.c + z.unit;
+  float *const c_next = s.c_next + z.unit, *const h_next = s.h_next + z.unit;
+  for (std::int64_t n = 0; n < count; ++n, zi += z_row, zf += z_row, zc += z_row, zo += z_row) {
+    const std::int64_t first = rows[n] * stride;
+    const auto i_f = apply(rec, twice<decltype(at.load(zi))>{at.load(zi), at.load(zf)});
+    const auto g = apply(act, at.load(zc)), o = apply(rec, at.load(zo));
+    at.store(c_next + first, fma(i_f.b, at.load(c + first), mul(i_f.a, g)));
+    at.store(h_next + first, o);
+    if (s.gates) {
+      float* const slots = s.slot(rows[n], 0) + z.unit;
+      at.store(slots, kept(rec, at.load(zi), i_f.a));
+      at.store(slots + stride, kept(rec, at.load(zf), i_f.b));
+      at.store(slots + 2 * stride, kept(act, at.load(zc), g));
+      at.store(slots + 3 * stride, kept(rec, at.load(zo), o));
+    }
+  }
+  const auto finish = [=](auto both) __attribute__((always_inline)) {
+    both.store(h_next, mul(both.load(h_next), apply(act, both.load(c_next))));
+  };
+  std::int64_t n = 0;
+  for (; n + 1 < count; n += 2) finish(Both<P>{at.moved(rows[n] * stride), at.moved(rows[n + 1] * stride)});
+  if (n < count) finish(at.moved(rows[n] * stride));
+}
+
 template <class A, class R>
 void lstm_finish(const Step& s, const Block& z) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
-  for (std::int64_t n = 0; n < z.rows; ++n) {
-    const std::int64_t first = s.rows[n] * s.stride + z.unit;
-    float* slots = s.gates ? s.slot(s.rows[n], 0) + z.unit : nullptr;
-    each_place(0, z.width, [&](auto at) {
-      const auto zi = at.load(z.at(n, 0)), zf = at.load(z.at(n, 1)), zc = at.load(z.at(n, 2)), zo = at.load(z.at(n, 3));
-      const auto i = apply(rec, zi), f = apply(rec, zf), g = apply(act, zc), o = apply(rec, zo);
-      at.store(s.c_next + first, fma(f, at.load(s.c + first), mul(i, g)));
-      at.store(s.h_next + first, o);
-      if (slots) {
-        at.store(slots, kept(rec, zi, i));
-        at.store(slots + s.stride, kept(rec, zf, f));
-        at.store(slots + 2 * s.stride, kept(act, zc, g));
-        at.store(slots + 3 * s.stride, kept(rec, zo, o));
-      }
-    });
-  }
-  for (std::int64_t n = 0; n < z.rows; ++n) {
-    const std::int64_t first = s.rows[n] * s.stride + z.unit;
-    each_place(first, first + z.width,
-               [&](auto at) { at.store(s.h_next, mul(at.load(s.h_next), apply(act, at.load(s.c_next)))); });
-  }
+  if (z.width > W)
+    lstm_finish_units(s, z, place<Two>(0), act, rec);
+  else
+    lstm_finish_units(s, z, place<One>(0), act, rec);
 }
 
 void lstm_finish_all(const Step& s, const Block& z) {
@@ -66,18 +79,20 @@ SEQCORE_INLINE void lstm_unfinish_row(const BackwardStep& s, std::int64_t row, A
                                       const float* through) {
   float *di = s.slot(row, 0), *df = s.slot(row, 1), *dg = s.slot(row, 2), *go = s.slot(row, 3);
   const std::int64_t first = row * s.stride;
-  each_place(s.begin, s.end, [&](auto at) {
+  const float *const c_next = s.c_next + first, *const c_before = s.c + first, *const dh_row = s.dh + first;
+  float* const dc_row = s.dc + first;
+  each_place<Four>(s.begin, s.end, [&](auto at) {
     const auto ki = at.load(di), kf = at.load(df), kg = at.load(dg), ko = at.load(go);
     const auto i = output(rec, ki), f = output(rec, kf), g = output(act, kg), o = output(rec, ko);
-    const auto c = at.load(s.c_next + first), dh = at.load(s.dh + first);
+    const auto c = at.load(c_next), dh = at.load(dh_row);
     const auto y = through ? at.load(act_c) : apply(act, c);
-    auto dc = at.load(s.dc + first);
+    auto dc = at.load(dc_row);
     dc = through ? add(dc, at.load(through)) : fma(mul(dh, o), slope(act, kept(act, c, y)), dc);
     at.store(di, mul(mul(dc, g), slope(rec, ki)));
-    at.store(df, mul(mul(dc, at.load(s.c + first)), slope(rec, kf)));
+    at.store(df, mul(mul(dc, at.load(c_before)), slope(rec, kf)));
     at.store(dg, mul(mul(dc, i), slope(act, kg)));
     at.store(go, mul(mul(dh, y), slope(rec, ko)));
-    at.store(s.dc + first, mul(dc, f));
+    at.store(dc_row, mul(dc, f));
   });
 }
 

@@ -9,10 +9,11 @@ template <class A, class>
 void simple_rnn_finish(const Step& s, const Block& z) {
   const A act(s.activation);
   for (std::int64_t i = 0; i < z.rows; ++i) {
+    const float* const chains = z.at(i, 0);
     float* h = s.h_next + s.rows[i] * s.stride + z.unit;
     float* slot = s.gates ? s.slot(s.rows[i], 0) + z.unit : nullptr;
-    each_place(0, z.width, [&](auto at) {
-      const auto x = at.load(z.at(i, 0));
+    each_place<Four>(0, z.width, [&](auto at) {
+      const auto x = at.load(chains);
       const auto y = apply(act, x);
       at.store(h, y);
       if (slot) at.store(slot, kept(act, x, y));
@@ -37,7 +38,7 @@ void simple_rnn_unfinish(const BackwardStep& s) {
   for (std::int64_t i = 0; i < s.m; ++i) {
     const float* dh = s.dh + s.rows[i] * s.stride;
     float* z = s.slot(s.rows[i], 0);
-    each_place(s.begin, s.end, [&](auto at) { at.store(z, mul(at.load(dh), slope(act, at.load(z)))); });
+    each_place<Four>(s.begin, s.end, [&](auto at) { at.store(z, mul(at.load(dh), slope(act, at.load(z)))); });
   }
 }
 
