@@ -1,14 +1,18 @@
 // Weight gradients: the product Aᵀ D over rows, in blocks of kGradBlock of them. Included by isa.inl, once per ISA.
 //
 // Per block A is copied to tiles of a few columns, [tile][rows][columns], so that the register tile reads it in one
-// stream; the bias is the weight of a constant column of ones behind the last. Then panels of two vectors of D's columns
-// are copied to [rows][2][W], and each meets all tiles of A.
+// stream; the bias is the weight of a constant column of ones behind the last. Then D's columns are copied, some panels of
+// two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
+// Columns of D that are copied at once: rows may lie a page apart, and then what costs is to come to a row at all.
+constexpr std::int64_t kGradColumns = 64;
+constexpr std::int64_t kGradAhead = 8;  // rows
+
 // Floats of scratch for k columns of A.
-std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + kPanel) + 2 * kPad; }
+std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + kGradColumns) + 2 * kPad; }
 
 struct GradRows {  // offsets of a block's rows in each A, in its scale, and in D
   std::int64_t count;
@@ -45,13 +49,31 @@ struct GradColumn {
   std::int64_t group, column;
 };
 
+// `count` vectors of D's columns to panels, kGradBlock rows apart. kCount is count, or 0 where it varies.
+template <std::int64_t kCount>
+void gather_panels(const GradArgs& g, const GradRows& rows, const GradColumn* at, std::int64_t varies, float* out) {
+  const std::int64_t count = kCount ? kCount : varies;
+  const float* from[kGradColumns / W] = {};
+  for (std::int64_t j = 0; j < count; ++j) from[j] = g.d.data + at[j].group * g.d_group + at[j].column;
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    const std::ptrdiff_t row = rows.d[i], ahead = rows.d[least(i + kGradAhead, rows.count - 1)];
+    for (std::int64_t j = 0; j < count; j += 2) {
+      const std::int64_t wide = least(2, count - j);
+      float* const to = out + j * W * kGradBlock + i * wide * W;
+      __builtin_prefetch(from[j] + ahead);
+      store(to, load(from[j] + row));
+      if (wide > 1) store(to + W, load(from[j + 1] + row));
+    }
+  }
+}
+
 void grad(const GradArgs& g) {
   GradRows rows;
   alignas(64) float sums[kTileRows * kPanel];
   const std::int64_t ones = g.k_end;
   const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
   float* const d = g.scratch;
-  float* const a = d + kGradBlock * kPanel;
+  float* const a = d + kGradBlock * kGradColumns;
   const std::int64_t per_group = vectors(g.n_end - g.n_begin);
   const auto column = [&](std::int64_t v) { return GradColumn{v / per_group, g.n_begin + v % per_group * W}; };
   // Where the gradient of column `at` of A and a column of D goes.
@@ -83,33 +105,33 @@ void grad(const GradArgs& g) {
     t.init_row = 0;
     t.out = sums;
     t.out_row = kPanel;
-    for (std::int64_t v = 0; v < g.groups * per_group; v += 2) {
-      const std::int64_t wide = least(2, g.groups * per_group - v);
-      GradColumn at[2];
-      for (std::int64_t j = 0; j < wide; ++j) {
-        at[j] = column(v + j);
-        const float* from = g.d.data + at[j].group * g.d_group + at[j].column;
-        for (std::int64_t i = 0; i < rows.count; ++i) {
-          __builtin_prefetch(from + rows.d[i] + kPanel, 0, 2);  // the next panel
-          store(d + (i * wide + j) * W, load(from + rows.d[i]));
-        }
+    for (std::int64_t v0 = 0; v0 < g.groups * per_group; v0 += kGradColumns / W) {
+      const std::int64_t some = least(kGradColumns / W, g.groups * per_group - v0);
+      GradColumn at[kGradColumns / W];
+      for (std::int64_t j = 0; j < some; ++j) at[j] = column(v0 + j);
+      if (some == kGradColumns / W)
+        gather_panels<kGradColumns / W>(g, rows, at, some, d);
+      else
+        gather_panels<0>(g, rows, at, some, d);
+      for (std::int64_t v = 0; v < some; v += 2) {
+        const std::int64_t wide = least(2, some - v);
+        split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
+          float* to[kTileRows][2];
+          for (std::int64_t m = 0; m < count; ++m)
+            for (std::int64_t j = 0; j < wide; ++j) {
+              to[m][j] = target(g.k_begin + k0 + m, at[v + j]);
+              __builtin_prefetch(to[m][j], 1);
+            }
+          t.a[0] = {a + k0 * kGradBlock, kAdjacent, count, rows.count, d + v * W * kGradBlock};
+          run_rows<Float32>(count, t, 0, 0, wide);
+          for (std::int64_t m = 0; m < count; ++m)
+            for (std::int64_t j = 0; j < wide; ++j) {
+              const std::int64_t left = g.n_end - at[v + j].column;
+              const vec sum = load(sums + m * kPanel + j * W);
+              store_upto(to[m][j], overwrite ? sum : add(load_upto(to[m][j], left), sum), left);
+            }
+        });
       }
-      split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
-        float* to[kTileRows][2];
-        for (std::int64_t m = 0; m < count; ++m)
-          for (std::int64_t j = 0; j < wide; ++j) {
-            to[m][j] = target(g.k_begin + k0 + m, at[j]);
-            __builtin_prefetch(to[m][j], 1);
-          }
-        t.a[0] = {a + k0 * kGradBlock, kAdjacent, count, rows.count, d};
-        run_rows<Float32>(count, t, 0, 0, wide);
-        for (std::int64_t m = 0; m < count; ++m)
-          for (std::int64_t j = 0; j < wide; ++j) {
-            const std::int64_t left = g.n_end - at[j].column;
-            const vec sum = load(sums + m * kPanel + j * W);
-            store_upto(to[m][j], overwrite ? sum : add(load_upto(to[m][j], left), sum), left);
-          }
-      });
     }
     first += kGradBlock;
   } while (first < g.m);
