@@ -75,6 +75,11 @@ struct Operand {                 // rows of one stretch, and the packed columns 
   std::int64_t k;                // floats or words
   const float* w;
 };
+// Memory that is needed after some products, fetched while they are made: so many lines before each tile.
+struct Soon {
+  const float *at, *end;
+  int lines;
+};
 struct Product {
   int segments;
   Operand a[4];
@@ -82,6 +87,7 @@ struct Product {
   std::ptrdiff_t init_row;
   float* out;  // row m at out + m*out_row; may be init
   std::ptrdiff_t out_row;
+  Soon* soon = nullptr;
 };
 // Products of words. int8's init and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them:
 // packed weights bring the init that takes it away again.

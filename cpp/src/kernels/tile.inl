@@ -121,18 +121,34 @@ SEQCORE_INLINE void split_evenly(std::int64_t m, std::int64_t most, F f) {
   }
 }
 
-// out = init + A*W for m rows and `vectors` vectors of columns. Where there are several tiles of rows, a panel (or as many
-// as the smallest tile takes) is done for all of them before the next.
+// Panels that are done for all tiles of m rows before the next: as many as the smallest tile takes.
+SEQCORE_INLINE std::int64_t panels_of_tiles(std::int64_t m) {
+  return tile_panels(static_cast<int>(m / ((m + kTileRows - 1) / kTileRows)));
+}
+
+// To L2, to be written there too. In so small portions no load waits for it.
+SEQCORE_INLINE void fetch(Soon& soon) {
+  for (int i = 0; i < soon.lines && soon.at < soon.end; ++i, soon.at += kPad) __builtin_prefetch(soon.at, 1, 2);
+}
+
+// What products of m rows and `vectors` vectors of columns in all are to fetch in equal portions; nothing if m rows are one
+// tile, for which little is to be fetched.
+SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t vectors, const float* begin, std::int64_t floats) {
+  const std::int64_t tiles = (m + kTileRows - 1) / kTileRows * (vectors / (2 * panels_of_tiles(m)) + 1);
+  return {begin, begin + floats, static_cast<int>((floats / kPad + tiles - 1) / tiles)};
+}
+
+// out = init + A*W for m rows and `vectors` vectors of columns.
 template <class Kind>
 void multiply(const Product& t, std::int64_t m, std::int64_t vectors) {
   if (m <= kTileRows) {
     if (m > 0) run_rows<Kind>(m, t, 0, 0, vectors);
     return;
   }
-  const std::int64_t smallest = m / ((m + kTileRows - 1) / kTileRows);
-  const std::int64_t step = 2 * tile_panels(static_cast<int>(smallest));
+  const std::int64_t step = panels_of_tiles(m) * 2;
   for (std::int64_t v = 0; v < vectors; v += step)
     split_evenly(m, kTileRows, [&](std::int64_t row, std::int64_t rows) {
+      if (t.soon) fetch(*t.soon);
       run_rows<Kind>(rows, t, row, v * W, least(step, vectors - v));
     });
 }

@@ -245,6 +245,7 @@ struct Step {
   float* own[2];  // a cell's own planes, [row][stride]
   float* whole;   // for row-wise activations: [4 gates][row][stride]
   float* sums;    // int8: [rows][kStripColumns]
+  Soon* soon;     // or null
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
 };
 
@@ -300,6 +301,7 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
   t.init_row = c.init_row;
   t.out = c.out;
   t.out_row = c.out_row;
+  t.soon = s.soon;
   if (s.geometry.precision == Precision::bfloat16)
     s.dot->bfloat16(t, m, columns / W);
   else  // or no side at all: a copy
@@ -430,6 +432,14 @@ std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
   return pad(size);
 }
 
+// Slots of the whole sequence that no L2 holds: the next step's are fetched during a step's products. Not where threads
+// share the units: each would fetch the others' too.
+constexpr std::int64_t kFarSlots = INT64_C(2) << 20;  // bytes
+template <class Args>
+bool slots_are_far(const Args& a, std::int64_t slots) {
+  return a.share.parts == 1 && (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFarSlots;
+}
+
 SEQCORE_INLINE void sync(const Share& share) {
   if (share.sync) share.sync(share.context);
 }
@@ -537,6 +547,9 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes
   Side x = plan.x, state = plan.state;
   x.offset = s.x.offset;
   state.offset = s.state.offset;
+  Soon soon{};
+  const bool far = a.gates && slots_are_far(a, s.slots);
+  s.soon = far ? &soon : nullptr;
   const std::int64_t stretch = hoist ? kHoistRows / count : 1;
   std::int64_t h_slot = a.t_begin % a.h_slots, c_slot = a.c ? a.t_begin % a.c_slots : 0;
   for (std::int64_t t = a.t_begin; t < a.t_end; ++t) {
@@ -593,6 +606,9 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes
     } else if (coded) {
       s.x = encoded(s, s.x, s.m, space.x_row, a.scratch + space.x_words, x_scale, x_words_offset);
     }
+    if (far && s.m > 0 && t + 1 < a.t_end)
+      soon =
+          fetched_during(s.m, gates * vectors(a.units), s.gates + a.batch * s.slots * stride, count * s.slots * stride);
     for (int p = 0; p < plan.count && s.m > 0; ++p) {
       if (p == 1) {  // the second pass of reset before: r*h is the state
         s.state = state;
@@ -694,6 +710,7 @@ struct BackwardStep {
   float* dc;
   const float* scale;
   std::ptrdiff_t scale_gate;
+  Soon* soon;      // or null
   float* chains;   // [2][kRowBlock][kPanel]
   float* scratch;  // [kSpareRows][stride] for one row, then, for gru_reset_before, [rows][stride]
 
@@ -727,6 +744,9 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
     s.dc = a.dc ? a.dc + row0 * stride : nullptr;
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
+    Soon soon{};
+    const bool far = slots_are_far(a, s.slots);
+    s.soon = far ? &soon : nullptr;
     s.chains = a.scratch;
     s.scratch = a.scratch + 2 * kRowBlock * kPanel;
     for (std::int64_t t = a.t_end - 1; t >= a.t_begin; --t) {
@@ -749,6 +769,8 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         s.rows[s.m] = static_cast<std::int32_t>(r);
         s.dz_offset[s.m++] = r * s.slots * stride;
       }
+      if (far && t > a.t_begin)
+        soon = fetched_during(s.m, vectors(a.units), s.gates - a.batch * s.slots * stride, count * s.slots * stride);
       if (s.m > 0) body(s);
     }
   });
@@ -776,6 +798,7 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
       for (int g = 0; g < G; ++g) t.a[g] = operand(g);
       // Where the rows are neither listed nor added to, the chains are made where they belong.
       const bool there = !direct && s.rows[s.m - 1] == s.m - 1;
+      t.soon = s.soon;
       t.out = there ? out + unit : s.chains;
       if (there) t.out_row = s.stride;
       multiply<Float32>(t, s.m, width / W);
