@@ -35,6 +35,13 @@
 namespace hot_path {
 
 inline std::atomic<long> allocations{0}, locks{0};
+inline std::atomic<long> until_refused{-1};  // so many allocations succeed before one fails; below 0: all do
+
+// Counts an allocation; whether it is to fail.
+inline bool refused() {
+  allocations++;
+  return until_refused >= 0 && until_refused-- == 0;
+}
 
 inline void* next(const char* name) { return dlsym(RTLD_NEXT, name); }
 
@@ -68,25 +75,18 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
-SEQCORE_INTERPOSED void* malloc(std::size_t n) noexcept {
-  hot_path::allocations++;
-  return __libc_malloc(n);
-}
+SEQCORE_INTERPOSED void* malloc(std::size_t n) noexcept { return hot_path::refused() ? nullptr : __libc_malloc(n); }
 SEQCORE_INTERPOSED void* calloc(std::size_t n, std::size_t size) noexcept {
-  hot_path::allocations++;
-  return __libc_calloc(n, size);
+  return hot_path::refused() ? nullptr : __libc_calloc(n, size);
 }
 SEQCORE_INTERPOSED void* realloc(void* p, std::size_t n) noexcept {
-  hot_path::allocations++;
-  return __libc_realloc(p, n);
+  return hot_path::refused() ? nullptr : __libc_realloc(p, n);
 }
 SEQCORE_INTERPOSED void* aligned_alloc(std::size_t alignment, std::size_t n) noexcept {
-  hot_path::allocations++;
-  return __libc_memalign(alignment, n);
+  return hot_path::refused() ? nullptr : __libc_memalign(alignment, n);
 }
 SEQCORE_INTERPOSED int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {
-  hot_path::allocations++;
-  *p = __libc_memalign(alignment, n);
+  *p = hot_path::refused() ? nullptr : __libc_memalign(alignment, n);
   return *p ? 0 : 12;  // ENOMEM
 }
 SEQCORE_INTERPOSED void free(void* p) noexcept {
@@ -113,14 +113,13 @@ SEQCORE_COUNT_LOCK(sem_post, sem_t)
 }
 #else
 SEQCORE_INTERPOSED void* operator new(std::size_t n) {
-  hot_path::allocations++;
-  if (void* const p = std::malloc(n)) return p;
+  void* const p = hot_path::refused() ? nullptr : std::malloc(n);
+  if (p) return p;
   throw std::bad_alloc();
 }
 SEQCORE_INTERPOSED void* operator new(std::size_t n, std::align_val_t alignment) {
-  hot_path::allocations++;
   void* p = nullptr;
-  if (posix_memalign(&p, static_cast<std::size_t>(alignment), n) == 0) return p;
+  if (!hot_path::refused() && posix_memalign(&p, static_cast<std::size_t>(alignment), n) == 0) return p;
   throw std::bad_alloc();
 }
 SEQCORE_INTERPOSED void* operator new[](std::size_t n) { return operator new(n); }
@@ -151,6 +150,20 @@ Counts count(F&& f) {
   f();
   const long a_end = allocations, l_end = locks;
   return {a_end - a, l_end - l, threads() - before};
+}
+
+// Calls f() with its first allocation failing, then its second, and so on until it needs no more: `failed` is called after
+// each, with what f returned. Returns how many failed.
+template <class F, class G>
+long without_memory(F&& f, G&& failed) {
+  for (long n = 0;; ++n) {
+    until_refused = n;
+    const auto result = f();
+    const bool enough = until_refused >= 0;
+    until_refused = -1;
+    if (enough) return n;
+    failed(result);
+  }
 }
 
 enum class Calls { none, some, unknown };

@@ -433,6 +433,65 @@ void many_threads_share_a_model() {
   for (const int w : wrong) CHECK(w == 0);
 }
 
+// Every allocation of every call fails once: the call says so, and nothing has changed.
+void runs_out_of_memory() {
+  const std::string path = written("memory.safetensors", floats_file());
+  const std::vector<unsigned char> bytes = bytes_of(path);
+  constexpr std::int64_t kLong = 20, kStreams = 3;
+  const std::vector<float> x = numbers(kStreams * kLong * kFeatures);
+  const auto is_refused = [](seqcore_status s) {
+    CHECK_THAT(s == SEQCORE_OUT_OF_MEMORY, std::string(seqcore_status_name(s)) + ", " + seqcore_last_error());
+  };
+  long refused = 0;
+
+  seqcore_model model = nullptr;
+  refused += hot_path::without_memory([&] { return seqcore_model_load(path.c_str(), &model); },
+                                      [&](seqcore_status s) { CHECK(s != SEQCORE_OK && model == nullptr); });
+  seqcore_model parsed = nullptr;
+  refused += hot_path::without_memory([&] { return seqcore_model_parse(bytes.data(), bytes.size(), &parsed); },
+                                      [&](seqcore_status s) { is_refused(s), CHECK(parsed == nullptr); });
+  CHECK(model != nullptr && parsed != nullptr && refused > 20);
+
+  std::vector<float> want(kLong * kOutputs), y(want.size());
+  CHECK_OK(
+      seqcore_model_predict(model, SEQCORE_FLOAT32, 1, kLong, x.data(), kLong * kFeatures, want.data(), want.size()));
+  for (const int precision : {SEQCORE_FLOAT32, SEQCORE_BFLOAT16, SEQCORE_INT8}) {
+    const auto predict = [&] {
+      return seqcore_model_predict(parsed, precision, 1, kLong, x.data(), kLong * kFeatures, y.data(), y.size());
+    };
+    refused += hot_path::without_memory(predict, is_refused);
+    CHECK((precision == SEQCORE_FLOAT32) == same(y, want));
+    for (const std::int64_t count : {std::int64_t{1}, kStreams}) {
+      seqcore_stream stream = nullptr, copy = nullptr;
+      refused += hot_path::without_memory([&] { return seqcore_stream_create(parsed, precision, count, 1, &stream); },
+                                          [&](seqcore_status s) { is_refused(s), CHECK(stream == nullptr); });
+      std::vector<float> state(static_cast<std::size_t>(count) * 2 * kUnits), now(state.size());
+      const std::size_t rows = static_cast<std::size_t>(count * kLong);
+      std::vector<float> first(rows * kOutputs), again(first.size());
+      const auto run = [&](seqcore_stream s, std::vector<float>& out) {
+        return seqcore_stream_run(s, kLong, nullptr, 0, x.data(), rows * kFeatures, out.data(), out.size());
+      };
+      CHECK_OK(run(stream, first));
+      CHECK_OK(seqcore_stream_get_state(stream, state.data(), state.size()));
+      refused += hot_path::without_memory([&] { return seqcore_stream_copy(stream, &copy); },
+                                          [&](seqcore_status s) { is_refused(s), CHECK(copy == nullptr); });
+      CHECK_OK(run(copy, again));
+      refused += hot_path::without_memory([&] { return run(stream, first); },
+                                          [&](seqcore_status s) {
+                                            is_refused(s);
+                                            CHECK_OK(seqcore_stream_get_state(stream, now.data(), now.size()));
+                                            CHECK(same(now, state));
+                                          });
+      CHECK(same(first, again));
+      CHECK_OK(seqcore_stream_free(stream));
+      CHECK_OK(seqcore_stream_free(copy));
+    }
+  }
+  std::printf("%ld allocations failed\n", refused);
+  CHECK_OK(seqcore_model_free(model));
+  CHECK_OK(seqcore_model_free(parsed));
+}
+
 void nothing_in_the_way_of_a_step() {
   const seqcore::Model floats = seqcore::Model::load(written("hot.safetensors", floats_file()));
   const seqcore::Model ids = seqcore::Model::load(written("hot_ids.safetensors", ids_file()));
@@ -480,6 +539,7 @@ int main() {
   refuses_files();
   reads_doubles_and_outlives_its_file();
   many_threads_share_a_model();
+  runs_out_of_memory();
   nothing_in_the_way_of_a_step();
   moves();
   if (std::system(("rm -r " + folder).c_str()) != 0) return 1;

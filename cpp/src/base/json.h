@@ -18,6 +18,14 @@ class Json {
   using Object = std::vector<std::pair<std::string, Json>>;  // in the order of the text
 
   Json() = default;  // null
+  // Not the variant's own: in libstdc++ 12 it destroys a value that is not there when the copy throws.
+  Json(const Json& other) {
+    std::visit([this](auto copy) { value_ = std::move(copy); }, other.value_);
+  }
+  Json(Json&&) noexcept = default;
+  Json& operator=(const Json& other) { return *this = Json(other); }
+  Json& operator=(Json&&) noexcept = default;
+  ~Json() = default;
   Json(std::nullptr_t) {}
   Json(bool b) : value_(b) {}
   Json(std::int64_t i) : value_(i) {}
