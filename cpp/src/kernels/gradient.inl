@@ -107,7 +107,7 @@ void grad(const GradArgs& g) {
     t.out_row = kPanel;
     for (std::int64_t v0 = 0; v0 < g.groups * per_group; v0 += kGradColumns / W) {
       const std::int64_t some = least(kGradColumns / W, g.groups * per_group - v0);
-      GradColumn at[kGradColumns / W];
+      GradColumn at[kGradColumns / W] = {};
       for (std::int64_t j = 0; j < some; ++j) at[j] = column(v0 + j);
       if (some == kGradColumns / W)
         gather_panels<kGradColumns / W>(g, rows, at, some, d);
