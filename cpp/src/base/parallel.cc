@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <shared_mutex>
 #include <thread>
 #include <vector>
 
@@ -293,14 +294,22 @@ Pool& the_pool() {
   return *now;
 }
 
+std::shared_mutex& fork_gate() {
+  static auto* const gate = new std::shared_mutex;
+  return *gate;
+}
+void before_fork() { fork_gate().lock(); }
+void after_fork() { fork_gate().unlock(); }
+
 // The child has none of the helpers, and whatever state the pool was in: it is left behind.
 void in_child() {
   pool = nullptr;
   inside = false;
   serial = true;
   forks++;
+  new (&fork_gate()) std::shared_mutex;  // the one who locked it was the parent's thread
 }
-[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, in_child);
+[[maybe_unused]] const int registered = pthread_atfork(before_fork, after_fork, in_child);
 
 #ifdef __linux__
 
@@ -364,6 +373,9 @@ int usable() { return std::max(static_cast<int>(std::thread::hardware_concurrenc
 #endif
 
 }  // namespace
+
+ForkGate::ForkGate() { fork_gate().lock_shared(); }
+ForkGate::~ForkGate() { fork_gate().unlock_shared(); }
 
 int default_threads() {
   int count = default_count;

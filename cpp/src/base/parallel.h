@@ -41,6 +41,15 @@ class FlushGuard {
   std::uint64_t saved_;
 };
 
+// Held by a section that a child of fork() must find done: a fork waits for all of them. They are short, or rare.
+class ForkGate {
+ public:
+  ForkGate();
+  ~ForkGate();
+  ForkGate(const ForkGate&) = delete;
+  ForkGate& operator=(const ForkGate&) = delete;
+};
+
 // Where the parts of a team meet.
 class Meeting {
  public:

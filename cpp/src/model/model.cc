@@ -59,6 +59,7 @@ void Model::set_weight(int index, const float* value) {
 void Model::changed() { version_.fetch_add(1); }
 
 Model::Packed Model::packed(Precision precision, bool backward) const {
+  const ForkGate gate;
   const std::lock_guard<std::mutex> lock(packing_);
   const std::uint64_t version = version_.load();
   for (std::shared_ptr<PackedWeights>* reduced : {&packed_[1], &packed_[2]})  // what few ask for is not kept for long
@@ -84,6 +85,7 @@ Model::Packed Model::packed(Precision precision, bool backward) const {
 }
 
 std::shared_ptr<const Snapshot> Model::snapshot() const {
+  const ForkGate gate;
   const std::lock_guard<std::mutex> lock(packing_);
   const std::uint64_t version = version_.load();
   std::shared_ptr<const Snapshot> shared = snapshot_.lock();

@@ -2,9 +2,12 @@
 
 #include <stdexcept>
 
+#include "base/parallel.h"
+
 namespace seqcore {
 
 Weights Snapshot::weights(Precision precision) const {
+  const ForkGate gate;
   const std::lock_guard<std::mutex> lock(packing_);
   PackedWeights& packed = packed_[static_cast<int>(precision)];
   if (!packed.data) network_->pack(weights_, forward_copy(precision), &packed);
