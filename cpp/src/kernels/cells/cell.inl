@@ -769,9 +769,10 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         s.rows[s.m] = static_cast<std::int32_t>(r);
         s.dz_offset[s.m++] = r * s.slots * stride;
       }
+      if (s.m == 0) continue;
       if (far && t > a.t_begin)
         soon = fetched_during(s.m, vectors(a.units), s.gates - a.batch * s.slots * stride, count * s.slots * stride);
-      if (s.m > 0) body(s);
+      body(s);
     }
   });
 }
