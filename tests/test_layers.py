@@ -257,6 +257,20 @@ def test_fully_masked_batch_has_no_loss_and_no_gradient():
     assert loss == 0 and all((g == 0).all() for g in gradients)
 
 
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_long_batch_with_steps_that_nobody_has(name):
+    """Steps masked for the whole batch, in a batch whose caches are fetched ahead: gradients are those without them."""
+    steps, padded = 500, 30  # more than 2 MB of caches, from where on they are
+    case = Case(chain((None, steps, 3), spec("Masking", mask_value=0.0), recurrent(name, units=129)), MSE, 9, seed=1)
+    case.description["input"]["shape"][1] = None
+    x = np.concatenate([np.abs(case.x) + 1, np.zeros((9, padded, 3), np.float32)], axis=1)
+    loss, gradients = engine(case).gradients(x, case.y, None)
+    want, expected = engine(case).gradients(np.ascontiguousarray(x[:, :steps]), case.y, None)
+    assert loss == want
+    for got, g in zip(gradients, expected, strict=True):
+        assert_close(got, g)
+
+
 def test_masked_targets_are_not_read():
     layers = [spec("Masking", mask_value=0.0), spec("LSTM", units=4, return_sequences=True), spec("Dense", units=2)]
     case = Case(chain((None, 4, 2), *layers), MSE, 3, seed=0)
