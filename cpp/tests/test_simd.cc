@@ -87,7 +87,9 @@ void test_scalar_fma() {
     float c = i % 2 ? random.any() : extreme(random);
     if (i % 8 == 3) c = -(a * b);  // cancellation
     if (i % 8 == 5) c = std::ldexp(a * b, static_cast<int>(random.word() % 100) - 50);
-    wrong += !same_bits_or_nan(seqcore::scalar::fma1(a, b, c), std::fma(a, b, c));
+    const seqcore::scalar::vec r =
+        seqcore::scalar::fma(seqcore::scalar::set1(a), seqcore::scalar::set1(b), seqcore::scalar::set1(c));
+    wrong += !same_bits_or_nan(r.v[i % 4], std::fma(a, b, c));
   }
   CHECK(wrong == 0);
 }
