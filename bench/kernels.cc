@@ -348,9 +348,11 @@ void add_all(const char* isa) {
       add(name + "/pack_backward/H" + std::to_string(units),
           [&k, kind, units](benchmark::State& state) { pack_backward(state, k, kind, units); });
   }
-  for (const Shape& s :
-       {Shape{64, 256, 7, 100}, Shape{64, 256, 13, 100}, Shape{64, 256, 24, 100}, Shape{128, 512, 64, 50}})
+  for (const Shape& s : {Shape{64, 256, 7, 100}, Shape{64, 256, 13, 100}, Shape{64, 256, 24, 100}})
     add_cell("lstm/forward", CellKind::lstm, s, Pass::forward, false, Precision::float32);
+  for (const Pass pass : {Pass::forward, Pass::backward})
+    add_cell(std::string("lstm/") + passes[static_cast<int>(pass)], CellKind::lstm, {128, 512, 64, 50}, pass, false,
+             Precision::float32);
   for (const Pass pass : {Pass::forward, Pass::backward})
     add_cell(std::string("lstm_dropout/") + passes[static_cast<int>(pass)], CellKind::lstm, {64, 256, 32, 100}, pass,
              true, Precision::float32);
@@ -363,7 +365,7 @@ void add_all(const char* isa) {
               precision_name(p),
           [&k, z, p](benchmark::State& state) { dense(state, k, z.m, z.depth, z.n, p); });
   for (const auto& [m, depth, groups, n] :
-       {std::array<int, 4>{640, 8, 4, 64}, {640, 64, 4, 64}, {640, 64, 1, 2}, {3200, 256, 4, 256}})
+       {std::array<int, 4>{640, 8, 4, 64}, {640, 64, 4, 64}, {640, 64, 1, 2}, {3200, 256, 4, 256}, {3200, 640, 4, 512}})
     add("grad/" + std::to_string(m) + "x" + std::to_string(depth) + "x(" + std::to_string(groups) + "x" +
             std::to_string(n) + ")",
         [&k, m = m, depth = depth, groups = groups, n = n](benchmark::State& state) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/arena.h"
 #include "base/parallel.h"
 #include "kernels/dispatch.h"
 #include "stream/floor.h"
@@ -82,16 +83,14 @@ inline double peak(const Kernels& k, Precision precision) {
   return found->second;
 }
 
-// In [-size, size), on 64 bytes.
+// In [-size, size); memory as a model's, in huge pages where there are any.
 struct Numbers {
-  explicit Numbers(std::int64_t n, float size = 0.05f) : memory(static_cast<std::size_t>(n) + 16) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    data = memory.data() + (64 - address % 64) % 64 / sizeof(float);
+  explicit Numbers(std::int64_t n, float size = 0.05f) : data(memory.floats(n)) {
     for (std::int64_t i = 0; i < n; ++i)
       data[i] =
           size * static_cast<float>(static_cast<std::int32_t>(static_cast<std::uint32_t>(i) * 2654435769u)) * 0x1p-31f;
   }
-  std::vector<float> memory;
+  Arena memory;
   float* data;
 };
 

@@ -2,7 +2,7 @@
 //
 // Per block A is copied to tiles of a few columns, [tile][rows][columns], so that the register tile reads it in one
 // stream; the bias is the weight of a constant column of ones behind the last. Then D's columns are copied, some panels of
-// two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A.
+// two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A, while the panels after it are copied.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
@@ -12,7 +12,7 @@ constexpr std::int64_t kGradColumns = 64;
 constexpr std::int64_t kGradAhead = 8;  // rows
 
 // Floats of scratch for k columns of A.
-std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + kGradColumns) + 2 * kPad; }
+std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + 2 * kGradColumns) + 2 * kPad; }
 
 struct GradRows {  // offsets of a block's rows in each A, in its scale, and in D
   std::int64_t count;
@@ -49,22 +49,35 @@ struct GradColumn {
   std::int64_t group, column;
 };
 
-// `count` vectors of D's columns to panels, kGradBlock rows apart. kCount is count, or 0 where it varies.
+// Some vectors of D's columns, on their way to panels, kGradBlock rows apart.
+struct GradPanels {
+  std::int64_t count = 0;
+  GradColumn column[kGradColumns / W];
+  const float* from[kGradColumns / W];
+  std::int64_t copied = 0;  // rows
+};
+
+// `some` more rows of them. kCount is their count, or 0 where it varies.
 template <std::int64_t kCount>
-void gather_panels(const GradArgs& g, const GradRows& rows, const GradColumn* at, std::int64_t varies, float* out) {
-  const std::int64_t count = kCount ? kCount : varies;
-  const float* from[kGradColumns / W] = {};
-  for (std::int64_t j = 0; j < count; ++j) from[j] = g.d.data + at[j].group * g.d_group + at[j].column;
-  for (std::int64_t i = 0; i < rows.count; ++i) {
+void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
+  const std::int64_t count = kCount ? kCount : p.count, end = least(p.copied + some, rows.count);
+  for (std::int64_t i = p.copied; i < end; ++i) {
     const std::ptrdiff_t row = rows.d[i], ahead = rows.d[least(i + kGradAhead, rows.count - 1)];
     for (std::int64_t j = 0; j < count; j += 2) {
       const std::int64_t wide = least(2, count - j);
       float* const to = out + j * W * kGradBlock + i * wide * W;
-      __builtin_prefetch(from[j] + ahead);
-      store(to, load(from[j] + row));
-      if (wide > 1) store(to + W, load(from[j + 1] + row));
+      __builtin_prefetch(p.from[j] + ahead);
+      store(to, load(p.from[j] + row));
+      if (wide > 1) store(to + W, load(p.from[j + 1] + row));
     }
   }
+  p.copied = end;
+}
+void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
+  if (p.count == kGradColumns / W)
+    gather_panels<kGradColumns / W>(rows, p, some, out);
+  else
+    gather_panels<0>(rows, p, some, out);
 }
 
 void grad(const GradArgs& g) {
@@ -72,16 +85,16 @@ void grad(const GradArgs& g) {
   alignas(64) float sums[kTileRows * kPanel];
   const std::int64_t ones = g.k_end;
   const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
-  float* const d = g.scratch;
-  float* const a = d + kGradBlock * kGradColumns;
-  const std::int64_t per_group = vectors(g.n_end - g.n_begin);
-  const auto column = [&](std::int64_t v) { return GradColumn{v / per_group, g.n_begin + v % per_group * W}; };
+  float* const d[2] = {g.scratch, g.scratch + kGradBlock * kGradColumns};
+  float* const a = d[1] + kGradBlock * kGradColumns;
+  const std::int64_t per_group = vectors(g.n_end - g.n_begin), all = g.groups * per_group;
   // Where the gradient of column `at` of A and a column of D goes.
   const auto target = [&](std::int64_t at, GradColumn c) {
     if (at == ones) return g.bias + c.group * g.bias_group + c.column;
     const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
     return g.a[f].c + (f ? at - g.a[0].k : at) * g.c_row + c.group * g.c_group + c.column;
   };
+  const bool far = g.m * all * W * 4 >= kFar;
 
   std::int64_t first = 0;
   do {
@@ -105,28 +118,43 @@ void grad(const GradArgs& g) {
     t.init_row = 0;
     t.out = sums;
     t.out_row = kPanel;
-    for (std::int64_t v0 = 0; v0 < g.groups * per_group; v0 += kGradColumns / W) {
-      const std::int64_t some = least(kGradColumns / W, g.groups * per_group - v0);
-      GradColumn at[kGradColumns / W] = {};
-      for (std::int64_t j = 0; j < some; ++j) at[j] = column(v0 + j);
-      if (some == kGradColumns / W)
-        gather_panels<kGradColumns / W>(g, rows, at, some, d);
-      else
-        gather_panels<0>(g, rows, at, some, d);
-      for (std::int64_t v = 0; v < some; v += 2) {
-        const std::int64_t wide = least(2, some - v);
+    const auto panels_from = [&](std::int64_t v0) {
+      GradPanels p;
+      p.count = least(kGradColumns / W, all - v0);
+      for (std::int64_t j = 0; j < p.count; ++j) {
+        const std::int64_t v = v0 + j;
+        p.column[j] = {v / per_group, g.n_begin + v % per_group * W};
+        p.from[j] = g.d.data + p.column[j].group * g.d_group + p.column[j].column;
+      }
+      return p;
+    };
+    GradPanels coming = panels_from(0);
+    gather_panels(rows, coming, rows.count, d[0]);
+    int turn = 0;
+    for (std::int64_t v0 = 0; v0 < all; v0 += kGradColumns / W, turn ^= 1) {
+      const GradPanels now = coming;
+      const float* const panels = d[turn];
+      coming = panels_from(least(v0 + kGradColumns / W, all));
+      // Rows of what is coming that are copied beside a tile: few, where memory is to be waited for meanwhile.
+      const std::int64_t tiles = (columns + kTileRows - 1) / kTileRows * ((now.count + 1) / 2);
+      const std::int64_t some = far ? (rows.count + tiles - 1) / tiles : rows.count;
+      for (std::int64_t v = 0; v < now.count; v += 2) {
+        const std::int64_t wide = least(2, now.count - v);
         split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
           float* to[kTileRows][2];
           for (std::int64_t m = 0; m < count; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
-              to[m][j] = target(g.k_begin + k0 + m, at[v + j]);
+              to[m][j] = target(g.k_begin + k0 + m, now.column[v + j]);
               __builtin_prefetch(to[m][j], 1);
             }
-          t.a[0] = {a + k0 * kGradBlock, kAdjacent, count, rows.count, d + v * W * kGradBlock};
+          if (coming.count > 0 && coming.copied < rows.count) gather_panels(rows, coming, some, d[turn ^ 1]);
+          const float* const next = a + (k0 + count < columns ? k0 + count : 0) * kGradBlock;
+          t.a[0] = {a + k0 * kGradBlock,         kAdjacent, count, rows.count,
+                    panels + v * W * kGradBlock, nullptr,   next,  count};
           run_rows<Float32>(count, t, 0, 0, wide);
           for (std::int64_t m = 0; m < count; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
-              const std::int64_t left = g.n_end - at[v + j].column;
+              const std::int64_t left = g.n_end - now.column[v + j].column;
               const vec sum = load(sums + m * kPanel + j * W);
               store_upto(to[m][j], overwrite ? sum : add(load_upto(to[m][j], left), sum), left);
             }

@@ -74,6 +74,10 @@ struct Operand {                 // rows of one stretch, and the packed columns 
   std::ptrdiff_t step;           // from k to k + 1
   std::int64_t k;                // floats or words
   const float* w;
+  const float* after = nullptr;  // what is read after the last panel; or null
+  // What a tile of row 0 fetches for those after it, at next_step floats a k; or null: the next panel.
+  const float* next = nullptr;
+  std::ptrdiff_t next_step = 0;
 };
 // Memory that is needed after some products, fetched while they are made: so many lines before each tile.
 struct Soon {

@@ -11,8 +11,9 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;           // columns
-constexpr std::int64_t kRowBlock = 64;  // rows whose offsets are computed at once
+constexpr int kPanel = 2 * W;                    // columns
+constexpr std::int64_t kRowBlock = 64;           // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;  // bytes that no L2 holds
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 // Panels side by side: with few rows it takes several to have enough chains in flight.
 constexpr int tile_panels(int rows) {
@@ -62,13 +63,14 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
     const float* a[MR];
     for (int m = 0; m < MR; ++m) a[m] = o.base + o.offset[row + m];
     const std::ptrdiff_t step = o.step, panel = o.k * kPanel;
-    const std::ptrdiff_t ahead = row == 0 ? panel : 0;  // the first tile fetches the next panel for all
     const float* w = o.w + column * o.k;
+    const float* next = row > 0 ? w : o.next ? o.next : w + panel;
+    const std::ptrdiff_t next_step = row == 0 && o.next ? o.next_step : kPanel;
     std::ptrdiff_t at = 0;
 #pragma GCC unroll kUnroll
-    for (std::int64_t k = 0; k < o.k; ++k, at += step, w += U * W) {
+    for (std::int64_t k = 0; k < o.k; ++k, at += step, w += U * W, next += next_step) {
       if constexpr (MR >= 4)
-        for (int j = 0; j < U * W; j += kPad) __builtin_prefetch(w + ahead + j, 0, 2);
+        for (int j = 0; j < kPanel; j += kPad) __builtin_prefetch(next + j, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
         typename Kind::Word v[MR];
         for (int m = 0; m < MR; ++m) v[m] = Kind::broadcast(a[m] + at);
@@ -140,17 +142,24 @@ SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t vectors, const f
 
 // out = init + A*W for m rows and `vectors` vectors of columns.
 template <class Kind>
-void multiply(const Product& t, std::int64_t m, std::int64_t vectors) {
+void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   if (m <= kTileRows) {
-    if (m > 0) run_rows<Kind>(m, t, 0, 0, vectors);
+    if (m > 0) run_rows<Kind>(m, product, 0, 0, vectors);
     return;
   }
+  Product t = product;
   const std::int64_t step = panels_of_tiles(m) * 2;
-  for (std::int64_t v = 0; v < vectors; v += step)
+  for (std::int64_t v = 0; v < vectors; v += step) {
+    if (v + step >= vectors)
+      for (int s = 0; s < t.segments; ++s) {
+        t.a[s].next = t.a[s].after;
+        t.a[s].next_step = kPanel;
+      }
     split_evenly(m, kTileRows, [&](std::int64_t row, std::int64_t rows) {
       if (t.soon) fetch(*t.soon);
       run_rows<Kind>(rows, t, row, v * W, least(step, vectors - v));
     });
+  }
 }
 
 // The (t, b) of ascending rows, with one division in all.

@@ -267,12 +267,13 @@ struct Passes {
   Pass at[2];
 };
 
-// Where chains start and where they go.
+// Where chains start and where they go, and how far it is to the weights of the group after theirs.
 struct Chains {
   const float* init;
   std::ptrdiff_t init_row;
   float* out;
   std::ptrdiff_t out_row;
+  std::ptrdiff_t next_group;
 };
 
 // The chains of one strip over the sides, two at most, whose packed halves are w[i].
@@ -296,7 +297,8 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
   }
   Product t;
   t.segments = count;
-  for (int i = 0; i < count; ++i) t.a[i] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i]};
+  for (int i = 0; i < count; ++i)
+    t.a[i] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i], w[i] + c.next_group};
   t.init = c.init;
   t.init_row = c.init_row;
   t.out = c.out;
@@ -309,7 +311,8 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
 }
 
 // The strips of a group, each gate's columns to z.
-void group_chains(const Step& s, const Strips& strips, std::int64_t n, const float* packed, float* hoisted, Block& z) {
+void group_chains(const Step& s, const Strips& strips, std::int64_t n, const float* packed, std::ptrdiff_t next_group,
+                  float* hoisted, Block& z) {
   std::ptrdiff_t column = 0;
   for (int i = 0, gate = 0; i < strips.count; ++i) {
     const Strip& strip = strips.strip[i];
@@ -317,13 +320,14 @@ void group_chains(const Step& s, const Strips& strips, std::int64_t n, const flo
     for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
     const float* const w = packed + columns;
     const float* const u = w + s.geometry.input_size(strip, columns);
-    Chains c{packed, 0, z.data + column, z.row};
+    Chains c{packed, 0, z.data + column, z.row, next_group};
     const Side* sides[2];
     const float* halves[2];
     int count = 0;
     if (strip.input && hoisted) {
       const Side* ahead = &s.ahead;
-      if (ahead->k > 0) strip_chains(s, &ahead, &w, 1, s.steps * s.m, columns, {packed, 0, hoisted, columns});
+      if (ahead->k > 0)
+        strip_chains(s, &ahead, &w, 1, s.steps * s.m, columns, {packed, 0, hoisted, columns, next_group});
       c.init = hoisted + s.past * s.m * columns;
       c.init_row = columns;
       hoisted += kHoistRows * columns;
@@ -347,7 +351,7 @@ void group_chains(const Step& s, const Strips& strips, std::int64_t n, const flo
           own[k].base += (strip.gate + g) * own[k].gate;
           w_own[k] = halves[k] + g * n * own[k].k;
         }
-        strip_chains(s, mine, w_own, count, s.m, n, {c.init + g * n, c.init_row, c.out + g * n, c.out_row});
+        strip_chains(s, mine, w_own, count, s.m, n, {c.init + g * n, c.init_row, c.out + g * n, c.out_row, next_group});
       }
     }
     column += columns;
@@ -381,7 +385,8 @@ void run_pass(const Step& s, const PassPlan& p, float* chains, bool backwards) {
   for (std::int64_t i = p.begin; i < p.end; ++i) {
     const std::int64_t group = backwards ? p.begin + p.end - 1 - i : i, unit = group * width;
     Block z{chains, p.gates * width, {}, s.m, unit, least(width, vectors(s.units - unit) * W)};
-    group_chains(s, *p.strips, s.geometry.group_units(*p.strips, unit), p.packed + group * p.size,
+    const std::ptrdiff_t next_group = i + 1 == p.end ? 0 : backwards ? -p.size : p.size;
+    group_chains(s, *p.strips, s.geometry.group_units(*p.strips, unit), p.packed + group * p.size, next_group,
                  p.hoisted ? p.hoisted + group * p.columns * kHoistRows : nullptr, z);
     if (p.pass.finish_all)
       keep_whole(s, z, p.gates);
@@ -434,10 +439,9 @@ std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
 
 // Slots of the whole sequence that no L2 holds: the next step's are fetched during a step's products. Not where threads
 // share the units: each would fetch the others' too.
-constexpr std::int64_t kFarSlots = INT64_C(2) << 20;  // bytes
 template <class Args>
 bool slots_are_far(const Args& a, std::int64_t slots) {
-  return a.share.parts == 1 && (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFarSlots;
+  return a.share.parts == 1 && (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFar;
 }
 
 SEQCORE_INLINE void sync(const Share& share) {
