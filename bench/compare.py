@@ -179,6 +179,8 @@ def main():
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     rows = [row for row in ROWS if all(word in label(row) for word in args.rows)]
+    if not rows:
+        parser.error(f"--rows: no case has all of {args.rows}; there are {', '.join(map(label, ROWS))}")
     if args.worker:
         work(args.worker, rows, args.threads, args.seconds)
     else:

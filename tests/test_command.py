@@ -1,6 +1,7 @@
 """The command line: `python -m seqcore` and `seqcore`."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_bench(capsys, path):
     (row,) = result["results"]
     assert row["precision"] == "int8" and row["steps"] > 0
     assert 0 < row["p50"] <= row["p90"] <= row["p99"] <= row["p99.9"] <= row["max"] and row["floor"] > 0
+
+
+def test_bench_for_no_time(capsys, path):
+    out, _ = run(capsys, "bench", path, "--seconds", "1e-9", "--precision", "int8", "--json", "--threads", "3")
+    result = json.loads(out)
+    assert result["threads"] == 3 and result["results"][0]["steps"] > 0
+
+
+@pytest.mark.parametrize("arguments", [["info", "{path}"], ["bench", "{path}", "--seconds", "0.01"]])
+def test_any_terminal(path, arguments):
+    program = [sys.executable, "-m", "seqcore", *(a.format(path=path) for a in arguments)]
+    done = subprocess.run(
+        program, capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    )
+    assert done.returncode == 0 and done.stdout.isascii() and not done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert done.returncode == 1 and not done.stderr
 
 
 def test_bench_of_ids(capsys, tmp_path):

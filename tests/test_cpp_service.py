@@ -78,11 +78,11 @@ def test_reduced_precisions_too(folder, precision):
 
 def newer(path, folder):
     """The model, in a format that a later version might write."""
-    tensors, metadata = seqcore._engine.read_safetensors(str(path))
+    tensors, metadata = seqcore._engine.read_safetensors(os.fsencode(path))
     header = json.loads(metadata["seqcore"])
     header["format_version"] = 2
     copy = folder / "newer.safetensors"
-    seqcore._engine.write_safetensors(str(copy), tensors, {"seqcore": json.dumps(header)})
+    seqcore._engine.write_safetensors(os.fsencode(copy), tensors, {"seqcore": json.dumps(header)})
     return copy
 
 

@@ -86,6 +86,31 @@ def test_other_suffixes_raise_by_name(tmp_path, name):
         models.load_model(tmp_path / name)
 
 
+def test_a_null_character_does_not_end_a_path(tmp_path):
+    (tmp_path / "a").write_text("precious")
+    name = str(tmp_path / "a\0b.safetensors")
+    model = dropping()
+    for call in (model.save, model.save_weights, model.load_weights, models.load_model):
+        with pytest.raises(ValueError, match=r"`filepath`.*null"):
+            call(name)
+    assert (tmp_path / "a").read_text() == "precious"
+
+
+def test_paths_that_are_no_text(tmp_path):
+    """What POSIX allows and UTF-8 does not; damaged files and missing ones are called by their names."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.safetensors")
+    model = dropping()
+    model.save(path)
+    loaded = models.load_model(path)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True))
+    os.truncate(path, 10)
+    with pytest.raises(ValueError, match=r"a.*safetensors: "):
+        models.load_model(path)
+    os.remove(path)
+    with pytest.raises(FileNotFoundError):
+        models.load_model(path)
+
+
 def test_the_file_is_plain_safetensors(tmp_path):
     path = tmp_path / "m.safetensors"
     dropping().save(path)
@@ -103,7 +128,7 @@ def test_numpy_round_trip(tmp_path):
         "a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3.5), "empty": np.zeros((0, 4), np.int64),
         "käse/ü": np.arange(3, dtype=np.int32), "u": np.array([2**64 - 1], np.uint64), "c": np.arange(7).astype("u1"),
     }  # fmt: skip
-    path = str(tmp_path / "ünïcode ✓.safetensors")
+    path = os.fsencode(tmp_path / "ünïcode ✓.safetensors")
     _core.write_safetensors(path, tensors, {"k": 'v\n"\\ü'})
     got, metadata = _core.read_safetensors(path)
     assert metadata == {"k": 'v\n"\\ü'} and set(got) == set(tensors)
@@ -203,7 +228,7 @@ def test_a_read_only_folder_leaves_the_old_file(tmp_path):
     path = tmp_path / "m.safetensors"
     dropping().save(path)
     before = path.read_bytes()
-    full = "/dev/full"
+    full = b"/dev/full"
     if os.path.exists(full):
         with pytest.raises(OSError):
             _core.write_safetensors(full, {"a": np.zeros(4, np.float32)}, {})

@@ -469,6 +469,13 @@ def test_quantization_report(kind):
     assert all(line.endswith(" -" if kind == "cannot stream" else " us") for line in lines[1:])
 
 
+def test_rows_without_a_largest_output_agree_with_nothing():
+    model = network()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    report = model.quantization_report(rows(2, 3, 8))
+    assert [r.argmax_agreement for r in report] == [0.0] * 3
+
+
 def test_reports_of_what_does_not_fit():
     model = network()
     for x, match in [(rows(2, 3, 9), "shape"), (rows(3, 8), "shape"), (np.zeros((0, 3, 8)), "empty")]:

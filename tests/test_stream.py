@@ -249,7 +249,7 @@ def test_counts(value):
     assert len(model.streams(np.int64(2), threads=np.int32(1))) == 2
 
 
-@pytest.mark.parametrize("name", ["float16", "INT8", "", None, 8, ["int8"], b"int8"])
+@pytest.mark.parametrize("name", ["float16", "INT8", "", None, 8, ["int8"], b"int8", np.array(["int8"])])
 def test_precisions(name):
     model = network()
     for make in (model.stream, lambda precision: model.streams(2, precision)):

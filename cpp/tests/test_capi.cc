@@ -303,6 +303,13 @@ void refuses_arguments() {
   CHECK_OK(run(1, last, 1, 5, 3));
   CHECK_OK(run(0, nullptr, 0, 0, 0));
   CHECK_OK(run(4, last, 0, 0, 0));
+  CHECK_OK(seqcore_stream_run(many, 0, nullptr, 0, nullptr, 0, nullptr, 0));
+  CHECK_OK(seqcore_stream_run(many, 4, last, 0, nullptr, 0, nullptr, 0));
+  CHECK_FAILS(seqcore_stream_run(many, 0, nullptr, 0, nullptr, 5, nullptr, 0), SEQCORE_INVALID_ARGUMENT, "x: null");
+  CHECK_FAILS(seqcore_stream_run(many, 1, nullptr, 0, nullptr, 0, nullptr, 0), SEQCORE_INVALID_ARGUMENT,
+              "x: expected 10");
+  CHECK_FAILS(seqcore_stream_run_ids(many, 0, nullptr, 0, nullptr, 0, nullptr, 0), SEQCORE_INVALID_ARGUMENT,
+              "takes float32");
   CHECK_FAILS(run(1, out, 1, 5, 3), SEQCORE_INVALID_ARGUMENT, "which");
   CHECK_FAILS(run(1, negative, 1, 5, 3), SEQCORE_INVALID_ARGUMENT, "which");
   CHECK_FAILS(run(1, twice, 2, 10, 6), SEQCORE_INVALID_ARGUMENT, "twice");
@@ -325,6 +332,37 @@ void refuses_arguments() {
   CHECK_OK(seqcore_stream_free(stream));
   CHECK_OK(seqcore_stream_free(many));
   CHECK_OK(seqcore_model_free(model));
+}
+
+// An empty list of streams is nobody, whatever its vector's address.
+void nobody_is_not_all() {
+  const seqcore::Model model = seqcore::Model::load(written("nobody.safetensors", floats_file()));
+  seqcore::Streams many = model.streams(2);
+  const std::vector<float> x = numbers(10);
+  std::vector<float> y(6);
+  CHECK(many.step(x, y).ok());
+  const std::vector<float> state = many.state();
+  const std::vector<std::int64_t> nobody;
+  CHECK(many.reset(nobody).ok());
+  CHECK(many.step(seqcore::Span<const float>(), nobody, seqcore::Span<float>()).ok());
+  CHECK(same(many.state(), state));
+  CHECK(many.step(x, nobody, y).code() == SEQCORE_INVALID_ARGUMENT);
+  CHECK(same(many.state(), state));
+  CHECK(many.reset().ok());
+  CHECK(same(many.state(), std::vector<float>(state.size())));
+  CHECK(model.stream().run(seqcore::Span<const float>(), seqcore::Span<float>()).ok());
+}
+
+void refuses_outputs_that_no_memory_holds() {
+  const seqcore::Model model = seqcore::Model::load(written("large.safetensors", floats_file()));
+  CHECK(model.output_size(SIZE_MAX / 2, 3) == SIZE_MAX && model.output_size(2, 3) == 18);
+  for (const std::size_t steps : {SIZE_MAX / 2, SIZE_MAX / 64}) {
+    try {
+      model.predict(numbers(30), 1, steps);
+      CHECK(false);
+    } catch (const std::bad_alloc&) {
+    }
+  }
 }
 
 void refuses_models_that_cannot_stream() {
@@ -535,6 +573,8 @@ int main() {
   takes_ids();
   refuses_handles();
   refuses_arguments();
+  nobody_is_not_all();
+  refuses_outputs_that_no_memory_holds();
   refuses_models_that_cannot_stream();
   refuses_files();
   reads_doubles_and_outlives_its_file();

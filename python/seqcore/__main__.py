@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -61,7 +62,7 @@ def measure(stream: Stream, seconds: float) -> np.ndarray[Any, np.dtype[np.float
     times: list[int] = []
     begin = clock()
     warm, end = begin + int(seconds * 1e8), begin + int(seconds * 1.1e9)
-    while (now := clock()) < end:
+    while (now := clock()) < end or not times:
         if now < warm:
             times.clear()
         for row in rows:
@@ -99,7 +100,7 @@ def bench(path: str, precisions: Sequence[str], threads: int, seconds: float, as
         if not as_json:
             print(f"{precision}\n{_histogram(times)}\n")
     if as_json:
-        print(json.dumps({"file": path, "threads": threads, "unit": "us", **_engine.show_config(), "results": results}))
+        print(json.dumps({**_engine.show_config(), "file": path, "threads": threads, "unit": "us", "results": results}))
     else:
         print("One step, us (floor: one thread reads the weights once)")
         print(tabulate(results, headers="keys", floatfmt=".2f"))
@@ -120,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     timing.add_argument("--seconds", type=float, default=1.0, help="for each precision (default: 1)")
     timing.add_argument("--json", action="store_true", help="print JSON instead of tables")
     given = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # bars and paths, whatever the terminal's encoding
     try:
         if given.cmakedir:
             print(cmake_dir())
@@ -131,6 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench(given.file, given.precision or _engine.PRECISIONS, given.threads, given.seconds, given.json)
         else:
             parser.print_help()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, ValueError) as error:
         print(f"seqcore: {error}", file=sys.stderr)
         return 1

@@ -51,7 +51,7 @@ def optional_count(value: Any, name: str) -> int | None:
 
 def check_precision(precision: str) -> str:
     """`precision` if weights can be read in it, else ValueError."""
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ValueError(f"`precision`: expected one of {PRECISIONS}, got {precision!r}")
     return precision
 

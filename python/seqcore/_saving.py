@@ -19,12 +19,21 @@ def _path(filepath: Any) -> str:
     path = os.fspath(filepath)
     if not isinstance(path, str):
         raise TypeError(f"`filepath`: expected a string, got {type(path).__name__}")
+    if "\0" in path:
+        raise ValueError(f"`filepath`: expected a path without null characters, got {path!r}")
     if not path.endswith(".safetensors"):
         suffix = os.path.splitext(path)[1] or "no suffix"
         raise ValueError(
             f"`filepath`: expected a path ending in `.safetensors`, the one format supported; got {suffix}: {path!r}"
         )
     return path
+
+
+def _read(path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    try:
+        return _engine.read_safetensors(os.fsencode(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_overwrite(path: str, overwrite: bool) -> None:
@@ -48,14 +57,14 @@ def _weights(model: Sequential) -> dict[str, Any]:
 def save_weights(model: Sequential, filepath: Any, overwrite: bool) -> None:
     path = _path(filepath)
     _check_overwrite(path, overwrite)
-    _engine.write_safetensors(path, _weights(model), {"format": "seqcore-weights"})
+    _engine.write_safetensors(os.fsencode(path), _weights(model), {"format": "seqcore-weights"})
 
 
 def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimizer: bool) -> None:
     path = _path(filepath)
     _check_overwrite(path, overwrite)
     header, tensors = pack(model, include_optimizer)
-    _engine.write_safetensors(path, tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
+    _engine.write_safetensors(os.fsencode(path), tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
 
 
 def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,7 +106,7 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
 
 def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
     path = _path(filepath)
-    tensors, _ = _engine.read_safetensors(path)
+    tensors, _ = _read(path)
     _assign(model, tensors, path, skip_mismatch)
 
 
@@ -127,7 +136,7 @@ def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch
 
 def load_model(filepath: Any, compile: bool) -> Sequential:
     path = _path(filepath)
-    tensors, metadata = _engine.read_safetensors(path)
+    tensors, metadata = _read(path)
     if "seqcore" not in metadata:
         raise ValueError(
             f"{path}: no seqcore model: the description is missing (a file of weights alone? use load_weights)"

@@ -242,7 +242,7 @@ def quantization_report(network: Network, x: _engine.Array, batch_size: int) -> 
     for precision in _engine.PRECISIONS:
         y = network.core.predict(x, batch_size, precision)
         error = np.abs(y.astype(np.float64) - exact)
-        agree = (y.argmax(-1) == exact.argmax(-1)).mean()
+        agree = ((y.argmax(-1) == exact.argmax(-1)) & ~np.isnan(y).any(-1)).mean()
         time_us = _step_time(network, precision, rows)
         reports.append(PrecisionReport(precision, float(error.max()), float(error.mean()), float(agree), time_us))
     return QuantizationReport(reports)

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -121,8 +122,7 @@ class Served {
   }
   std::vector<float> state() const {
     std::vector<float> all(state_size());
-    float none = 0;  // a model without recurrent layers has no states, and a vector without elements no address
-    check(get_state(all.empty() ? Span<float>(&none, 0) : Span<float>(all)));
+    check(get_state(all));
     return all;
   }
   seqcore_stream handle() const noexcept { return stream_.get(); }
@@ -173,23 +173,34 @@ class Stream : public detail::Served {
 class Streams : public detail::Served {
  public:
   std::size_t size() const noexcept { return static_cast<std::size_t>(info_.streams); }
-  // One step of the streams in `which`, each at most once, a row of x and of y for each.
+  // One step of the streams in `which`, each at most once, a row of x and of y for each. An empty `which` is nobody.
   Status step(Span<const float> x, Span<const std::int64_t> which, Span<float> y) noexcept {
-    return seqcore_stream_run(handle(), 1, which.data(), which.size(), x.data(), x.size(), y.data(), y.size());
+    return run(x, listed(which), which.size(), y);
   }
   Status step(Span<const std::int32_t> ids, Span<const std::int64_t> which, Span<float> y) noexcept {
-    return seqcore_stream_run_ids(handle(), 1, which.data(), which.size(), ids.data(), ids.size(), y.data(), y.size());
+    return run(ids, listed(which), which.size(), y);
   }
   // One step of all of them.
-  Status step(Span<const float> x, Span<float> y) noexcept { return step(x, {}, y); }
-  Status step(Span<const std::int32_t> ids, Span<float> y) noexcept { return step(ids, {}, y); }
+  Status step(Span<const float> x, Span<float> y) noexcept { return run(x, nullptr, 0, y); }
+  Status step(Span<const std::int32_t> ids, Span<float> y) noexcept { return run(ids, nullptr, 0, y); }
   Status reset() noexcept { return seqcore_stream_reset(handle(), nullptr, 0); }
   Status reset(Span<const std::int64_t> which) noexcept {
-    return seqcore_stream_reset(handle(), which.data(), which.size());
+    return seqcore_stream_reset(handle(), listed(which), which.size());
   }
   Streams copy() const { return Streams(copied()); }
 
  private:
+  // In C a list that is NULL means all; an empty vector may have no address.
+  static const std::int64_t* listed(Span<const std::int64_t> which) noexcept {
+    static constexpr std::int64_t kNobody = 0;
+    return which.empty() ? &kNobody : which.data();
+  }
+  Status run(Span<const float> x, const std::int64_t* which, std::size_t count, Span<float> y) noexcept {
+    return seqcore_stream_run(handle(), 1, which, count, x.data(), x.size(), y.data(), y.size());
+  }
+  Status run(Span<const std::int32_t> ids, const std::int64_t* which, std::size_t count, Span<float> y) noexcept {
+    return seqcore_stream_run_ids(handle(), 1, which, count, ids.data(), ids.size(), y.data(), y.size());
+  }
   friend class Model;
   explicit Streams(seqcore_stream stream) : Served(stream) {}
 };
@@ -210,7 +221,8 @@ class Model {
 
   const seqcore_model_info& info() const noexcept { return info_; }
   bool takes_ids() const noexcept { return info_.takes_ids != 0; }
-  // Elements of `batch` samples of `steps` time steps, steps being ignored where the model's shape has its own.
+  // Elements of `batch` samples of `steps` time steps, steps being ignored where the model's shape has its own; SIZE_MAX
+  // where there are more than that.
   std::size_t input_size(std::size_t batch, std::size_t steps) const noexcept {
     return elements(info_.input_shape, info_.input_rank, batch, steps);
   }
@@ -218,16 +230,16 @@ class Model {
     return elements(info_.output_shape, info_.output_rank, batch, steps);
   }
 
-  // The outputs, [batch][…]. Throws Error.
+  // The outputs, [batch][…]. Throws Error, and std::bad_alloc where there is no room for them.
   std::vector<float> predict(Span<const float> x, std::size_t batch, std::size_t steps,
                              Precision precision = Precision::float32) const {
-    std::vector<float> y(output_size(batch, steps));
+    std::vector<float> y = outputs(batch, steps);
     check(predict(x, batch, steps, y, precision));
     return y;
   }
   std::vector<float> predict(Span<const std::int32_t> ids, std::size_t batch, std::size_t steps,
                              Precision precision = Precision::float32) const {
-    std::vector<float> y(output_size(batch, steps));
+    std::vector<float> y = outputs(batch, steps);
     check(predict(ids, batch, steps, y, precision));
     return y;
   }
@@ -261,8 +273,17 @@ class Model {
   }
   static std::size_t elements(const std::int64_t* shape, int rank, std::size_t batch, std::size_t steps) noexcept {
     std::size_t n = batch;
-    for (int i = 0; i < rank; i++) n *= shape[i] < 0 ? steps : static_cast<std::size_t>(shape[i]);
+    for (int i = 0; i < rank; i++) {
+      const std::size_t times = shape[i] < 0 ? steps : static_cast<std::size_t>(shape[i]);
+      if (times > 0 && n > SIZE_MAX / times) return SIZE_MAX;
+      n *= times;
+    }
     return n;
+  }
+  std::vector<float> outputs(std::size_t batch, std::size_t steps) const {
+    const std::size_t n = output_size(batch, steps);
+    if (n > std::vector<float>().max_size()) throw std::bad_alloc();
+    return std::vector<float>(n);
   }
 
   detail::Owner<seqcore_model, seqcore_model_free> model_;

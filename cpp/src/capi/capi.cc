@@ -87,6 +87,13 @@ void need(const void* pointer, const char* name) {
   if (!pointer) throw std::invalid_argument(std::string(name) + ": null");
 }
 
+// An array without elements may be NULL; inside, ids are told from values by which of the two is there.
+template <class T>
+T* there(T* array, std::size_t count) {
+  static std::remove_const_t<T> nothing{};
+  return array || count > 0 ? array : &nothing;
+}
+
 Precision parse(int precision) {
   if (precision < SEQCORE_FLOAT32 || precision > SEQCORE_INT8)
     throw std::invalid_argument("precision: expected 0 (float32), 1 (bfloat16) or 2 (int8), got " +
@@ -126,6 +133,7 @@ seqcore_status predict(seqcore_model model, int precision, std::int64_t batch, s
     need_kind(net.takes_ids(), by_ids);
     net.check_input(x);
     need_count(by_ids ? static_cast<const void*>(ids) : values, count, elements(x.shape), name);
+    y = there(y, y_count);
     need_count(y, y_count, elements(net.output_shape(x.shape)), "y");
     snapshot.predict(x, kBatch, parse(precision), y);
   });
@@ -149,6 +157,7 @@ seqcore_status run(seqcore_stream stream, std::int64_t steps, const std::int64_t
       throw std::invalid_argument("steps: expected a number of steps, got " + std::to_string(steps));
     need_count(by_ids ? static_cast<const void*>(ids) : values, count, steps * rows * s.features(),
                by_ids ? "ids" : "x");
+    y = there(y, y_count);
     need_count(y, y_count, steps * rows * s.outputs(), "y");
     s.run(values, ids, steps, which, rows, y);
   });
@@ -262,6 +271,7 @@ seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_model_info* i
 
 seqcore_status seqcore_model_predict(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps,
                                      const float* x, std::size_t x_count, float* y, std::size_t y_count) noexcept {
+  x = there(x, x_count);
   if (!x) return fail(SEQCORE_INVALID_ARGUMENT, "x: null");
   return predict(model, precision, batch, steps, x, nullptr, x_count, y, y_count);
 }
@@ -269,6 +279,7 @@ seqcore_status seqcore_model_predict(seqcore_model model, int precision, std::in
 seqcore_status seqcore_model_predict_ids(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps,
                                          const std::int32_t* ids, std::size_t ids_count, float* y,
                                          std::size_t y_count) noexcept {
+  ids = there(ids, ids_count);
   if (!ids) return fail(SEQCORE_INVALID_ARGUMENT, "ids: null");
   return predict(model, precision, batch, steps, nullptr, ids, ids_count, y, y_count);
 }
@@ -334,6 +345,7 @@ seqcore_status seqcore_stream_step_id(seqcore_stream stream, std::int32_t id, fl
 seqcore_status seqcore_stream_run(seqcore_stream stream, std::int64_t steps, const std::int64_t* which,
                                   std::size_t which_count, const float* x, std::size_t x_count, float* y,
                                   std::size_t y_count) noexcept {
+  x = there(x, x_count);
   if (!x) return fail(SEQCORE_INVALID_ARGUMENT, "x: null");
   return run(stream, steps, which, which_count, x, nullptr, x_count, y, y_count);
 }
@@ -341,6 +353,7 @@ seqcore_status seqcore_stream_run(seqcore_stream stream, std::int64_t steps, con
 seqcore_status seqcore_stream_run_ids(seqcore_stream stream, std::int64_t steps, const std::int64_t* which,
                                       std::size_t which_count, const std::int32_t* ids, std::size_t ids_count, float* y,
                                       std::size_t y_count) noexcept {
+  ids = there(ids, ids_count);
   if (!ids) return fail(SEQCORE_INVALID_ARGUMENT, "ids: null");
   return run(stream, steps, which, which_count, nullptr, ids, ids_count, y, y_count);
 }
@@ -360,6 +373,7 @@ seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, std
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     const Stream& s = **found;
+    state = there(state, count);
     need_count(state, count, state_count(s), "state");
     s.get_state(arrays_of(s, state));
   });
@@ -370,6 +384,7 @@ seqcore_status seqcore_stream_set_state(seqcore_stream stream, const float* stat
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     Stream& s = **found;
+    state = there(state, count);
     need_count(state, count, state_count(s), "state");
     s.set_state(arrays_of(s, state));
   });

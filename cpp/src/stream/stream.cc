@@ -47,7 +47,7 @@ Stream::Stream(std::shared_ptr<const Snapshot> snapshot, Precision precision, st
       threads_(threads),
       weights_(weights_of(snapshot_, precision)) {
   if (streams < 1 || streams > (1 << 24))
-    throw std::invalid_argument("streams: expected a number in [1, 2^24], got " + std::to_string(streams));
+    throw std::invalid_argument("n: expected a number of streams in [1, 2^24], got " + std::to_string(streams));
   if (threads < 1 || threads > kMaxThreads)
     throw std::invalid_argument("threads: expected a number in [1, " + std::to_string(kMaxThreads) + "], got " +
                                 std::to_string(threads));
