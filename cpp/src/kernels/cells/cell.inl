@@ -310,53 +310,63 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
     multiply<Float32>(t, m, columns / W);
 }
 
+// f(strip, first column, columns, bias, w, u) of each strip of a group of n units, packed from `packed` on.
+template <class F>
+SEQCORE_INLINE void each_strip(const Geometry& geometry, const Strips& strips, std::int64_t n, const float* packed,
+                               F f) {
+  std::ptrdiff_t column = 0;
+  for (int i = 0; i < strips.count; ++i) {
+    const Strip& strip = strips.strip[i];
+    const std::int64_t columns = packed_columns(strip.gates * n);
+    const float* const w = packed + columns;
+    const float* const u = w + geometry.input_size(strip, columns);
+    f(strip, column, columns, packed, w, u);
+    column += columns;
+    packed = u + geometry.state_size(strip, columns);
+  }
+}
+
 // The strips of a group, each gate's columns to z.
 void group_chains(const Step& s, const Strips& strips, std::int64_t n, const float* packed, std::ptrdiff_t next_group,
                   float* hoisted, Block& z) {
-  std::ptrdiff_t column = 0;
-  for (int i = 0, gate = 0; i < strips.count; ++i) {
-    const Strip& strip = strips.strip[i];
-    const std::int64_t columns = packed_columns(strip.gates * n);
-    for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
-    const float* const w = packed + columns;
-    const float* const u = w + s.geometry.input_size(strip, columns);
-    Chains c{packed, 0, z.data + column, z.row, next_group};
-    const Side* sides[2];
-    const float* halves[2];
-    int count = 0;
-    if (strip.input && hoisted) {
-      const Side* ahead = &s.ahead;
-      if (ahead->k > 0)
-        strip_chains(s, &ahead, &w, 1, s.steps * s.m, columns, {packed, 0, hoisted, columns, next_group});
-      c.init = hoisted + s.past * s.m * columns;
-      c.init_row = columns;
-      hoisted += kHoistRows * columns;
-    } else if (strip.input) {
-      sides[count] = &s.x;
-      halves[count++] = w;
-    }
-    if (strip.state) {
-      sides[count] = &s.state;
-      halves[count++] = u;
-    }
-    if (s.x.gate == 0 && s.state.gate == 0) {
-      strip_chains(s, sides, halves, count, s.m, columns, c);
-    } else {
-      for (int g = 0; g < strip.gates; ++g) {
-        Side own[2];
-        const Side* mine[2] = {&own[0], &own[1]};
-        const float* w_own[2];
-        for (int k = 0; k < count; ++k) {
-          own[k] = *sides[k];
-          own[k].base += (strip.gate + g) * own[k].gate;
-          w_own[k] = halves[k] + g * n * own[k].k;
-        }
-        strip_chains(s, mine, w_own, count, s.m, n, {c.init + g * n, c.init_row, c.out + g * n, c.out_row, next_group});
-      }
-    }
-    column += columns;
-    packed = u + s.geometry.state_size(strip, columns);
-  }
+  int gate = 0;
+  each_strip(s.geometry, strips, n, packed,
+             [&](const Strip& strip, std::ptrdiff_t column, std::int64_t columns, const float* bias, const float* w,
+                 const float* u) {
+               for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
+               Chains c{bias, 0, z.data + column, z.row, next_group};
+               const Side* sides[2];
+               const float* halves[2];
+               int count = 0;
+               if (strip.input && hoisted) {
+                 const Side* ahead = &s.ahead;
+                 if (ahead->k > 0)
+                   strip_chains(s, &ahead, &w, 1, s.steps * s.m, columns, {bias, 0, hoisted, columns, next_group});
+                 c.init = hoisted + s.past * s.m * columns;
+                 c.init_row = columns;
+                 hoisted += kHoistRows * columns;
+               } else if (strip.input) {
+                 sides[count] = &s.x;
+                 halves[count++] = w;
+               }
+               if (strip.state) {
+                 sides[count] = &s.state;
+                 halves[count++] = u;
+               }
+               if (s.x.gate == 0 && s.state.gate == 0) return strip_chains(s, sides, halves, count, s.m, columns, c);
+               for (int g = 0; g < strip.gates; ++g) {
+                 Side own[2];
+                 const Side* mine[2] = {&own[0], &own[1]};
+                 const float* w_own[2];
+                 for (int k = 0; k < count; ++k) {
+                   own[k] = *sides[k];
+                   own[k].base += (strip.gate + g) * own[k].gate;
+                   w_own[k] = halves[k] + g * n * own[k].k;
+                 }
+                 strip_chains(s, mine, w_own, count, s.m, n,
+                              {c.init + g * n, c.init_row, c.out + g * n, c.out_row, next_group});
+               }
+             });
 }
 
 // Row-wise path: a group's pre-activations to their whole rows.
@@ -625,35 +635,118 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes
   }
 }
 
+// A strip's product for a single row, ready but for the group whose weights it meets.
+struct ReadyStrip {
+  Product product;
+  std::int64_t vectors;
+  const float *init, *w[2];  // of the first group
+};
+constexpr int kMostStrips = 3;  // of all passes
+struct ReadyGroup {
+  Block z[2];  // of each pass
+  ReadyStrip strip[kMostStrips];
+};
+
 // One step of one row again and again: the plan is made once and kept at the start of the caller's memory, scratch after.
 struct StepPlan {
   Plan plan;
   Share share;
   float* chains;
   float *x_words, *h_words, *x_scale, *h_scale;
+  bool ready;           // or the passes run as for many rows
+  ReadyGroup group[2];  // any but the last, and the last
 };
 constexpr std::int64_t kStepPlan = (sizeof(StepPlan) + 63) / 64 * 16;  // floats
 
 std::int64_t step_size(CellKind kind, const CellForwardArgs& a) { return kStepPlan + ForwardScratch(kind, a, 1).end; }
 
+void make_ready(StepPlan& p) {
+  const Step& s = p.plan.s;
+  int first = 0;
+  for (int i = 0; i < p.plan.count; first += p.plan.passes[i++].strips->count) {
+    const PassPlan& pass = p.plan.passes[i];
+    const std::int64_t width = pass.strips->width * W, last = s.geometry.groups(*pass.strips) - 1;
+    for (int which = 0; which < 2; ++which) {
+      const std::int64_t unit = which == 1 ? last * width : 0, n = s.geometry.group_units(*pass.strips, unit);
+      Block& z = p.group[which].z[i];
+      z = {p.chains, pass.gates * width, {}, 1, unit, least(width, vectors(s.units - unit) * W)};
+      ReadyStrip* ready = p.group[which].strip + first;
+      int gate = 0;
+      each_strip(s.geometry, *pass.strips, n, pass.packed,
+                 [&](const Strip& strip, std::ptrdiff_t column, std::int64_t columns, const float* bias, const float* w,
+                     const float* u) {
+                   for (int g = 0; g < strip.gates; ++g) z.gate[gate++] = column + g * n;
+                   Product& t = ready->product;
+                   t = {};
+                   if (strip.input) {
+                     ready->w[t.segments] = w;
+                     t.a[t.segments++] = {nullptr, kNoOffset, 1, s.x.k, w};
+                   }
+                   if (strip.state) {
+                     ready->w[t.segments] = u;
+                     t.a[t.segments++] = {nullptr, kNoOffset, 1, s.state.k, u};
+                   }
+                   ready->init = bias;
+                   t.out = z.data + column;
+                   ready->vectors = columns / W;
+                   ++ready;
+                 });
+    }
+  }
+}
+
+// run_pass for a single row, the first of whose strips is `first`.
+void run_ready(StepPlan& p, int number, int first, bool backwards) {
+  const Step& s = p.plan.s;
+  const PassPlan& pass = p.plan.passes[number];
+  const std::int64_t last = s.geometry.groups(*pass.strips) - 1;
+  for (std::int64_t i = pass.begin; i < pass.end; ++i) {
+    const std::int64_t group = backwards ? pass.begin + pass.end - 1 - i : i, offset = group * pass.size;
+    ReadyGroup& ready = p.group[group == last];
+    for (int k = 0; k < pass.strips->count; ++k) {
+      const Strip& strip = pass.strips->strip[k];
+      ReadyStrip& r = ready.strip[first + k];
+      Product& t = r.product;
+      t.init = r.init + offset;
+      int segment = 0;
+      if (strip.input) t.a[0].base = s.x.base, t.a[segment++].w = r.w[0] + offset;
+      if (strip.state) t.a[segment].base = s.state.base, t.a[segment].w = r.w[segment] + offset;
+      if (s.geometry.precision == Precision::bfloat16)
+        s.dot->bfloat16(t, 1, r.vectors);
+      else
+        run_rows<Float32, 1>(1, t, 0, 0, r.vectors);
+    }
+    Block& z = ready.z[number];
+    z.unit = group * pass.strips->width * W;
+    pass.pass.finish(s, z);
+  }
+}
+
 void make_step(CellKind kind, const CellForwardArgs& args, const Passes& passes, float* memory) {
   CellForwardArgs a = args;
   a.scratch = memory + kStepPlan;
   const ForwardScratch space(kind, a, 1);
-  StepPlan p{make_plan(a, kind, passes, 0, 1, space),
-             a.share,
-             a.scratch + space.chains,
-             a.scratch + space.x_words,
-             a.scratch + space.h_words,
-             a.scratch + space.scales,
-             a.scratch + space.scales + pad(kHoistRows + kRowBlock)};
+  StepPlan& p = *reinterpret_cast<StepPlan*>(memory);
+  p = {make_plan(a, kind, passes, 0, 1, space),
+       a.share,
+       a.scratch + space.chains,
+       a.scratch + space.x_words,
+       a.scratch + space.h_words,
+       a.scratch + space.scales,
+       a.scratch + space.scales + pad(kHoistRows + kRowBlock),
+       a.precision != Precision::int8 && !is_whole(a.activation, a.recurrent_activation),
+       {}};
   Step& s = p.plan.s;
   s.rows = kFirstRow;
   s.m = 1;
   p.plan.x.offset = p.plan.state.offset = kNoOffset;
   s.x = p.plan.x;
   s.state = p.plan.state;
-  *reinterpret_cast<StepPlan*>(memory) = p;
+  if (a.precision == Precision::bfloat16) {
+    s.x.k = words(a.precision, a.input);
+    s.state.k = words(a.precision, a.units);
+  }
+  if (p.ready) make_ready(p);
 }
 
 void cell_step(float* memory, const float* x, const float* h, float* h_next, float* c, bool backwards) {
@@ -677,7 +770,10 @@ void cell_step(float* memory, const float* x, const float* h, float* h_next, flo
     } else {
       s.state.base = state;
     }
-    run_pass(s, p.plan.passes[i], p.chains, backwards);
+    if (p.ready)
+      run_ready(p, i, i == 0 ? 0 : p.plan.passes[0].strips->count, backwards);
+    else
+      run_pass(s, p.plan.passes[i], p.chains, backwards);
   }
   sync(p.share);
 }
