@@ -146,3 +146,14 @@ def test_activity_of_states_and_dropout_rates_keep_the_mean():
     for library in (seqcore, keras):
         y = np.asarray(library.layers.Dropout(0.3, seed=1)(x, training=True))
         assert abs(y.mean() - 1) < 0.02 and set(np.round(np.unique(y), 4)) == {0.0, np.float32(1.4286)}
+
+
+def test_schedule_with_accumulation():
+    weights = []
+    for library in (seqcore, keras):
+        model = library.Sequential([library.Input((2,)), library.layers.Dense(1, kernel_initializer="ones")])
+        schedule = library.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+        model.compile(library.optimizers.SGD(schedule, gradient_accumulation_steps=2), "mse")
+        model.fit(np.arange(16.0).reshape(8, 2) / 16, np.zeros((8, 1)), batch_size=1, shuffle=False, verbose=0)
+        weights.append(np.concatenate([np.ravel(w) for w in model.get_weights()]))
+    np.testing.assert_allclose(*weights, rtol=1e-5)

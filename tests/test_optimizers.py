@@ -173,3 +173,45 @@ def test_learning_rate_is_a_variable():
     assert float(optimizer.learning_rate) == 0.25
     with pytest.raises(ValueError, match="rmsprop"):
         optimizers.get("rmsprop")
+
+
+def constant_gradient(optimizer, steps):
+    """How far each of `steps` batches moves a weight whose gradient is -1."""
+    model = seqcore.Sequential([layers.Input((1,)), layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(optimizer, "mae")
+    w = [0.0]
+    for _ in range(steps):
+        model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 1e6))
+        w.append(float(model.get_weights()[0][0, 0]))
+    return np.diff(w), model
+
+
+def test_a_schedule_counts_batches_also_where_gradients_accumulate():
+    schedule = optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
+    moves, model = constant_gradient(optimizers.SGD(schedule, gradient_accumulation_steps=2), 5)
+    assert moves == pytest.approx([0, 0.5**1, 0, 0.5**3, 0])
+    assert float(model.optimizer.learning_rate) == 0.5**5 and int(model.optimizer.iterations) == 2
+
+
+def test_a_function_gives_the_learning_rate_once_a_batch():
+    rates = iter([0.5, 0.25, np.float32(0.125), -1.0])
+    optimizer = optimizers.SGD(lambda: next(rates))
+    moves, model = constant_gradient(optimizer, 3)
+    assert moves == pytest.approx([0.5, 0.25, 0.125])
+    before = model.get_weights()[0]
+    with pytest.raises(ValueError, match=r"learning_rate.*>= 0.*-1"):
+        model.train_on_batch(np.ones((1, 1)), np.zeros((1, 1)))
+    assert model.get_weights()[0] == before
+    with pytest.raises(TypeError, match="a function"):
+        optimizer.learning_rate = 0.1
+    optimizer.learning_rate = lambda: 0.75
+    assert float(optimizer.learning_rate) == 0.75
+    assert optimizers.SGD.from_config(optimizer.get_config()).get_config()["learning_rate"] == 0.75
+
+
+def test_a_learning_rate_may_be_an_array_of_no_axes():
+    optimizer = optimizers.SGD(np.array(0.25))
+    optimizer.learning_rate = np.array(0.5)
+    assert float(optimizer.learning_rate) == 0.5
+    with pytest.raises(ValueError, match="learning_rate"):
+        optimizer.learning_rate = np.array([0.5])

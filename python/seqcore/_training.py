@@ -369,7 +369,7 @@ class Trainer:
         network.claim()
         core.reset_metrics()
         begin, end = hooks.batch_hooks["on_train_batch_begin"], hooks.batch_hooks["on_train_batch_end"]
-        bar, schedule, train = hooks.bar, optimizer.schedule, core.train_on_batch
+        bar, train = hooks.bar, core.train_on_batch
         skipped, done = core.skipped_steps, 0
 
         def logs() -> dict[str, float]:
@@ -379,8 +379,8 @@ class Trainer:
             if begin:
                 hooks.on_train_batch_begin(done)
                 network.claim()
-            if schedule is not None:
-                core.learning_rate = schedule(core.iterations)
+            if optimizer.schedule is not None:
+                core.learning_rate = optimizer.current_learning_rate(core)
             train(x, y, weight, rows)
             if core.skipped_steps != skipped:
                 skipped = self._warn_skipped(core, skipped, done)
@@ -579,7 +579,7 @@ class Trainer:
         network.claim()
         self._trained = True
         if optimizer.schedule is not None:
-            core.learning_rate = optimizer.schedule(core.iterations)
+            core.learning_rate = optimizer.current_learning_rate(core)
         skipped = core.skipped_steps
         core.reset_metrics()
         core.train_on_batch(*ready, None)

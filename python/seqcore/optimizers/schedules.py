@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the number of updates made so far, in double precision."""
+"""Learning-rate schedules: functions of the number of batches trained so far, in double precision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LearningRateSchedule(Configurable):
     """Base of all schedules.
 
     Call arguments:
-        step: the number of updates made so far.
+        step: the number of batches trained so far (with `gradient_accumulation_steps` there are fewer updates).
 
     Example:
         >>> from seqcore.optimizers import schedules
