@@ -99,6 +99,8 @@ class Sequential(Trainer):
         """Removes the last layer and returns it. The others keep their weights; other layers can be added."""
         if not self._layers:
             raise ValueError(f'model "{self.name}" has no layer to remove')
+        if self._fitting:
+            raise RuntimeError(f'model "{self.name}" is being trained: no layer can be removed before `fit` ends')
         layer = self._layers.pop()
         self._built_explicitly = self._trained = False
         self._forget_network()
