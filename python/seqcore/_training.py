@@ -180,8 +180,8 @@ class Trainer:
             weight = _data.class_weights(target, class_weight, sparse)
         elif sample_weight is not None:
             weight = _engine.to_float(sample_weight, "sample_weight")
-            if weight.ndim == 2 and weight.shape[1] == 1 and len(output) == 2:
-                weight = weight[:, 0]
+            while 1 < weight.ndim <= len(output) and weight.shape[-1] == 1:
+                weight = weight[..., 0]
         if weight is not None:
             weight = np.ascontiguousarray(weight, np.float32)
         network.core.check_data(ready, target, weight)

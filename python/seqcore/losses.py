@@ -69,25 +69,33 @@ class Loss(Configurable):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         values = self.call(y_true, y_pred)
-        weights = None
+        counts, weights = self.counts(y_true, values), None
         if sample_weight is not None:
             weights = broadcast_weight(sample_weight, values)
             values = values * weights
         if self.reduction == "none":
             return values
         total = values.sum(dtype=np.float64)
+        if self.reduction == "sum":
+            return np.float32(total)
         if self.reduction == "mean_with_sample_weight" and weights is not None:
-            return np.float32(total / max(weights.sum(dtype=np.float64), 1e-30))
-        return np.float32(total if self.reduction == "sum" else total / values.size)
+            counts = counts * weights
+        return np.float32(total / max(counts.sum(dtype=np.float64), 1e-30))
+
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
+        """1 for each of `values` that has a part in a mean, else 0."""
+        return np.ones_like(values)
 
 
 def broadcast_weight(sample_weight: Any, values: _engine.Float) -> _engine.Float:
-    """`sample_weight` of shape () or a head of `values.shape`, in the shape of `values`."""
+    """`sample_weight` in the shape of `values`. Its shape: (), a head of that, or that with ones in it or behind it."""
     weight = _engine.to_float(sample_weight, "sample_weight")
     if weight.ndim == values.ndim + 1 and weight.shape[-1] == 1:
         weight = weight[..., 0]
-    if weight.shape != values.shape[: weight.ndim]:
-        raise ValueError(f"`sample_weight`: expected shape {values.shape} or a head of it, got {weight.shape}")
+    if weight.ndim > values.ndim or any(w not in (1, v) for w, v in zip(weight.shape, values.shape, strict=False)):
+        raise ValueError(
+            f"`sample_weight`: expected shape {values.shape}, a head of it, or ones in their places, got {weight.shape}"
+        )
     full = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
     return np.broadcast_to(full, values.shape)
 
@@ -143,7 +151,8 @@ class SparseCategoricalCrossentropy(Loss):
 
     Args:
         from_logits: whether `y_pred` is before the softmax.
-        ignore_class: an index that counts for nothing.
+        ignore_class: an index that counts for nothing, in [0, classes) or not: samples (and steps) of it have no loss,
+            no gradient and no part in the mean.
         axis: -1.
     """
 
@@ -151,6 +160,11 @@ class SparseCategoricalCrossentropy(Loss):
     ignore_class: int | None = arg(optional(_integer), default=None)
     axis: int = arg(_last_axis, default=-1)
     sparse = True
+
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
+        if self.ignore_class is None:
+            return super().counts(y_true, values)
+        return np.asarray(np.reshape(y_true, values.shape) != self.ignore_class, np.float32)
 
 
 _names = {
