@@ -184,7 +184,8 @@ class Dropout(Layer):
 
     Args:
         rate: the share, in [0, 1].
-        noise_shape: shape of the random mask, broadcast over the input; 1 or None entries.
+        noise_shape: shape of the random mask, batch in front, broadcast over the input: 1 where one draw serves the
+            whole axis, None elsewhere. `(None, 1, None)` drops the same features at all steps of a sample.
         seed: an integer, for draws of its own.
     """
 
