@@ -399,6 +399,33 @@ def test_model_checkpoint(tmp_path):
     assert float(models.load_model(best).get_weights()[0][0, 0]) == 1.0
 
 
+def test_auto_mode_follows_the_metric():
+    for metric, rises in (("accuracy", True), ("mse", False)):
+        stop = callbacks.EarlyStopping(monitor=metric, patience=0)
+        model = classifier(loss="categorical_crossentropy", metrics=[metric])
+        model.fit(X, np.eye(3)[Y], verbose=0, callbacks=[stop])
+        assert stop.better(1.0, 0.5) is rises
+    for make in (callbacks.EarlyStopping, callbacks.ReduceLROnPlateau):
+        with pytest.raises(ValueError, match=f"`mode` of {make.__name__}: 'val_f1' is neither .*accuracy.*'max'"):
+            classifier().fit(X, Y, verbose=0, callbacks=[make(monitor="val_f1")])
+
+
+def test_a_plateau_begins_anew():
+    plateau = callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=0.0)
+    plateau.on_train_begin()
+    assert plateau.best is None
+    model = one_weight(1.0, lr=0.5)
+    model.fit(ONES, ZEROS, epochs=3, verbose=0, callbacks=[SetWeight([1.0, 2.0, 3.0]), plateau])
+    assert plateau.best == 1.0 and float(model.optimizer.learning_rate) == pytest.approx(0.005)
+
+
+def test_model_checkpoint_without_what_it_monitors_saves_all(tmp_path):
+    checkpoint = callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors", monitor="val_loss", save_best_only=True)
+    with pytest.warns(UserWarning, match="val_loss.*not in the logs.*saved all the same"):
+        one_weight().fit(ONES, ZEROS, epochs=2, verbose=0, callbacks=[checkpoint])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors"]
+
+
 def test_terminate_on_nan_and_the_warning_of_a_skipped_update():
     recorder, model = Recorder(), one_weight(1.0, lr=0.1)
     x = ONES.copy()

@@ -49,6 +49,7 @@ class Metric(Configurable):
 
     _ignored = frozenset({"dtype", "fn"})
     sparse: ClassVar[bool] = False
+    larger_is_better: ClassVar[bool] = False
 
     def _setup(self) -> None:
         if self.name is None:
@@ -211,6 +212,8 @@ def _pair(y_true: Any, y_pred: Any, sparse: bool = False) -> tuple[_engine.Array
 class Accuracy(Metric):
     """How often `y_true` equals `y_pred`."""
 
+    larger_is_better = True
+
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
         return np.asarray(true == pred, np.float32)
@@ -224,6 +227,7 @@ class BinaryAccuracy(Metric):
     """
 
     threshold: float = arg(number, default=0.5)
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
@@ -232,6 +236,8 @@ class BinaryAccuracy(Metric):
 
 class CategoricalAccuracy(Metric):
     """How often the largest prediction stands where the one-hot target has its one."""
+
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
@@ -242,6 +248,7 @@ class SparseCategoricalAccuracy(Metric):
     """How often the largest prediction stands at the target's index."""
 
     sparse = True
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred, sparse=True)
