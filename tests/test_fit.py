@@ -195,8 +195,10 @@ def test_class_weight_and_sample_weight():
     one_hot.set_weights(model.get_weights())
     got = one_hot.fit(X, np.eye(3)[Y], class_weight={0: 2.0, 1: 0.5}, verbose=0, batch_size=50).history
     assert got["loss"][0] == pytest.approx(by_class["loss"][0], rel=1e-6)
-    with pytest.raises(ValueError, match="class_weight"):
-        model.fit(X, Y, class_weight={0: 2.0}, sample_weight=weights, verbose=0)
+    assert model.fit(X, Y, class_weight={0.0: 2.0, np.float32(1): 0.5}, verbose=0, batch_size=50).history == by_class
+    for bad in ({0: 2.0}, {0.5: 2.0}, {"0": 2.0}, {np.nan: 2.0}):
+        with pytest.raises(ValueError, match="class_weight"):
+            model.fit(X, Y, class_weight=bad, sample_weight=weights if 0 in bad else None, verbose=0)
 
 
 def test_validation_data_with_weights():

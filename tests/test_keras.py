@@ -218,3 +218,14 @@ def test_weighted_metrics_on_arrays():
     ]:
         values = [float(getattr(library.metrics, name)()(*given, sample_weight=weight)) for library in (seqcore, keras)]
         assert values[0] == pytest.approx(values[1], rel=1e-6), name
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", "none"])
+def test_a_loss_of_ones_own(reduction):
+    y, p = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    for weights in (None, [[1.0, 3.0, 0.5], [0.0, 1.0, 2.0]]):
+        values = []
+        for library in (seqcore, keras):
+            own = type("Own", (library.losses.Loss,), {"call": lambda self, a, b: (a - b) ** 2})
+            values.append(np.asarray(own(reduction=reduction)(y, p, sample_weight=weights)))
+        np.testing.assert_allclose(*values, rtol=1e-6)

@@ -310,3 +310,54 @@ def test_lstm_starts_with_an_open_forget_gate_and_keras_fans():
     assert np.abs(recurrent @ recurrent.T - np.eye(40)).max() < 1e-5
     closed = seqcore.Sequential([seqcore.layers.Input((5, 30)), seqcore.layers.LSTM(4, unit_forget_bias=False)])
     assert (closed.get_weights()[2] == 0).all()
+
+
+def test_a_constant_may_be_an_array():
+    for value in ([1.0, 2.0], [[1.0], [2.0], [3.0]], np.arange(6.0).reshape(3, 2), [[5]], 4):
+        constant = initializers.Constant(value)
+        assert np.array_equal(constant((3, 2)), np.broadcast_to(np.float32(value), (3, 2)))
+        assert initializers.deserialize(initializers.serialize(constant)).get_config() == constant.get_config()
+    layer = seqcore.layers.Dense(2, bias_initializer=initializers.Constant([1, 2]), kernel_initializer="zeros")
+    assert layer([[1.0, 2.0, 3.0]]).tolist() == [[1.0, 2.0]]
+    for value in ([1.0, 2.0, 3.0], [[[1.0]]], []):
+        with pytest.raises(ValueError, match="initializer Constant"):
+            initializers.Constant(value)((3, 2))
+    for value in ([np.nan], "one", [[1], [2, 3]], ["a"]):
+        with pytest.raises((ValueError, TypeError), match="`value` of Constant"):
+            initializers.Constant(value)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_variance_scaling_needs_a_scale(scale):
+    with pytest.raises(ValueError, match="`scale` of VarianceScaling: expected a number > 0"):
+        initializers.VarianceScaling(scale=scale)
+
+
+def test_initializers_give_the_dtype_asked_for():
+    for dtype in (None, "float32", "float64", np.float16, "int32"):
+        assert initializers.Ones()((2,), dtype=dtype).dtype == np.dtype(dtype or "float32")
+    with pytest.raises(TypeError, match=r"`dtype`.*'bfloat17'"):
+        initializers.Ones()((2,), dtype="bfloat17")
+
+
+class Cubed(losses.Loss):
+    def __init__(self, factor=1.0, **more):
+        super().__init__(**more)
+        self.factor = factor
+
+    def call(self, y_true, y_pred):
+        return self.factor * (y_true - y_pred) ** 3
+
+
+def test_a_loss_of_ones_own():
+    loss = Cubed(2.0)
+    assert loss.name == "cubed"
+    assert float(loss([[3, 2]], [[1, 1]])) == (16 + 2) / 2
+    assert float(loss([[3, 2], [0, 0]], np.ones((2, 2), int), sample_weight=[[1], [3]])) == (16 + 2 - 6 - 6) / 4
+    assert Cubed(reduction="none")([[3, 2]], [[1, 1]]).tolist() == [[8.0, 1.0]]
+    assert float(Cubed(reduction="sum", name="mine")([[3, 2]], [[1, 1]])) == 9
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    for refused in (loss, Cubed):
+        with pytest.raises(ValueError, match="`loss`: the gradient of Cubed is not known"):
+            model.compile("sgd", refused)
+    assert not model.compiled

@@ -172,7 +172,9 @@ def split_tail(arrays: list[Any], share: float) -> tuple[list[Any], list[Any]]:
 def class_weights(y: Any, weights: Any, labels: bool) -> _engine.Float:
     """`class_weight` as sample weights: of each label, or of the largest entry of a one-hot y. Classes that are not
     named weigh 1."""
-    if not isinstance(weights, dict) or not all(isinstance(k, (int, np.integer)) for k in weights):
+    if not isinstance(weights, dict) or not all(
+        isinstance(k, (int, float, np.integer, np.floating)) and float(k).is_integer() for k in weights
+    ):
         raise ValueError(f"`class_weight`: expected a dict from class indices to weights, got {weights!r}")
     classes = np.asarray(y)
     if not labels and classes.ndim > 1:

@@ -88,6 +88,10 @@ class Trainer:
             )
         chosen = optimizers.get(optimizer)
         chosen_loss = losses.get(loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss)
+        if chosen_loss is not None and not chosen_loss.known:
+            raise ValueError(
+                f"`loss`: the gradient of {type(chosen_loss).__name__} is not known; expected a loss of seqcore's own"
+            )
         given = _as_list(metrics, "metrics"), _as_list(weighted_metrics, "weighted_metrics")
         for entry in (*given[0], *given[1]):  # unknown ones are named now, not at the first fit
             _check_metric(entry)

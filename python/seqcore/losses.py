@@ -8,7 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _engine
-from ._config import Configurable, Registry, arg, boolean, fraction, number, one_of, optional, text, to_config
+from ._config import (
+    Configurable,
+    Registry,
+    arg,
+    boolean,
+    fraction,
+    number,
+    one_of,
+    optional,
+    snake_case,
+    text,
+    to_config,
+)
 from ._config import integer as _integer
 
 __all__ = [
@@ -25,7 +37,8 @@ def _last_axis(value: Any, where: str) -> int:
 
 
 class Loss(Configurable):
-    """Base of all losses.
+    """Base of all losses. A subclass of your own gives `call` and can be called on arrays; `compile` refuses it, as the
+    core does not know its gradient.
 
     Args:
         reduction: "sum_over_batch_size" (the mean over all samples and steps), "sum", "mean",
@@ -55,8 +68,13 @@ class Loss(Configurable):
 
     def _setup(self) -> None:
         if self.name is None:
-            self.name = _names[type(self).__name__]
+            self.name = "huber_loss" if type(self) is Huber else snake_case(type(self).__name__)
         self.reduction = self.reduction or "none"
+
+    @property
+    def known(self) -> bool:
+        """Whether the core has it, with its gradient."""
+        return type(self) in _functions.values()
 
     def describe(self) -> dict[str, Any]:
         """What the core is told."""
@@ -64,11 +82,13 @@ class Loss(Configurable):
         return {"class_name": type(self).__name__, "config": config}
 
     def call(self, y_true: Any, y_pred: Any) -> _engine.Float:
-        """The loss of each sample (and step): `y_pred` without its last axis."""
+        """The loss of each sample (and step): `y_pred` without its last axis. A subclass's is given float32 arrays."""
         return _engine.loss(self.describe(), y_true, y_pred, self.sparse)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        values = self.call(y_true, y_pred)
+        if not self.known:
+            y_true, y_pred = _engine.to_float(y_true, "y_true"), _engine.to_float(y_pred, "y_pred")
+        values = np.asarray(self.call(y_true, y_pred), np.float32)
         counts, weights = self.counts(y_true, values), None
         if sample_weight is not None:
             weights = broadcast_weight(sample_weight, values)
@@ -165,17 +185,6 @@ class SparseCategoricalCrossentropy(Loss):
         if self.ignore_class is None:
             return super().counts(y_true, values)
         return np.asarray(np.reshape(y_true, values.shape) != self.ignore_class, np.float32)
-
-
-_names = {
-    "Loss": "loss",
-    "MeanSquaredError": "mean_squared_error",
-    "MeanAbsoluteError": "mean_absolute_error",
-    "Huber": "huber_loss",
-    "BinaryCrossentropy": "binary_crossentropy",
-    "CategoricalCrossentropy": "categorical_crossentropy",
-    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
-}
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> _engine.Float:
