@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -488,7 +489,7 @@ def model_from_description(description: Any) -> Sequential:
 def clone_model(
     model: Sequential, input_tensors: Any = None, clone_function: Callable[[Layer], Layer] | None = None
 ) -> Sequential:
-    """A model of the same layers with new weights.
+    """A model of the same layers with new weights. If the model is compiled so is the new one, as the model was.
 
     Args:
         model: the model.
@@ -500,4 +501,8 @@ def clone_model(
     if clone_function is not None:
         first = copies[:1] if copies and isinstance(copies[0], InputLayer) else []
         copies = [*first, *(clone_function(layer) for layer in model.layers)]
-    return Sequential(copies, trainable=model.trainable, name=model.name)
+    clone = Sequential(copies, trainable=model.trainable, name=model.name)
+    if model.compiled:
+        plain, weighted = model._metrics_given
+        clone.compile(copy.deepcopy(model.optimizer), model.loss, metrics=plain, weighted_metrics=weighted)
+    return clone

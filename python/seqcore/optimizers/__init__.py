@@ -114,6 +114,10 @@ class Optimizer(Configurable):
         rate = self._learning_rate if self.schedule is None else 0.0
         return {"class_name": type(self).__name__, "config": {**super().get_config(), "learning_rate": rate}}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy has the arguments; the state is the compiled model's.
+        return _copy, (type(self), {k: getattr(self, a.attribute or k) for k, a in self._args.items() if a.in_config})
+
     def bind(self, core: _engine.CoreModel) -> None:
         """The compiled model that holds the slots and the counter from now on."""
         self._core = core
@@ -156,6 +160,10 @@ class Optimizer(Configurable):
             self.learning_rate,
             *(Variable(n, v.shape, read=lambda v=v: v) for n, v in slots),  # type: ignore[misc]
         ]
+
+
+def _copy(cls: type[Optimizer], arguments: dict[str, Any]) -> Optimizer:
+    return cls(**arguments)
 
 
 def _get_learning_rate(self: Optimizer) -> Variable:
@@ -219,7 +227,7 @@ class AdamW(Optimizer):
         beta_1, beta_2, epsilon, amsgrad: as in Adam.
     """
 
-    weight_decay: float | None = arg(optional(non_negative), default=0.004)
+    weight_decay: float = arg(non_negative, default=0.004)
     beta_1: float = arg(fraction, default=0.9)
     beta_2: float = arg(fraction, default=0.999)
     epsilon: float = arg(non_negative, default=1e-7)
