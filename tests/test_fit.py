@@ -250,7 +250,7 @@ def test_a_generator_that_runs_out_ends_with_a_warning():
     assert sum(c[0] == "on_train_batch_end" for c in recorder.calls) == 3
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_validation_data_that_run_out_leave_no_val_values():
     best = callbacks.EarlyStopping(patience=9)
     with pytest.warns(UserWarning, match="validation data ran out.*epoch 2.*no val_ values") as caught:

@@ -211,6 +211,16 @@ def test_a_function_gives_the_learning_rate_once_a_batch():
     assert optimizers.SGD.from_config(optimizer.get_config()).get_config()["learning_rate"] == 0.75
 
 
+def test_a_schedule_may_take_a_number_s_place():
+    _, model = constant_gradient(optimizers.SGD(1.0), 2)
+    model.optimizer.learning_rate = optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
+    before = float(model.get_weights()[0][0, 0])
+    model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 1e6))
+    assert float(model.get_weights()[0][0, 0]) - before == pytest.approx(0.25)
+    with pytest.raises(TypeError, match="ExponentialDecay"):
+        model.optimizer.learning_rate = 0.5
+
+
 def test_a_learning_rate_may_be_an_array_of_no_axes():
     optimizer = optimizers.SGD(np.array(0.25))
     optimizer.learning_rate = np.array(0.5)

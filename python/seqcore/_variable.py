@@ -57,7 +57,9 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         return getattr(ufunc, method)(*ready, **kwargs)
 
     def __getitem__(self, key: Any) -> Any:
-        return self.numpy()[key]
+        value = self.numpy()
+        value.flags.writeable = False  # a copy: writing to it would change nothing
+        return value[key]
 
     def __len__(self) -> int:
         return len(self.numpy())
