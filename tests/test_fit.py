@@ -146,6 +146,13 @@ def test_history():
     assert history.params["epochs"] == 5 and history.params["steps"] == 2
 
 
+def test_history_keys_are_sorted_together():
+    model = one_weight()
+    model.compile("sgd", "mse", metrics=[seqcore.metrics.MeanAbsoluteError(name="zoo")], weighted_metrics=["mae"])
+    history = model.fit(ONES, ZEROS, validation_data=(ONES, ZEROS), verbose=0).history
+    assert list(history) == ["loss", "mae", "val_loss", "val_mae", "val_zoo", "zoo"]
+
+
 def test_epoch_loss_is_the_mean_over_rows_of_batch_losses():
     model = classifier(loss="sparse_categorical_crossentropy")
     history = model.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
@@ -188,8 +195,10 @@ def test_class_weight_and_sample_weight():
     one_hot.set_weights(model.get_weights())
     got = one_hot.fit(X, np.eye(3)[Y], class_weight={0: 2.0, 1: 0.5}, verbose=0, batch_size=50).history
     assert got["loss"][0] == pytest.approx(by_class["loss"][0], rel=1e-6)
-    with pytest.raises(ValueError, match="class_weight"):
-        model.fit(X, Y, class_weight={0: 2.0}, sample_weight=weights, verbose=0)
+    assert model.fit(X, Y, class_weight={0.0: 2.0, np.float32(1): 0.5}, verbose=0, batch_size=50).history == by_class
+    for bad in ({0: 2.0}, {0.5: 2.0}, {"0": 2.0}, {np.nan: 2.0}):
+        with pytest.raises(ValueError, match="class_weight"):
+            model.fit(X, Y, class_weight=bad, sample_weight=weights if 0 in bad else None, verbose=0)
 
 
 def test_validation_data_with_weights():
@@ -241,6 +250,44 @@ def test_a_generator_that_runs_out_ends_with_a_warning():
     assert sum(c[0] == "on_train_batch_end" for c in recorder.calls) == 3
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_validation_data_that_run_out_leave_no_val_values():
+    best = callbacks.EarlyStopping(patience=9)
+    with pytest.warns(UserWarning, match="validation data ran out.*epoch 2.*no val_ values") as caught:
+        history = classifier().fit(
+            X, Y, epochs=3, verbose=0, validation_data=iter([(X, Y)]), callbacks=[best]
+        ).history  # fmt: skip
+    assert not any("training stops" in str(w.message) for w in caught)
+    assert len(history["loss"]) == 3 and len(history["val_loss"]) == len(history["val_accuracy"]) == 1
+    assert best.best == history["val_loss"][0] > 0
+    with pytest.warns(UserWarning, match="validation data ran out.*epoch 2 they gave 1$"):
+        history = classifier().fit(
+            X, Y, epochs=2, verbose=0, validation_data=iter([(X, Y)] * 3), validation_steps=2
+        ).history  # fmt: skip
+    assert history["val_loss"] == pytest.approx([history["val_loss"][0]] * 2)
+
+
+def test_data_sets_without_batches_are_refused():
+    model = classifier()
+    for call in (lambda: model.fit(iter([]), verbose=0), lambda: model.evaluate(iter([]), verbose=0),
+                 lambda: model.predict(iter([]), verbose=0)):  # fmt: skip
+        with pytest.raises(ValueError, match="`x`: the data set gave no batches"):
+            call()
+    for call in (lambda: model.evaluate(iter([(X, Y)]), steps=2, verbose=0),
+                 lambda: model.predict(iter([X]), steps=2, verbose=0)):  # fmt: skip
+        with pytest.warns(UserWarning, match="`steps`: the data set ran out after 1 of 2 batches"):
+            call()
+
+
+@pytest.mark.parametrize("freq", [0, -1, 1.5, True, "2", None, [1, 0], ["1"]])
+def test_validation_freq_is_checked_before_training(freq):
+    model = classifier(optimizers.SGD(1.0))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="validation_freq"):
+        model.fit(X, Y, validation_data=(X, Y), validation_freq=freq, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+
+
 def test_steps_per_epoch_over_arrays_goes_on_where_it_was():
     recorder, model = Recorder(), classifier()
     history = model.fit(
@@ -287,6 +334,39 @@ def test_stop_training_and_params():
     assert classifier().fit(X, Y, epochs=9, verbose=0, callbacks=[Stop()]).epoch == [0, 1]
 
 
+def test_stop_evaluating_and_stop_predicting():
+    class Stop(callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            self.model.stop_evaluating = batch == 1
+
+        def on_predict_batch_end(self, batch, logs=None):
+            self.model.stop_predicting = batch == 1
+
+    model = classifier()
+    part = model.evaluate(X[:20], Y[:20], batch_size=10, verbose=0)
+    for _ in range(2):  # a stop is for one call only
+        assert model.evaluate(X, Y, batch_size=10, verbose=0, callbacks=[Stop()]) == part
+        assert len(model.predict(X, batch_size=10, verbose=0, callbacks=[Stop()])) == 20
+    assert model.evaluate(X, Y, batch_size=10, verbose=0) != part
+
+
+def test_layers_cannot_come_or_go_during_fit():
+    class Change(callbacks.Callback):
+        def __init__(self, change):
+            super().__init__()
+            self.change = change
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.change(self.model)
+
+    for change in (lambda m: m.pop(), lambda m: m.add(layers.Dense(1))):
+        model = classifier()
+        with pytest.raises(RuntimeError, match="trained: no layer can be"):
+            model.fit(X, Y, verbose=0, callbacks=[Change(change)])
+        assert len(model.layers) == 2 and model.fit(X, Y, verbose=0).epoch == [0]
+    assert model.pop().name.startswith("dense")
+
+
 @pytest.mark.parametrize("restore", [False, True])
 def test_early_stopping(restore):
     values = [3.0, 1.0, 2.0, 1.5, 0.1]
@@ -319,6 +399,33 @@ def test_model_checkpoint(tmp_path):
         "01-4.00.safetensors", "02-1.00.safetensors", "03-9.00.safetensors", "best.safetensors",
     ]  # fmt: skip
     assert float(models.load_model(best).get_weights()[0][0, 0]) == 1.0
+
+
+def test_auto_mode_follows_the_metric():
+    for metric, rises in (("accuracy", True), ("mse", False)):
+        stop = callbacks.EarlyStopping(monitor=metric, patience=0)
+        model = classifier(loss="categorical_crossentropy", metrics=[metric])
+        model.fit(X, np.eye(3)[Y], verbose=0, callbacks=[stop])
+        assert stop.better(1.0, 0.5) is rises
+    for make in (callbacks.EarlyStopping, callbacks.ReduceLROnPlateau):
+        with pytest.raises(ValueError, match=f"`mode` of {make.__name__}: 'val_f1' is neither .*accuracy.*'max'"):
+            classifier().fit(X, Y, verbose=0, callbacks=[make(monitor="val_f1")])
+
+
+def test_a_plateau_begins_anew():
+    plateau = callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=0.0)
+    plateau.on_train_begin()
+    assert plateau.best is None
+    model = one_weight(1.0, lr=0.5)
+    model.fit(ONES, ZEROS, epochs=3, verbose=0, callbacks=[SetWeight([1.0, 2.0, 3.0]), plateau])
+    assert plateau.best == 1.0 and float(model.optimizer.learning_rate) == pytest.approx(0.005)
+
+
+def test_model_checkpoint_without_what_it_monitors_saves_all(tmp_path):
+    checkpoint = callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors", monitor="val_loss", save_best_only=True)
+    with pytest.warns(UserWarning, match="val_loss.*not in the logs.*saved all the same"):
+        one_weight().fit(ONES, ZEROS, epochs=2, verbose=0, callbacks=[checkpoint])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors"]
 
 
 def test_terminate_on_nan_and_the_warning_of_a_skipped_update():

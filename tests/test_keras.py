@@ -146,3 +146,86 @@ def test_activity_of_states_and_dropout_rates_keep_the_mean():
     for library in (seqcore, keras):
         y = np.asarray(library.layers.Dropout(0.3, seed=1)(x, training=True))
         assert abs(y.mean() - 1) < 0.02 and set(np.round(np.unique(y), 4)) == {0.0, np.float32(1.4286)}
+
+
+def test_schedule_with_accumulation():
+    weights = []
+    for library in (seqcore, keras):
+        model = library.Sequential([library.Input((2,)), library.layers.Dense(1, kernel_initializer="ones")])
+        schedule = library.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+        model.compile(library.optimizers.SGD(schedule, gradient_accumulation_steps=2), "mse")
+        model.fit(np.arange(16.0).reshape(8, 2) / 16, np.zeros((8, 1)), batch_size=1, shuffle=False, verbose=0)
+        weights.append(np.concatenate([np.ravel(w) for w in model.get_weights()]))
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ignore_class(weighted):
+    """In the loss, and in metrics, which without weights count ignored rows as 0.
+
+    Accuracy is not among the weighted ones: on torch Keras's loss multiplies its mask into their weights, in place.
+    """
+    layers = [spec("GRU", units=4, return_sequences=True), spec("Dense", units=3, activation="softmax")]
+    loss = spec("SparseCategoricalCrossentropy", ignore_class=-1)
+    case = Case(chain((None, 3, 2), *layers), loss, 6, seed=1)
+    case.y[1::2, 1:] = -1
+    results = []
+    for library, model in zip((seqcore, keras), both(case)):
+        plain, weighing = (library.metrics.SparseCategoricalCrossentropy(ignore_class=-1, name=n) for n in ("a", "b"))
+        model.compile(
+            "sgd",
+            instance(library.losses, loss),
+            metrics=["sparse_categorical_accuracy", plain],
+            weighted_metrics=[weighing],
+        )
+        weights = {"sample_weight": np.linspace(0.5, 2, 18).reshape(6, 3)} if weighted else {}
+        results.append(model.evaluate(case.x, case.y, batch_size=6, verbose=0, return_dict=True, **weights))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+    for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight", "none"):
+        values = [
+            np.asarray(library.losses.SparseCategoricalCrossentropy(ignore_class=-1, reduction=reduction)(
+                case.y, both(case)[1].predict(case.x, verbose=0), **weights))
+            for library in (seqcore, keras)
+        ]  # fmt: skip
+        np.testing.assert_allclose(*values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 1), (6, 4), (6, 4, 1), (6, 1, 1)])
+def test_broadcast_sample_weights(shape):
+    case = Case(chain((None, 4, 3), spec("Dense", units=2)), spec("MeanSquaredError"), 6, seed=1)
+    weights = np.random.default_rng(0).uniform(0.5, 2, shape).astype(np.float32)
+    same_losses(case, spec("SGD"), sample_weight=weights)
+    results = []
+    for library, model in zip((seqcore, keras), both(case)):
+        model.compile("sgd", "mse", weighted_metrics=["mae"])
+        values = [*model.evaluate(case.x, case.y, sample_weight=weights, verbose=0)]
+        pair = (case.y, model.predict(case.x, verbose=0))
+        for metric in ("MeanSquaredError", "RootMeanSquaredError", "BinaryAccuracy"):
+            if metric == "MeanSquaredError" or shape == (6, 1):
+                values.append(float(getattr(library.metrics, metric)()(*pair, sample_weight=weights)))
+        results.append(values)
+    np.testing.assert_allclose(*results, rtol=1e-4)
+
+
+def test_weighted_metrics_on_arrays():
+    for name, *given, weight in [
+        ("Mean", [[1.0, 3.0], [5.0, 7.0]], [[0.5, 1.0]]),
+        ("Sum", [[1.0, 3.0], [5.0, 7.0]], [[0.5, 1.0]]),
+        ("BinaryAccuracy", [[1, 0], [0, 1]], [[0.9, 0.1], [0.9, 0.9]], [[0.5, 1.0], [0.2, 0.3]]),
+        ("BinaryAccuracy", [1, 0, 1], [0.9, 0.1, 0.2], [0.5, 1.0, 2.0]),
+        ("RootMeanSquaredError", np.array([2.0, 4, 6]), np.array([1.0, 3, 2]), np.array([0, 0.2, 0.3])),
+        ("RootMeanSquaredError", np.ones((2, 3)), np.arange(6.0).reshape(2, 3), np.array([0.5, 2.0])),
+    ]:
+        values = [float(getattr(library.metrics, name)()(*given, sample_weight=weight)) for library in (seqcore, keras)]
+        assert values[0] == pytest.approx(values[1], rel=1e-6), name
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", "none"])
+def test_a_loss_of_ones_own(reduction):
+    y, p = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    for weights in (None, [[1.0, 3.0, 0.5], [0.0, 1.0, 2.0]]):
+        values = []
+        for library in (seqcore, keras):
+            own = type("Own", (library.losses.Loss,), {"call": lambda self, a, b: (a - b) ** 2})
+            values.append(np.asarray(own(reduction=reduction)(y, p, sample_weight=weights)))
+        np.testing.assert_allclose(*values, rtol=1e-6)

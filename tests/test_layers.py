@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import seqcore
 from reference.activations import ACTIVATIONS, activate, activate_backward
 from reference.recurrent import GATES
 from seqcore import _core
@@ -377,6 +378,41 @@ def test_dropout_layer_multiplies_by_zero_or_the_inverse():
     model.rng_counter -= 1
     (repeated,), _ = model.forward(ones, True, None, None)
     assert np.array_equal(repeated, again)
+
+
+@pytest.mark.parametrize("noise_shape", [None, [None] * 4, [None, 1, None, None], [1, None, 1, 3], [None, 5, 4, 1],
+                                         [1, 1, None, 1], [1, 1, 1, 1]])  # fmt: skip
+def test_dropout_noise_shape(noise_shape):
+    """The draws are broadcast, and the gradient goes back through them; no noise_shape is one without a 1."""
+    items = [spec("Dense", units=3), spec("Dropout", rate=0.5, noise_shape=noise_shape), spec("Dense", units=2)]
+    case = Case(chain((None, 5, 4, 3), *items), MSE, 6, seed=0)
+    alone = _core.Model(json.dumps(chain((None, 5, 4, 3), spec("Dropout", **{**items[1]["config"], "seed": 7}))), 0)
+    (noise,), _ = alone.forward(np.ones((6, 5, 4, 3), np.float32), True, None, None)
+    assert set(np.unique(noise)) <= {0.0, 2.0}
+    shared = tuple(i for i, n in enumerate(noise_shape or [None]) if n == 1)
+    one = noise[tuple(slice(0, 1) if i in shared else slice(None) for i in range(4))]
+    assert np.array_equal(noise, np.broadcast_to(one, noise.shape))
+    if one.size > 10:
+        assert 0 < one.mean() < 2 and all(np.unique(one, axis=i).shape[i] > 1 for i in range(4) if i not in shared)
+    items[1]["config"]["seed"] = 7
+    model = _core.Model(json.dumps(chain((None, 5, 4, 3), *items)), 0)
+    for i, w in enumerate(case.weights):
+        model.set_weight(i, w)
+    model.compile(compiling(MSE, spec("SGD", learning_rate=1.0)))
+    reference = case.reference()
+    loss, gradients = reference.loss_and_gradients(MSE, case.x, case.y, None, noise={1: noise})
+    assert_close(model.train_on_batch(case.x, case.y, None, None), loss)
+    for i, (w, g) in enumerate(zip(case.weights, gradients, strict=True)):
+        assert_close(w - model.get_weight(i), g, rtol=1e-4)
+
+
+def test_dropout_noise_shape_through_fit_and_what_it_refuses():
+    model = seqcore.Sequential([seqcore.Input((3, 4)), seqcore.layers.Dropout(0.5, noise_shape=(None, 1, 4))])
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.fit(np.ones((2, 3, 4)), np.ones((2, 3, 4)), verbose=0).history["loss"][0])
+    for bad in [(None, 1), (None, 2, None), (2, 1, None), (None, 1, 5), (None, 1, 1, 1)]:
+        with pytest.raises(ValueError, match=r"noise_shape of Dropout: expected .* \(None, 3, 4\)"):
+            seqcore.layers.Dropout(0.5, noise_shape=bad)(np.ones((2, 3, 4)))
 
 
 @pytest.mark.parametrize("rates", [(0.4, 0.0), (0.0, 0.4), (0.3, 0.4)])

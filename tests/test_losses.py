@@ -28,6 +28,8 @@ LOSSES = [
     spec("CategoricalCrossentropy", from_logits=True),
     spec("SparseCategoricalCrossentropy"),
     spec("SparseCategoricalCrossentropy", from_logits=True),
+    spec("SparseCategoricalCrossentropy", ignore_class=1),
+    spec("SparseCategoricalCrossentropy", from_logits=True, ignore_class=0),
 ]
 METRICS = [
     spec("MeanSquaredError"),
@@ -36,6 +38,7 @@ METRICS = [
     spec("BinaryAccuracy", threshold=0.3),
     spec("CategoricalAccuracy"),
     spec("SparseCategoricalAccuracy"),
+    spec("SparseCategoricalCrossentropy", ignore_class=1),
 ]
 label = json.dumps
 
@@ -156,6 +159,64 @@ def test_metric_object(item, weighted):
     assert reference_metrics.values(item, y, p).shape == (6,)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_ignore_class_outside_the_classes(masked):
+    """Labels of -1: in the loss, its gradient and the metrics, weighted and not; other labels outside are refused."""
+    first = spec("Masking", mask_value=0.0) if masked else spec("Dropout", rate=0.0)
+    layers = [first, spec("SimpleRNN", units=3, return_sequences=True), spec("Dense", units=4, activation="softmax")]
+    item = spec("SparseCategoricalCrossentropy", ignore_class=-1)
+    watched = [item, spec("SparseCategoricalAccuracy")]
+    case = Case(chain((None, 5, 2), *layers), item, 3, seed=1)
+    case.x[0, 2:] = 0
+    case.y[:, 1::2] = -1
+    steps = np.random.default_rng(0).uniform(0.5, 2, case.y.shape).astype(np.float32)
+    reference = case.reference()
+    for weights in (None, case.sample_weight, steps):
+        model = _core.Model(json.dumps(case.description), 0)
+        for i, w in enumerate(case.weights):
+            model.set_weight(i, w)
+        model.compile(compiling(item, None, watched, watched))
+        model.check_data(case.x, case.y, weights)
+        loss, gradients = reference.loss_and_gradients(item, case.x, case.y, weights)
+        value, actual = model.gradients(case.x, case.y, weights)
+        assert_close(value, loss, what="loss")
+        for a, g in zip(actual, gradients, strict=True):
+            assert_close(a, g, what="gradient")
+        model.test_on_batch(case.x, case.y, weights, None)
+        expected = []
+        for sample_weight in (None, weights):
+            for m in watched:
+                metric = Metric(m)
+                metric.update(case.y, reference.values[-1], reference.mask, sample_weight)
+                expected.append(metric.result())
+        assert_close(model.metric_results(), expected, what="metrics")
+    case.y[2, 1] = -2
+    with pytest.raises(ValueError, match=r"ignore_class = -1, got -2.* in sample 2"):
+        model.check_data(case.x, case.y, None)
+    model.compile(compiling(item, None, [spec("SparseCategoricalCrossentropy")]))
+    with pytest.raises(ValueError, match=r"labels in \[0, 4\), got -1"):
+        model.check_data(case.x, np.maximum(case.y, -1), None)
+
+
+def test_everything_ignored():
+    loss = losses.SparseCategoricalCrossentropy(ignore_class=0)
+    assert float(loss([0, 0], [[0.5, 0.5], [0.1, 0.9]])) == 0
+    assert losses.sparse_categorical_crossentropy([0, 1], [[0.5, 0.5], [0.5, 0.5]], ignore_class=0)[0] == 0
+
+
+def test_sample_weights_are_broadcast():
+    y, p = np.zeros((2, 3, 4)), np.arange(24.0).reshape(2, 3, 4)
+    per = (p * p).mean(-1)
+    for shape in [(), (2,), (2, 1), (2, 1, 1), (1, 3), (2, 3), (2, 3, 1), (1, 1)]:
+        w = np.random.default_rng(0).uniform(0.5, 2, shape)
+        full = np.broadcast_to(w.reshape(shape[:2] + (1,) * (2 - len(shape[:2]))), per.shape)
+        assert_close(losses.MeanSquaredError()(y, p, sample_weight=w), (per * full).mean(), rtol=1e-6)
+        assert_close(metrics.MeanSquaredError()(y, p, sample_weight=w), (per * full).sum() / full.sum(), rtol=1e-6)
+    for shape in [(3,), (2, 2), (2, 3, 4), (2, 3, 1, 1)]:
+        with pytest.raises(ValueError, match="`sample_weight`: expected shape"):
+            losses.MeanSquaredError()(y, p, sample_weight=np.ones(shape))
+
+
 def test_mean_metric():
     mean = metrics.Mean()
     mean.update_state([1.0, 3.0], sample_weight=[1.0, 3.0])
@@ -249,3 +310,54 @@ def test_lstm_starts_with_an_open_forget_gate_and_keras_fans():
     assert np.abs(recurrent @ recurrent.T - np.eye(40)).max() < 1e-5
     closed = seqcore.Sequential([seqcore.layers.Input((5, 30)), seqcore.layers.LSTM(4, unit_forget_bias=False)])
     assert (closed.get_weights()[2] == 0).all()
+
+
+def test_a_constant_may_be_an_array():
+    for value in ([1.0, 2.0], [[1.0], [2.0], [3.0]], np.arange(6.0).reshape(3, 2), [[5]], 4):
+        constant = initializers.Constant(value)
+        assert np.array_equal(constant((3, 2)), np.broadcast_to(np.float32(value), (3, 2)))
+        assert initializers.deserialize(initializers.serialize(constant)).get_config() == constant.get_config()
+    layer = seqcore.layers.Dense(2, bias_initializer=initializers.Constant([1, 2]), kernel_initializer="zeros")
+    assert layer([[1.0, 2.0, 3.0]]).tolist() == [[1.0, 2.0]]
+    for value in ([1.0, 2.0, 3.0], [[[1.0]]], []):
+        with pytest.raises(ValueError, match="initializer Constant"):
+            initializers.Constant(value)((3, 2))
+    for value in ([np.nan], "one", [[1], [2, 3]], ["a"]):
+        with pytest.raises((ValueError, TypeError), match="`value` of Constant"):
+            initializers.Constant(value)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_variance_scaling_needs_a_scale(scale):
+    with pytest.raises(ValueError, match="`scale` of VarianceScaling: expected a number > 0"):
+        initializers.VarianceScaling(scale=scale)
+
+
+def test_initializers_give_the_dtype_asked_for():
+    for dtype in (None, "float32", "float64", np.float16, "int32"):
+        assert initializers.Ones()((2,), dtype=dtype).dtype == np.dtype(dtype or "float32")
+    with pytest.raises(TypeError, match=r"`dtype`.*'bfloat17'"):
+        initializers.Ones()((2,), dtype="bfloat17")
+
+
+class Cubed(losses.Loss):
+    def __init__(self, factor=1.0, **more):
+        super().__init__(**more)
+        self.factor = factor
+
+    def call(self, y_true, y_pred):
+        return self.factor * (y_true - y_pred) ** 3
+
+
+def test_a_loss_of_ones_own():
+    loss = Cubed(2.0)
+    assert loss.name == "cubed"
+    assert float(loss([[3, 2]], [[1, 1]])) == (16 + 2) / 2
+    assert float(loss([[3, 2], [0, 0]], np.ones((2, 2), int), sample_weight=[[1], [3]])) == (16 + 2 - 6 - 6) / 4
+    assert Cubed(reduction="none")([[3, 2]], [[1, 1]]).tolist() == [[8.0, 1.0]]
+    assert float(Cubed(reduction="sum", name="mine")([[3, 2]], [[1, 1]])) == 9
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    for refused in (loss, Cubed):
+        with pytest.raises(ValueError, match="`loss`: the gradient of Cubed is not known"):
+            model.compile("sgd", refused)
+    assert not model.compiled

@@ -1,6 +1,7 @@
 """Sequential as a container: building, names, weights, configs, summary, layers called alone, utilities, doctests."""
 
 import copy
+import pickle
 import re
 
 import numpy as np
@@ -212,3 +213,92 @@ def test_freezing_counts_until_the_first_step():
     model.layers[0].trainable = True  # from now on it takes a compile
     model.fit(x, y, verbose=0)
     assert np.array_equal(before[0][0], model.layers[0].get_weights()[0])
+
+
+def test_layers_without_a_bias_have_none():
+    for layer in (layers.Dense(2, use_bias=False), layers.LSTM(2, use_bias=False), layers.SimpleRNN(2, use_bias=False),
+                  layers.GRU(2, use_bias=False)):  # fmt: skip
+        layer.build((None, 4, 3))
+        assert layer.bias is None and getattr(layer, "cell", layer).bias is None
+        assert layer.kernel is not None
+    norm = layers.LayerNormalization(center=False, scale=False)
+    assert norm.beta is None and norm.gamma is None
+    with pytest.raises(AttributeError, match="bias"):
+        layers.Dense(2).bias  # noqa: B018
+    dense = layers.Dense(2)
+    dense.build((None, 3))
+    assert dense.bias.shape == (2,)
+
+
+def test_embedding_needs_no_shape():
+    layer = layers.Embedding(3, 2)
+    layer.build()
+    table = layer.get_weights()[0]
+    assert table.shape == (3, 2)
+    assert np.array_equal(layer([1, 2]), table[[1, 2]])
+    assert np.array_equal(layer(np.array([[1, 2], [0, 1]])), table[[[1, 2], [0, 1]]])
+    assert models.Sequential([layers.Input((5,), dtype="int32"), layer]).output_shape == (None, 5, 2)
+    assert layers.Embedding(3, 2, mask_zero=True)([0, 2]).shape == (2, 2)
+    assert layers.Embedding(3, 2, mask_zero=True).compute_mask([0, 2]).tolist() == [False, True]
+    with pytest.raises(ValueError, match="id"):
+        layer([3])
+
+
+def test_a_mask_may_have_an_axis_of_one():
+    x, mask = RNG.random((2, 3, 4)), np.array([[True, True, False], [True, False, False]])
+    for layer in (layers.TimeDistributed(layers.Dense(2)), layers.GRU(3)):
+        assert np.array_equal(layer(x, mask=mask[..., None]), layer(x, mask=mask))
+    for shape in [(2, 3, 2), (2, 3, 1, 1), (2, 4, 1)]:
+        with pytest.raises(ValueError, match="`mask`: expected shape"):
+            layer(x, mask=np.ones(shape, bool))
+
+
+def test_variables_are_arrays_in_arithmetic():
+    layer = layers.Dense(2, kernel_initializer=seqcore.initializers.Constant([[1, -2], [3, 4]]))
+    layer.build((None, 2))
+    v, w = layer.kernel, layer.kernel.numpy()
+    for ours, expected in [
+        (v + 1, w + 1), (1 - v, 1 - w), (v * v, w * w), (2 / v, 2 / w), (v**2, w**2), (-v, -w), (abs(v), abs(w)),
+        (v > 1, w > 1), (v <= w, w <= w), (v[0], w[0]), (v[:, 1], w[:, 1]), (np.sqrt(v * v), abs(w)), (v @ w, w @ w),
+        (np.ones(2) * v, w), (np.sum(v), w.sum()), (list(v)[1], w[1]), (v[0] if v.ndim else 0, w[0]),
+    ]:  # fmt: skip
+        assert not isinstance(ours, utils.Variable) and np.array_equal(ours, expected)
+    assert len(v) == 2 and {v: 1}[v] == 1 and v in {v} and v == v and v != layer.bias and [v, layer.bias].index(v) == 0
+    rate = seqcore.optimizers.SGD(0.5).learning_rate
+    assert rate * 0.5 == 0.25 and float(rate) == 0.5 and rate > 0.25 and bool(rate)
+    with pytest.raises(TypeError):
+        len(rate)
+    with pytest.raises(TypeError, match="assign"):
+        v += 1
+    with pytest.raises(ValueError, match="read-only"):
+        v[0][0] = 9
+    assert np.array_equal(layer.kernel.numpy(), w)
+
+
+def test_copies_of_a_variable_are_their_own():
+    model = small()
+    model.build()
+    kernel = model.layers[0].kernel
+    for copied in (copy.deepcopy(kernel), pickle.loads(pickle.dumps(kernel))):
+        for name in ("name", "path", "shape", "dtype", "trainable"):
+            assert getattr(copied, name) == getattr(kernel, name)
+        assert np.array_equal(copied.numpy(), kernel.numpy()) and copied is not kernel
+        copied.assign(copied * 0)
+        assert not copied.numpy().any() and kernel.numpy().any()
+        with pytest.raises(ValueError, match="expected shape"):
+            copied.assign([1.0])
+
+
+def test_a_clone_of_a_compiled_model_is_compiled():
+    model = small()
+    assert not models.clone_model(model).compiled
+    model.compile(seqcore.optimizers.SGD(0.125, momentum=0.5), "mae", metrics=["mse"], weighted_metrics=["mae"])
+    x, y = RNG.random((8, 4, 3)), RNG.random((8, 2))
+    model.train_on_batch(x, y)
+    clone = models.clone_model(model)
+    assert clone.compiled and clone.optimizer is not model.optimizer
+    assert clone.optimizer.get_config() == model.optimizer.get_config() and int(clone.optimizer.iterations) == 0
+    assert list(clone.test_on_batch(x, y, return_dict=True)) == ["loss", "mae", "mse"]
+    before = model.get_weights()
+    clone.fit(x, y, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))

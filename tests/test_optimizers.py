@@ -1,6 +1,8 @@
 """Adam and SGD: ten steps loss by loss beside the reference, with every option; schedules; slots; frozen weights."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -173,3 +175,87 @@ def test_learning_rate_is_a_variable():
     assert float(optimizer.learning_rate) == 0.25
     with pytest.raises(ValueError, match="rmsprop"):
         optimizers.get("rmsprop")
+
+
+def constant_gradient(optimizer, steps):
+    """How far each of `steps` batches moves a weight whose gradient is -1."""
+    model = seqcore.Sequential([layers.Input((1,)), layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(optimizer, "mae")
+    w = [0.0]
+    for _ in range(steps):
+        model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 1e6))
+        w.append(float(model.get_weights()[0][0, 0]))
+    return np.diff(w), model
+
+
+def test_a_schedule_counts_batches_also_where_gradients_accumulate():
+    schedule = optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
+    moves, model = constant_gradient(optimizers.SGD(schedule, gradient_accumulation_steps=2), 5)
+    assert moves == pytest.approx([0, 0.5**1, 0, 0.5**3, 0])
+    assert float(model.optimizer.learning_rate) == 0.5**5 and int(model.optimizer.iterations) == 2
+
+
+def test_a_function_gives_the_learning_rate_once_a_batch():
+    rates = iter([0.5, 0.25, np.float32(0.125), -1.0])
+    optimizer = optimizers.SGD(lambda: next(rates))
+    moves, model = constant_gradient(optimizer, 3)
+    assert moves == pytest.approx([0.5, 0.25, 0.125])
+    before = model.get_weights()[0]
+    with pytest.raises(ValueError, match=r"learning_rate.*>= 0.*-1"):
+        model.train_on_batch(np.ones((1, 1)), np.zeros((1, 1)))
+    assert model.get_weights()[0] == before
+    with pytest.raises(TypeError, match="a function"):
+        optimizer.learning_rate = 0.1
+    optimizer.learning_rate = lambda: 0.75
+    assert float(optimizer.learning_rate) == 0.75
+    assert optimizers.SGD.from_config(optimizer.get_config()).get_config()["learning_rate"] == 0.75
+
+
+def test_a_schedule_may_take_a_number_s_place():
+    _, model = constant_gradient(optimizers.SGD(1.0), 2)
+    model.optimizer.learning_rate = optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
+    before = float(model.get_weights()[0][0, 0])
+    model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 1e6))
+    assert float(model.get_weights()[0][0, 0]) - before == pytest.approx(0.25)
+    with pytest.raises(TypeError, match="ExponentialDecay"):
+        model.optimizer.learning_rate = 0.5
+
+
+def test_a_learning_rate_may_be_an_array_of_no_axes():
+    optimizer = optimizers.SGD(np.array(0.25))
+    optimizer.learning_rate = np.array(0.5)
+    assert float(optimizer.learning_rate) == 0.5
+    with pytest.raises(ValueError, match="learning_rate"):
+        optimizer.learning_rate = np.array([0.5])
+
+
+def test_schedules_take_steps_that_are_no_integers():
+    s = optimizers.schedules
+    assert s.ExponentialDecay(1.0, 2.5, 0.5)(5) == 0.25
+    assert s.InverseTimeDecay(1.0, 0.5, 1.0)(1) == pytest.approx(1 / 3)
+    assert s.PolynomialDecay(1.0, 2.5, 0.0)(1) == pytest.approx(0.6)
+    assert s.CosineDecay(0.0, 7.5, warmup_target=1.0, warmup_steps=2.5)(2) == pytest.approx(0.8)
+    assert s.CosineDecay(1.0, 12.5)(12.5) == pytest.approx(0)
+    assert s.CosineDecayRestarts(1.0, 2.5)(2.5) == pytest.approx(1)
+    for steps in (0, -1.5, "2", np.inf):
+        with pytest.raises(ValueError, match="decay_steps"):
+            s.ExponentialDecay(1.0, steps, 0.5)
+
+
+def test_adamw_needs_a_weight_decay():
+    with pytest.raises(ValueError, match="`weight_decay` of AdamW"):
+        optimizers.AdamW(weight_decay=None)
+
+
+def test_copies_of_an_optimizer_have_its_arguments():
+    _, model = constant_gradient(optimizers.Adam(0.5, beta_1=0.5, clipnorm=2.0), 3)
+    model.optimizer.learning_rate = 0.25
+    for copied in (copy.deepcopy(model.optimizer), pickle.loads(pickle.dumps(model.optimizer))):
+        assert copied.get_config() == model.optimizer.get_config() and float(copied.learning_rate) == 0.25
+        assert int(copied.iterations) == 0 and int(model.optimizer.iterations) == 3
+        copied.learning_rate = 1.0
+        constant_gradient(copied, 1)
+        assert float(model.optimizer.learning_rate) == 0.25
+    rate = lambda: 0.5  # noqa: E731
+    assert float(copy.deepcopy(optimizers.SGD(rate)).learning_rate) == 0.5
+    assert float(copy.deepcopy(optimizers.SGD(lr=0.125)).learning_rate) == 0.125

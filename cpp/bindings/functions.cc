@@ -62,11 +62,15 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
                                                                       ? "int32 labels, one a row of y_pred"
                                                                       : "the shape of y_pred"));
   const std::int64_t n = pred.shape.back(), rows = size_of(shape);
+  std::vector<std::uint8_t> skip;
   if (loss.takes_labels())
-    for (std::int64_t i = 0; i < rows; i++)
-      if (target.ids[i] < 0 || target.ids[i] >= n)
+    for (std::int64_t i = 0; i < rows; i++) {
+      const bool ignored = loss.ignores(target.ids[i]);
+      if (!ignored && (target.ids[i] < 0 || target.ids[i] >= n))
         throw std::invalid_argument("y_true: expected labels in [0, " + std::to_string(n) + "), got " +
                                     std::to_string(target.ids[i]));
+      skip.push_back(ignored);
+    }
   std::vector<float> each(static_cast<std::size_t>(rows));
   run([&](const Poll& poll) {
     Run r(kernels(), num_threads());
@@ -76,7 +80,8 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
     p.dims.rank = 1;
     p.dims.d[0] = p.ld = n;
     p.batch = rows;
-    loss.rows(p, {target.values, n, target.ids}, nullptr, nullptr, loss.from_logits(), each.data(), nullptr, r);
+    loss.rows(p, {target.values, n, target.ids}, nullptr, loss.ignores() ? skip.data() : nullptr, loss.from_logits(),
+              each.data(), nullptr, r);
     return 0;
   });
   return to_array(std::move(each), shape);

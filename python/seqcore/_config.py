@@ -234,6 +234,12 @@ def non_negative(value: Any, where: str) -> float:
     return float(value)
 
 
+def positive(value: Any, where: str) -> float:
+    if number(value, where) <= 0:
+        raise ValueError(f"{where}: expected a number > 0, got {value!r}")
+    return float(value)
+
+
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{where}: expected a string, got {value!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -16,6 +15,7 @@ Rows = NDArray[np.int64] | None
 # x, y, sample_weight as the core takes them, and which of their rows make the batch
 Batch = tuple[Any, Any, Any, Rows]
 Prepare = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
+NO_BATCHES = "`x`: the data set gave no batches"
 
 
 class PyDataset:
@@ -57,6 +57,8 @@ def unpack(item: Any) -> tuple[Any, Any, Any]:
 
 class ArrayBatches:
     """Arrays in memory, prepared once; a batch is a set of row numbers."""
+
+    ran_out = False
 
     def __init__(self, x: Any, y: Any, weight: Any, batch_size: int, steps: int | None, shuffle: bool | str,
                  order: Callable[[int], NDArray[np.int64]]) -> None:  # fmt: skip
@@ -110,9 +112,9 @@ class StreamBatches:
         self.limit = steps
         self.steps = steps or (len(source) if hasattr(source, "__len__") else None)
         if self.indexed and len(source) == 0:
-            raise ValueError("`x`: the data set has no batches")
+            raise ValueError(NO_BATCHES)
         self._current: Iterator[Any] | None = None
-        self.ran_out = False
+        self.ran_out = False  # the last epoch had no batches, or fewer than the steps asked for
 
     def _items(self) -> Iterator[Any]:
         if not self.indexed:
@@ -127,6 +129,7 @@ class StreamBatches:
             self.source.on_epoch_begin()
         items = self._current if self._current is not None else self._items()
         self._current = items if self.limit else None
+        self.ran_out = False
         done, fresh = 0, True
         while self.limit is None or done < self.limit:
             try:
@@ -140,13 +143,7 @@ class StreamBatches:
             fresh = True
             done += 1
             yield (*self._prepare(*unpack(item)), None)
-        if done == 0 or (self.limit is not None and done < self.limit):
-            self.ran_out = True
-            warnings.warn(
-                f"the data set ran out of data, training stops: it must give `steps_per_epoch * epochs` batches; "
-                f"this epoch had {done}",
-                stacklevel=2,
-            )
+        self.ran_out = done == 0 or (self.limit is not None and done < self.limit)
         if hasattr(self.source, "on_epoch_end"):
             self.source.on_epoch_end()
 
@@ -175,7 +172,9 @@ def split_tail(arrays: list[Any], share: float) -> tuple[list[Any], list[Any]]:
 def class_weights(y: Any, weights: Any, labels: bool) -> _engine.Float:
     """`class_weight` as sample weights: of each label, or of the largest entry of a one-hot y. Classes that are not
     named weigh 1."""
-    if not isinstance(weights, dict) or not all(isinstance(k, (int, np.integer)) for k in weights):
+    if not isinstance(weights, dict) or not all(
+        isinstance(k, (int, float, np.integer, np.floating)) and float(k).is_integer() for k in weights
+    ):
         raise ValueError(f"`class_weight`: expected a dict from class indices to weights, got {weights!r}")
     classes = np.asarray(y)
     if not labels and classes.ndim > 1:

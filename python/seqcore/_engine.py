@@ -132,6 +132,8 @@ def to_int(value: Any, name: str, what: str) -> NDArray[np.int32]:
 
 def to_mask(value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     array = to_array(value, "mask")
+    if array.ndim == len(shape) + 1 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.shape != shape:
         raise ValueError(f"`mask`: expected shape {shape}, got {array.shape}")
     return np.ascontiguousarray(array, np.bool_)

@@ -25,7 +25,8 @@ class Trainer:
     """What a model can do once it has a network."""
 
     def __init__(self) -> None:
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False
+        self._fitting = False
         self._history: tuple[weakref.ref[History], dict[str, Any]] | None = None
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: Any = None
@@ -87,6 +88,10 @@ class Trainer:
             )
         chosen = optimizers.get(optimizer)
         chosen_loss = losses.get(loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss)
+        if chosen_loss is not None and not chosen_loss.known:
+            raise ValueError(
+                f"`loss`: the gradient of {type(chosen_loss).__name__} is not known; expected a loss of seqcore's own"
+            )
         given = _as_list(metrics, "metrics"), _as_list(weighted_metrics, "weighted_metrics")
         for entry in (*given[0], *given[1]):  # unknown ones are named now, not at the first fit
             _check_metric(entry)
@@ -179,8 +184,8 @@ class Trainer:
             weight = _data.class_weights(target, class_weight, sparse)
         elif sample_weight is not None:
             weight = _engine.to_float(sample_weight, "sample_weight")
-            if weight.ndim == 2 and weight.shape[1] == 1 and len(output) == 2:
-                weight = weight[:, 0]
+            while 1 < weight.ndim <= len(output) and weight.shape[-1] == 1:
+                weight = weight[..., 0]
         if weight is not None:
             weight = np.ascontiguousarray(weight, np.float32)
         network.core.check_data(ready, target, weight)
@@ -257,7 +262,7 @@ class Trainer:
             initial_epoch: the number of the first epoch.
             steps_per_epoch: batches per epoch; the next epoch goes on from there.
             validation_steps, validation_batch_size: as the above, in validation.
-            validation_freq: validate every so many epochs, or after the epochs listed.
+            validation_freq: validate every so many epochs, or after the epochs listed (the first is 1).
 
         Returns:
             A `History`.
@@ -282,6 +287,7 @@ class Trainer:
             _engine.optional_count(steps_per_epoch, "steps_per_epoch"),
         )
         verbose = _verbose(verbose)
+        validates = _validation_freq(validation_freq)
         if x is None:
             raise ValueError("`x`: expected samples, got None")
         x, network = self._source(x, "training")
@@ -309,28 +315,51 @@ class Trainer:
         hooks = make_list(callbacks, self, verbose=verbose, epochs=epochs, steps=batches.steps)
         self.stop_training = False
         self._trained = True
-        hooks.on_train_begin()
-        logs: dict[str, float] = {}
-        for epoch in range(initial_epoch, epochs):
-            hooks.on_epoch_begin(epoch)
-            done = self._train_epoch(network, batches, hooks)
-            if not done:
-                break
-            logs = self._logs(network)
-            if batches.steps is None:
-                batches.steps = hooks.params["steps"] = done
-            if validation is not None and _validates(epoch, validation_freq):
-                self._test_epoch(network, validation, hooks)
-                logs.update({f"val_{name}": value for name, value in self._logs(network).items()})
-            hooks.on_epoch_end(epoch, logs)
-            if self.stop_training or getattr(batches, "ran_out", False):
-                break
+        outer, self._fitting = self._fitting, True
+        try:
+            hooks.on_train_begin()
+            logs = self._fit_epochs(network, batches, validation, hooks, range(initial_epoch, epochs), validates)
+        finally:
+            self._fitting = outer
         if self.optimizer is not None and self.optimizer.use_ema and epochs > initial_epoch:
             network.core.finalize_ema()
         hooks.on_train_end(logs)
         history = hooks.history if hooks.history is not None else History()
         self._history = weakref.ref(history), {k: v for k, v in vars(history).items() if k != "_model"}
         return history
+
+    def _fit_epochs(self, network: Network, batches: Any, validation: Any, hooks: CallbackList, epochs: range,
+                    validates: int | frozenset[int]) -> dict[str, float]:  # fmt: skip
+        logs: dict[str, float] = {}
+        for epoch in epochs:
+            hooks.on_epoch_begin(epoch)
+            done = self._train_epoch(network, batches, hooks)
+            if not done and epoch == epochs[0]:
+                raise ValueError(_data.NO_BATCHES)
+            if batches.ran_out:
+                warnings.warn(
+                    f"the data set ran out of data, training stops: it must give `steps_per_epoch * epochs` batches; "
+                    f"this epoch had {done}",
+                    stacklevel=3,
+                )
+            if not done:
+                break
+            logs = self._logs(network)
+            if batches.steps is None:
+                batches.steps = hooks.params["steps"] = done
+            if validation is not None and _validates(epoch, validates):
+                done, values = self._test_epoch(network, validation, hooks)
+                if validation.ran_out:
+                    warnings.warn(
+                        f"the validation data ran out: they must give their batches anew for every validation, after "
+                        f"epoch {epoch + 1} they gave {done}{'' if done else ', so that epoch has no val_ values'}",
+                        stacklevel=3,
+                    )
+                logs = dict(sorted({**logs, **{f"val_{name}": value for name, value in values.items()}}.items()))
+            hooks.on_epoch_end(epoch, logs)
+            if self.stop_training or batches.ran_out:
+                break
+        return logs
 
     @property
     def history(self) -> History | None:
@@ -358,7 +387,7 @@ class Trainer:
         try:
             first = next(items)
         except StopIteration:
-            raise ValueError("`x`: the data set gave no batches") from None
+            raise ValueError(_data.NO_BATCHES) from None
         network = self._ready(_data.unpack(first)[0], what)
         # A list can begin again; a generator cannot: its first batch is put back.
         return (x if items is not x else _data.put_back(first, items)), network
@@ -369,7 +398,7 @@ class Trainer:
         network.claim()
         core.reset_metrics()
         begin, end = hooks.batch_hooks["on_train_batch_begin"], hooks.batch_hooks["on_train_batch_end"]
-        bar, schedule, train = hooks.bar, optimizer.schedule, core.train_on_batch
+        bar, train = hooks.bar, core.train_on_batch
         skipped, done = core.skipped_steps, 0
 
         def logs() -> dict[str, float]:
@@ -379,8 +408,8 @@ class Trainer:
             if begin:
                 hooks.on_train_batch_begin(done)
                 network.claim()
-            if schedule is not None:
-                core.learning_rate = schedule(core.iterations)
+            if optimizer.schedule is not None:
+                core.learning_rate = optimizer.current_learning_rate(core)
             train(x, y, weight, rows)
             if core.skipped_steps != skipped:
                 skipped = self._warn_skipped(core, skipped, done)
@@ -404,8 +433,12 @@ class Trainer:
             )
         return core.skipped_steps
 
-    def _test_epoch(self, network: Network, batches: Any, hooks: CallbackList, bar: bool = False) -> int:
+    def _test_epoch(
+        self, network: Network, batches: Any, hooks: CallbackList, bar: bool = False
+    ) -> tuple[int, dict[str, float]]:
+        """How many batches there were, and the logs: empty where there was none."""
         core = network.core
+        self.stop_evaluating = False
         network.pull()
         core.reset_metrics()
         begin, end = hooks.batch_hooks["on_test_batch_begin"], hooks.batch_hooks["on_test_batch_end"]
@@ -420,8 +453,11 @@ class Trainer:
             done += 1
             if bar and hooks.bar is not None:
                 hooks.bar.step(done, lambda: self._logs(network))
-        hooks.on_test_end(self._logs(network))
-        return done
+            if self.stop_evaluating:
+                break
+        logs = self._logs(network) if done else {}
+        hooks.on_test_end(logs)
+        return done, logs
 
     def _logs(self, network: Network) -> dict[str, float]:
         """The running loss and metrics, by name in order."""
@@ -476,8 +512,10 @@ class Trainer:
         hooks = make_list(callbacks, self, verbose=verbose, epochs=1, steps=batches.steps)
         if hooks.bar is not None:
             hooks.bar.begin()
-        self._test_epoch(network, batches, hooks, bar=True)
-        logs = self._logs(network)
+        done, logs = self._test_epoch(network, batches, hooks, bar=True)
+        if not done:
+            raise ValueError(_data.NO_BATCHES)
+        _warn_short(batches, done)
         if hooks.bar is not None:
             hooks.bar.finish(logs)
         return self._results(network, return_dict)
@@ -508,6 +546,7 @@ class Trainer:
         _engine.check_precision(precision)
         if self._several and precision != "float32":
             raise ValueError(f"`precision`: a model with several outputs predicts in float32 only, got {precision!r}")
+        stream: _data.StreamBatches | None = None
         if _data.is_array(x):
             network = self._network_for(x)
             ready = network.prepare(x)
@@ -527,6 +566,7 @@ class Trainer:
         if hooks.bar is not None:
             hooks.bar.begin()
         hooks.on_predict_begin()
+        self.stop_predicting = False
         results: list[Any] = []
         for i, part in enumerate(parts):
             hooks.on_predict_batch_begin(i)
@@ -535,8 +575,12 @@ class Trainer:
                 hooks.on_predict_batch_end(i, {"outputs": results[-1]})
             if hooks.bar is not None:
                 hooks.bar.step(i + 1, dict)
+            if self.stop_predicting:
+                break
         if not results:
-            raise ValueError("`x`: the data set gave no batches")
+            raise ValueError(_data.NO_BATCHES)
+        if stream is not None:
+            _warn_short(stream, len(results))
         hooks.on_predict_end()
         if hooks.bar is not None:
             hooks.bar.finish({})
@@ -579,7 +623,7 @@ class Trainer:
         network.claim()
         self._trained = True
         if optimizer.schedule is not None:
-            core.learning_rate = optimizer.schedule(core.iterations)
+            core.learning_rate = optimizer.current_learning_rate(core)
         skipped = core.skipped_steps
         core.reset_metrics()
         core.train_on_batch(*ready, None)
@@ -634,7 +678,16 @@ def _verbose(value: Any) -> int:
     return int(value)
 
 
-def _validates(epoch: int, freq: int | list[int]) -> bool:
-    if isinstance(freq, (list, tuple, set)):
-        return epoch + 1 in freq
-    return (epoch + 1) % freq == 0
+def _validation_freq(value: Any) -> int | frozenset[int]:
+    if isinstance(value, (list, tuple, set, frozenset, range)):
+        return frozenset(_engine.check_count(epoch, "validation_freq") for epoch in value)
+    return _engine.check_count(value, "validation_freq")
+
+
+def _validates(epoch: int, freq: int | frozenset[int]) -> bool:
+    return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+
+
+def _warn_short(batches: _data.ArrayBatches | _data.StreamBatches, done: int) -> None:
+    if batches.ran_out:
+        warnings.warn(f"`steps`: the data set ran out after {done} of {batches.steps} batches", stacklevel=3)

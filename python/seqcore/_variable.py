@@ -10,8 +10,9 @@ import numpy as np
 from . import _engine
 
 
-class Variable:
-    """A named value that can be read as an array and assigned.
+class Variable(np.lib.mixins.NDArrayOperatorsMixin):
+    """A named value that can be read as an array and assigned. Arithmetic, `<` and the like, indexing and `len` are its
+    array's; `==` and hashes are those of the variable itself, so that it can be a key.
 
     A weight's truth lives in one compiled model, its home. Layers shared by several models keep one Variable each;
     the model that trains next takes the home over, the others fetch from it (`_network.Network.pull`).
@@ -40,6 +41,31 @@ class Variable:
     @property
     def core(self) -> _engine.CoreModel | None:
         return self._core
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy has a value of its own.
+        return _detached, (self.path, self.numpy(), self.trainable)
+
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(out, Variable) for out in kwargs.get("out", ())):
+            raise TypeError(f"`{self.path}`: a variable is changed by assign, assign_add and assign_sub only")
+        ready = [v.numpy() if isinstance(v, Variable) else v for v in inputs]
+        return getattr(ufunc, method)(*ready, **kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.numpy()
+        value.flags.writeable = False  # a copy: writing to it would change nothing
+        return value[key]
+
+    def __len__(self) -> int:
+        return len(self.numpy())
+
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
 
     def numpy(self) -> _engine.Array:
         """A copy of the value."""
@@ -99,3 +125,11 @@ class Variable:
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
+
+
+def _detached(path: str, value: _engine.Array, trainable: bool) -> Variable:
+    held = np.array(value)
+    name = path.rpartition("/")[2]
+    variable = Variable(name, held.shape, held.copy, lambda new: np.copyto(held, new), str(held.dtype))
+    variable.path, variable.trainable = path, trainable
+    return variable

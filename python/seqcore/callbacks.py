@@ -291,17 +291,25 @@ class _Monitor(Callback):
         self._warned = False
 
     def _rises(self) -> bool:
-        if self.mode != "auto":
+        name = self.monitor.removeprefix("val_")
+        if self.mode != "auto" or name == "loss":
             return self.mode == "max"
-        return self.monitor.removeprefix("val_").endswith(("acc", "accuracy", "auc"))
+        metrics = dict(zip(self.model.metrics_names[1:], self.model.metrics, strict=True))
+        if name not in metrics:
+            raise ValueError(
+                f"`mode` of {type(self).__name__}: {self.monitor!r} is neither the loss nor a metric of the model "
+                f"({', '.join(metrics) or 'it has none'}): say whether less is better, 'min', or more, 'max'"
+            )
+        return bool(metrics[name].larger_is_better)
 
-    def worst(self) -> float:
-        return -math.inf if self._rises() else math.inf
-
-    def better(self, value: float, than: float) -> bool:
+    def better(self, value: float, than: float | None) -> bool:
+        if than is None:
+            return True
         return value - self.min_delta > than if self._rises() else value + self.min_delta < than
 
-    def value(self, logs: Logs) -> float | None:
+    def value(self, logs: Logs, otherwise: str = "") -> float | None:
+        """What is monitored or, with a warning that ends in `otherwise`, None; ValueError where `mode` must be told."""
+        self._rises()
         found = (logs or {}).get(self.monitor)
         if found is None and not self._warned:
             import warnings
@@ -309,7 +317,7 @@ class _Monitor(Callback):
             self._warned = True
             warnings.warn(
                 f"{type(self).__name__} monitors {self.monitor!r}, which is not in the logs; there are "
-                f"{', '.join(sorted(logs or {}))}",
+                f"{', '.join(sorted(logs or {}))}{otherwise}",
                 stacklevel=2,
             )
         return found
@@ -323,7 +331,7 @@ class EarlyStopping(_Monitor):
         min_delta: how much counts as better.
         patience: epochs without before stopping.
         verbose: 1 prints when it stops.
-        mode: "min", "max", or "auto" by the name.
+        mode: "min", "max", or "auto": by what is monitored, if that is the loss or a metric of the model.
         baseline: a value to get better than.
         restore_best_weights: whether the weights of the best epoch are put back at the end.
         start_from_epoch: epochs to wait first.
@@ -360,7 +368,7 @@ class EarlyStopping(_Monitor):
         if self.restore_best_weights and self.best_weights is None:
             self.best_weights, self.best_epoch = self.model.get_weights(), epoch
         self.wait += 1
-        if self.best is None or self.better(current, self.best):
+        if self.better(current, self.best):
             self.best, self.best_epoch = current, epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
@@ -388,9 +396,9 @@ class ModelCheckpoint(_Monitor):
             and names of the logs, as in `"{epoch:02d}-{val_loss:.2f}.safetensors"`.
         monitor: the entry of the logs that says which is best.
         verbose: 1 prints what is saved.
-        save_best_only: whether only a better one is saved.
+        save_best_only: whether only a better one is saved (each one, where the logs do not hold what is monitored).
         save_weights_only: whether only the weights are.
-        mode: "min", "max", or "auto" by the name.
+        mode: "min", "max", or "auto": by what is monitored, if that is the loss or a metric of the model.
         save_freq: "epoch", or a number of batches.
         initial_value_threshold: a value that the first save must better.
     """
@@ -415,7 +423,7 @@ class ModelCheckpoint(_Monitor):
             raise ValueError(f"`save_freq`: expected 'epoch' or a positive integer, got {save_freq!r}")
         self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
         self.save_freq = save_freq
-        self.best = self.worst() if initial_value_threshold is None else initial_value_threshold
+        self.best = initial_value_threshold
         self._epoch = self._batches = 0
         if save_freq != "epoch":
             self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
@@ -435,14 +443,16 @@ class ModelCheckpoint(_Monitor):
 
     def _save(self, logs: Logs, place: dict[str, int] | None = None) -> None:
         if self.save_best_only:
-            current = self.value(logs)
-            if current is None or not self.better(current, self.best):
-                if self.verbose and current is not None:
-                    print(f"\nEpoch {self._epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
-                return
-            if self.verbose:
-                print(f"\nEpoch {self._epoch + 1}: {self.monitor} improved from {self.best:.5f} to {current:.5f}")
-            self.best = current
+            current = self.value(logs, "; the model is saved all the same")
+            if current is not None:
+                best = "None" if self.best is None else f"{self.best:.5f}"
+                better = self.better(current, self.best)
+                if self.verbose:
+                    change = f"improved from {best} to {current:.5f}" if better else f"did not improve from {best}"
+                    print(f"\nEpoch {self._epoch + 1}: {self.monitor} {change}")
+                if not better:
+                    return
+                self.best = current
         try:
             path = self.filepath.format(epoch=self._epoch + 1, **(place or {}), **(logs or {}))
         except KeyError as error:
@@ -552,7 +562,7 @@ class ReduceLROnPlateau(_Monitor):
         factor: the new rate is the old one times this.
         patience: epochs without getting better before that.
         verbose: 1 prints it.
-        mode: "min", "max", or "auto" by the name.
+        mode: "min", "max", or "auto": by what is monitored, if that is the loss or a metric of the model.
         min_delta: how much counts as better.
         cooldown: epochs to wait afterwards.
         min_lr: the lowest rate.
@@ -582,7 +592,7 @@ class ReduceLROnPlateau(_Monitor):
         self.on_train_begin()
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        self.best = self.worst()
+        self.best: float | None = None
         self.wait = self.cooldown_counter = 0
 
     def in_cooldown(self) -> bool:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import _engine
-from ._config import Configurable, Registry, arg, non_negative, number, one_of, seed_or_none, sizes, to_config
+from ._config import (
+    Configurable,
+    Registry,
+    arg,
+    non_negative,
+    number,
+    one_of,
+    positive,
+    seed_or_none,
+    sizes,
+    to_config,
+)
 
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer", "LecunNormal",
@@ -19,6 +32,7 @@ class Initializer(Configurable):
 
     Call arguments:
         shape: the shape of the weight.
+        dtype: of the array that is returned; float32 where not given. Weights are float32.
 
     Example:
         >>> from seqcore import initializers
@@ -29,11 +43,15 @@ class Initializer(Configurable):
     def _setup(self) -> None:
         self._drawn: int | None = None
 
-    def __call__(self, shape: Any, dtype: Any = None) -> _engine.Float:
+    def __call__(self, shape: Any, dtype: Any = None) -> _engine.Array:
+        try:
+            kind = np.dtype(dtype or np.float32)
+        except TypeError:
+            raise TypeError(f"`dtype`: expected one of NumPy's dtypes, got {dtype!r}") from None
         # One instance gives the same values at each call, seeded or not, as Keras's do.
         if self._drawn is None:
             self._drawn = _engine.next_seed()
-        return _engine.initialize(dict(to_config(self)), _check_shape(shape), self._drawn)
+        return _engine.initialize(dict(to_config(self)), _check_shape(shape), self._drawn).astype(kind, copy=False)
 
     def clone(self) -> Initializer:
         """A new initializer with the same config."""
@@ -55,10 +73,19 @@ class Ones(Initializer):
     """All ones."""
 
 
-class Constant(Initializer):
-    """All equal to `value`."""
+def _numbers(value: Any, where: str) -> Any:
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        return number(value, where)
+    array = _engine.to_float(value, where.strip("`"))
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where}: expected finite numbers, got {value!r}")
+    return array.tolist()
 
-    value: float = arg(number, default=0.0)
+
+class Constant(Initializer):
+    """All equal to `value`: a number, or an array that is broadcast."""
+
+    value: float | list[Any] = arg(_numbers, default=0.0)
 
 
 class Identity(Initializer):
@@ -94,7 +121,7 @@ class TruncatedNormal(Initializer):
 class VarianceScaling(Initializer):
     """Scales the spread by fan-in, fan-out or their mean, so that signals keep their size."""
 
-    scale: float = arg(non_negative, default=1.0)
+    scale: float = arg(positive, default=1.0)
     mode: str = arg(one_of("fan_in", "fan_out", "fan_avg"), default="fan_in")
     distribution: str = arg(
         one_of("truncated_normal", "untruncated_normal", "normal", "uniform"), default="truncated_normal"

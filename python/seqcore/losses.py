@@ -8,7 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _engine
-from ._config import Configurable, Registry, arg, boolean, fraction, number, one_of, optional, text, to_config
+from ._config import (
+    Configurable,
+    Registry,
+    arg,
+    boolean,
+    fraction,
+    number,
+    one_of,
+    optional,
+    snake_case,
+    text,
+    to_config,
+)
 from ._config import integer as _integer
 
 __all__ = [
@@ -25,7 +37,8 @@ def _last_axis(value: Any, where: str) -> int:
 
 
 class Loss(Configurable):
-    """Base of all losses.
+    """Base of all losses. A subclass of your own gives `call` and can be called on arrays; `compile` refuses it, as the
+    core does not know its gradient.
 
     Args:
         reduction: "sum_over_batch_size" (the mean over all samples and steps), "sum", "mean",
@@ -55,8 +68,13 @@ class Loss(Configurable):
 
     def _setup(self) -> None:
         if self.name is None:
-            self.name = _names[type(self).__name__]
+            self.name = "huber_loss" if type(self) is Huber else snake_case(type(self).__name__)
         self.reduction = self.reduction or "none"
+
+    @property
+    def known(self) -> bool:
+        """Whether the core has it, with its gradient."""
+        return type(self) in _functions.values()
 
     def describe(self) -> dict[str, Any]:
         """What the core is told."""
@@ -64,30 +82,40 @@ class Loss(Configurable):
         return {"class_name": type(self).__name__, "config": config}
 
     def call(self, y_true: Any, y_pred: Any) -> _engine.Float:
-        """The loss of each sample (and step): `y_pred` without its last axis."""
+        """The loss of each sample (and step): `y_pred` without its last axis. A subclass's is given float32 arrays."""
         return _engine.loss(self.describe(), y_true, y_pred, self.sparse)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        values = self.call(y_true, y_pred)
-        weights = None
+        if not self.known:
+            y_true, y_pred = _engine.to_float(y_true, "y_true"), _engine.to_float(y_pred, "y_pred")
+        values = np.asarray(self.call(y_true, y_pred), np.float32)
+        counts, weights = self.counts(y_true, values), None
         if sample_weight is not None:
             weights = broadcast_weight(sample_weight, values)
             values = values * weights
         if self.reduction == "none":
             return values
         total = values.sum(dtype=np.float64)
+        if self.reduction == "sum":
+            return np.float32(total)
         if self.reduction == "mean_with_sample_weight" and weights is not None:
-            return np.float32(total / max(weights.sum(dtype=np.float64), 1e-30))
-        return np.float32(total if self.reduction == "sum" else total / values.size)
+            counts = counts * weights
+        return np.float32(total / max(counts.sum(dtype=np.float64), 1e-30))
+
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
+        """1 for each of `values` that has a part in a mean, else 0."""
+        return np.ones_like(values)
 
 
 def broadcast_weight(sample_weight: Any, values: _engine.Float) -> _engine.Float:
-    """`sample_weight` of shape () or a head of `values.shape`, in the shape of `values`."""
+    """`sample_weight` in the shape of `values`. Its shape: (), a head of that, or that with ones in it or behind it."""
     weight = _engine.to_float(sample_weight, "sample_weight")
     if weight.ndim == values.ndim + 1 and weight.shape[-1] == 1:
         weight = weight[..., 0]
-    if weight.shape != values.shape[: weight.ndim]:
-        raise ValueError(f"`sample_weight`: expected shape {values.shape} or a head of it, got {weight.shape}")
+    if weight.ndim > values.ndim or any(w not in (1, v) for w, v in zip(weight.shape, values.shape, strict=False)):
+        raise ValueError(
+            f"`sample_weight`: expected shape {values.shape}, a head of it, or ones in their places, got {weight.shape}"
+        )
     full = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
     return np.broadcast_to(full, values.shape)
 
@@ -143,7 +171,8 @@ class SparseCategoricalCrossentropy(Loss):
 
     Args:
         from_logits: whether `y_pred` is before the softmax.
-        ignore_class: an index that counts for nothing.
+        ignore_class: an index that counts for nothing, in [0, classes) or not: samples (and steps) of it have no loss,
+            no gradient and no part in the mean.
         axis: -1.
     """
 
@@ -152,16 +181,10 @@ class SparseCategoricalCrossentropy(Loss):
     axis: int = arg(_last_axis, default=-1)
     sparse = True
 
-
-_names = {
-    "Loss": "loss",
-    "MeanSquaredError": "mean_squared_error",
-    "MeanAbsoluteError": "mean_absolute_error",
-    "Huber": "huber_loss",
-    "BinaryCrossentropy": "binary_crossentropy",
-    "CategoricalCrossentropy": "categorical_crossentropy",
-    "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
-}
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
+        if self.ignore_class is None:
+            return super().counts(y_true, values)
+        return np.asarray(np.reshape(y_true, values.shape) != self.ignore_class, np.float32)
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> _engine.Float:

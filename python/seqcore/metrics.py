@@ -49,6 +49,7 @@ class Metric(Configurable):
 
     _ignored = frozenset({"dtype", "fn"})
     sparse: ClassVar[bool] = False
+    larger_is_better: ClassVar[bool] = False
 
     def _setup(self) -> None:
         if self.name is None:
@@ -147,6 +148,10 @@ class RootMeanSquaredError(_LossMetric):
 
     _loss = losses.MeanSquaredError
 
+    def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
+        true, pred = _pair(y_true, y_pred)  # of each number, as Keras's: it may have a weight of its own
+        return super().values(true[..., None], pred[..., None])
+
     def result(self) -> Any:
         return np.float32(np.sqrt(self._total / self._weight) if self._weight else 0.0)
 
@@ -175,13 +180,27 @@ class CategoricalCrossentropy(_LossMetric):
 
 
 class SparseCategoricalCrossentropy(_LossMetric):
-    """Mean sparse categorical cross-entropy."""
+    """Mean sparse categorical cross-entropy.
+
+    Args:
+        from_logits: whether `y_pred` is before the softmax.
+        ignore_class: an index whose samples (and steps) count as 0 in the mean or, where there are weights or a mask,
+            not at all: so Keras's do.
+        axis: -1.
+    """
 
     from_logits: bool = arg(boolean, default=False)
     ignore_class: int | None = arg(optional(integer), default=None)
     axis: int = arg(losses._last_axis, default=-1)
     sparse = True
     _loss = losses.SparseCategoricalCrossentropy
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        values = self.values(y_true, y_pred)
+        if sample_weight is not None:
+            loss = self._loss(ignore_class=self.ignore_class)
+            sample_weight = losses.broadcast_weight(sample_weight, values) * loss.counts(y_true, values)
+        self._add(values, sample_weight)
 
 
 def _pair(y_true: Any, y_pred: Any, sparse: bool = False) -> tuple[_engine.Array, _engine.Array]:
@@ -192,6 +211,8 @@ def _pair(y_true: Any, y_pred: Any, sparse: bool = False) -> tuple[_engine.Array
 
 class Accuracy(Metric):
     """How often `y_true` equals `y_pred`."""
+
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
@@ -206,15 +227,17 @@ class BinaryAccuracy(Metric):
     """
 
     threshold: float = arg(number, default=0.5)
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
-        hit = np.asarray(true == (pred > self.threshold), np.float32)
-        return np.asarray(hit.mean(axis=-1, dtype=np.float32)) if hit.ndim else hit
+        return np.asarray(true == (pred > self.threshold), np.float32)
 
 
 class CategoricalAccuracy(Metric):
     """How often the largest prediction stands where the one-hot target has its one."""
+
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred)
@@ -225,6 +248,7 @@ class SparseCategoricalAccuracy(Metric):
     """How often the largest prediction stands at the target's index."""
 
     sparse = True
+    larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _pair(y_true, y_pred, sparse=True)
@@ -232,7 +256,7 @@ class SparseCategoricalAccuracy(Metric):
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> _engine.Float:
-    """Binary accuracy of each sample."""
+    """Binary accuracy of each number."""
     return BinaryAccuracy(threshold).values(y_true, y_pred)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,6 +100,8 @@ class Sequential(Trainer):
         """Removes the last layer and returns it. The others keep their weights; other layers can be added."""
         if not self._layers:
             raise ValueError(f'model "{self.name}" has no layer to remove')
+        if self._fitting:
+            raise RuntimeError(f'model "{self.name}" is being trained: no layer can be removed before `fit` ends')
         layer = self._layers.pop()
         self._built_explicitly = self._trained = False
         self._forget_network()
@@ -486,7 +489,7 @@ def model_from_description(description: Any) -> Sequential:
 def clone_model(
     model: Sequential, input_tensors: Any = None, clone_function: Callable[[Layer], Layer] | None = None
 ) -> Sequential:
-    """A model of the same layers with new weights.
+    """A model of the same layers with new weights. If the model is compiled so is the new one, as the model was.
 
     Args:
         model: the model.
@@ -498,4 +501,8 @@ def clone_model(
     if clone_function is not None:
         first = copies[:1] if copies and isinstance(copies[0], InputLayer) else []
         copies = [*first, *(clone_function(layer) for layer in model.layers)]
-    return Sequential(copies, trainable=model.trainable, name=model.name)
+    clone = Sequential(copies, trainable=model.trainable, name=model.name)
+    if model.compiled:
+        plain, weighted = model._metrics_given
+        clone.compile(copy.deepcopy(model.optimizer), model.loss, metrics=plain, weighted_metrics=weighted)
+    return clone

@@ -13,7 +13,8 @@ def per_sample(spec, y, p):
     n = p.shape[-1]
     smoothing, logits = config.get("label_smoothing", 0.0), config.get("from_logits", False)
     if name == "SparseCategoricalCrossentropy":
-        y = np.eye(n)[np.asarray(y, np.int64).reshape(p.shape[:-1])]
+        y = np.asarray(y, np.int64).reshape(p.shape[:-1])
+        y = np.where(ignored(spec, y, p)[..., None], 0.0, np.eye(n)[y % n])
     elif y.ndim < p.ndim:
         y = y[..., None]
     if name == "MeanSquaredError":
@@ -44,6 +45,13 @@ def per_sample(spec, y, p):
     return -(y * np.log(clipped)).sum(-1), (dq - (dq * q).sum(-1, keepdims=True)) / total
 
 
+def ignored(spec, y, p):
+    """Which entries have the label that counts for nothing."""
+    ignore_class = spec.get("config", {}).get("ignore_class")
+    shape = p.shape[:-1]
+    return np.zeros(shape, bool) if ignore_class is None else np.asarray(y).reshape(shape) == ignore_class
+
+
 def weights(shape, mask, sample_weight):
     """Mask and sample weights merged, of the per-sample losses' shape."""
     w = np.ones(shape) if mask is None else np.broadcast_to(mask, shape).astype(np.float64)
@@ -65,6 +73,8 @@ def divisor(spec, shape, mask, w):
 
 def loss(spec, y, p, mask=None, sample_weight=None):
     """(scalar, dL/dp). A masked or weightless sample is not read; nothing valid at all gives 0 and zero gradients."""
+    if ignored(spec, y, p).any():
+        mask = ~ignored(spec, y, p) if mask is None else mask & ~ignored(spec, y, p)
     w = weights(p.shape[:-1], mask, sample_weight)
     keep = np.ones(p.shape[:-1], bool) if mask is None else mask
     uniform = np.full(p.shape[-1], 1.0 / p.shape[-1])

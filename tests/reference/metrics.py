@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .losses import per_sample, weights
+from .losses import ignored, per_sample, weights
 
 
 def values(spec, y, p):
@@ -25,6 +25,8 @@ class Metric:
     def update(self, y, p, mask=None, sample_weight=None):
         v = values(self.spec, y, p)
         w = weights(v.shape, mask, sample_weight)
+        if mask is not None or sample_weight is not None:  # else ignored entries count as 0
+            w = np.where(ignored(self.spec, y, p), 0.0, w)
         self.total += np.where(w != 0, v * w, 0.0).sum()
         self.count += w.sum()
 

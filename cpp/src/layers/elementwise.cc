@@ -1,4 +1,5 @@
 // The layers without weights that keep their input's shape, and Flatten: Masking, Dropout, Activation.
+#include <algorithm>
 #include <cstring>
 
 #include "layers/config.h"
@@ -80,20 +81,53 @@ class Masking::MaskingStep final : public Step {
 
 std::unique_ptr<Step> Masking::make_step(const StepPlace& at) const { return std::make_unique<MaskingStep>(*this, at); }
 
-// Inverted dropout, active in training only.
+// Inverted dropout, active in training only. Along the axes where noise_shape has a 1, one draw serves all entries.
 class Dropout final : public Layer {
  public:
   explicit Dropout(const Json& description) {
     Config c(description);
     rate_ = static_cast<float>(c.rate("rate"));
     seed_ = c.any("seed");
-    if (!c.any("noise_shape").is_null()) c.fail("noise_shape", "null (other shapes are not supported)");
+    noise_shape_ = c.any("noise_shape");
+    if (!noise_shape_.is_null() && !noise_shape_.is_array()) c.fail("noise_shape", "a list of integers and nulls");
     c.done();
   }
 
-  Dims build(const Dims& input) override { return input; }
+  Dims build(const Dims& input) override {
+    if (noise_shape_.is_null()) return input;
+    const Json::Array& noise = noise_shape_.as_array();
+    bool fits = noise.size() == static_cast<std::size_t>(input.rank) + 1;
+    for (std::size_t axis = 0; fits && axis < noise.size(); axis++) {
+      if (noise[axis].is_null()) continue;
+      const std::int64_t size = noise[axis].as_integer();
+      shared_[axis] = size == 1;
+      fits = size == 1 || (axis > 0 && size == input.d[axis - 1]);
+    }
+    if (!fits)
+      throw std::invalid_argument("noise_shape of Dropout: expected for each axis of an input of shape " +
+                                  to_string(input) + " 1, None or (but for the batch) its size, got " +
+                                  noise_shape_.dump());
+    return input;
+  }
 
  private:
+  // Which row of the noise serves row r: rows are counted as x's are, with one entry along shared axes.
+  std::int64_t noise_row(const Tensor& x, std::int64_t r) const {
+    if (noise_shape_.is_null()) return r;
+    std::int64_t row = 0, place = 1;
+    const auto take = [&](std::int64_t size, bool shared) {
+      if (!shared) {
+        row += r % size * place;
+        place *= size;
+      }
+      r /= size;
+    };
+    for (int i = x.dims.rank - 2; i >= 1; i--) take(x.dims.d[i], shared_[i + 1]);
+    take(x.batch, shared_[0]);
+    if (x.dims.rank >= 2) take(x.steps(), shared_[1]);
+    return row;
+  }
+
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     if (!run.training || rate_ == 0) {
       *cache = nullptr;
@@ -101,11 +135,15 @@ class Dropout final : public Layer {
     }
     Tensor y = make_tensor(run, x, x.features());
     const std::int64_t n = x.features(), ld = pad(n);
+    const std::int64_t drawn = shared_[x.dims.rank] ? 1 : n;
     float* scale = run.arena->floats(x.rows() * ld);
     const std::uint64_t key = random_key(run, 0);
     run.rows(x.rows(), 20.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
       for (std::int64_t r = from; r < to; r++) {
-        run.k.dropout_mask(key, run.counter, static_cast<std::uint64_t>(r * ld), n, rate_, scale + r * ld);
+        float* row = scale + r * ld;
+        run.k.dropout_mask(key, run.counter, static_cast<std::uint64_t>(noise_row(x, r) * pad(drawn)), drawn, rate_,
+                           row);
+        std::fill(row + drawn, row + n, row[0]);
         run.k.multiply(n, x.data + r * x.ld, scale + r * ld, y.data + r * y.ld);
       }
     });
@@ -125,6 +163,8 @@ class Dropout final : public Layer {
   }
 
   float rate_;
+  Json noise_shape_;                      // or null
+  bool shared_[Dims::kMaxRank + 1] = {};  // by axis, the batch first
 };
 
 class ActivationLayer final : public Layer {

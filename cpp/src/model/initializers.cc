@@ -26,6 +26,7 @@ struct Spec {
   Mode mode = Mode::fan_in;
   Kind distribution = Kind::truncated_normal;  // of variance_scaling
   const Json* seed = nullptr;
+  const Json* values = nullptr;  // of constant, where they are several: nested lists
 };
 
 // The config of one initializer, read key by key; what nobody asked for is refused at the end.
@@ -101,7 +102,12 @@ Spec read_spec(const Json& json) {
   bool random = true;
   if (name == "Zeros" || name == "Ones" || name == "Constant") {
     random = false;
-    spec = {Kind::constant, name == "Constant" ? config.number("value", 0) : name == "Ones" ? 1.0 : 0.0};
+    const Json* value = name == "Constant" ? config.find("value") : nullptr;
+    spec = {Kind::constant};
+    if (value && value->is_array())
+      spec.values = value;
+    else
+      spec.a = name == "Constant" ? config.number("value", 0) : name == "Ones" ? 1.0 : 0.0;
   } else if (name == "RandomUniform") {
     spec = {Kind::uniform, config.number("minval", -0.05), config.number("maxval", 0.05)};
   } else if (name == "RandomNormal" || name == "TruncatedNormal") {
@@ -377,6 +383,33 @@ Spec resolve(Spec spec, const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
+namespace {
+
+int depth(const Json& value) {
+  return value.is_array() ? 1 + (value.as_array().empty() ? 0 : depth(value.as_array()[0])) : 0;
+}
+
+// Nested lists, `deep` of them, over `axes` axes, as NumPy broadcasts: the last axes meet, and a 1 serves a whole axis.
+float* broadcast(const Json& value, int deep, const std::int64_t* shape, int axes, float* out) {
+  if (deep > axes) throw std::invalid_argument("initializer Constant: value has more axes than the weight");
+  if (axes == 0) {
+    *out = static_cast<float>(value.as_number());
+    return out + 1;
+  }
+  const auto size = static_cast<std::size_t>(shape[0]);
+  const bool here = deep == axes;
+  const std::size_t given = here ? value.as_array().size() : 1;
+  if (given != 1 && given != size)
+    throw std::invalid_argument("initializer Constant: value has " + std::to_string(given) +
+                                " entries along an axis of the weight of size " + std::to_string(size));
+  for (std::size_t i = 0; i < size; i++)
+    out = broadcast(here ? value.as_array()[given == 1 ? 0 : i] : value, here ? deep - 1 : deep, shape + 1, axes - 1,
+                    out);
+  return out;
+}
+
+}  // namespace
+
 void initialize(const Json& config, const std::vector<std::int64_t>& shape, std::uint64_t seed, float* out) {
   const FlushGuard flush;
   const Spec spec = resolve(read_spec(config), shape);
@@ -390,6 +423,10 @@ void initialize(const Json& config, const std::vector<std::int64_t>& shape, std:
   };
   switch (spec.kind) {
     case Kind::constant:
+      if (spec.values != nullptr) {
+        broadcast(*spec.values, depth(*spec.values), shape.data(), static_cast<int>(shape.size()), out);
+        return;
+      }
       return each([&](std::uint64_t) { return spec.a; });
     case Kind::uniform:
       return each([&](std::uint64_t i) { return spec.a + (spec.b - spec.a) * sampler.uniform(i); });

@@ -1,5 +1,6 @@
 #include "model/losses.h"
 
+#include <cmath>
 #include <utility>
 
 #include "layers/config.h"
@@ -38,7 +39,10 @@ Loss::Loss(const Json& description) {
     label_smoothing_ = static_cast<float>(c.number("label_smoothing", 0));
     if (!(label_smoothing_ >= 0 && label_smoothing_ <= 1)) c.fail("label_smoothing", "in [0, 1]");
   }
-  if (takes_labels() && !c.any("ignore_class").is_null()) c.fail("ignore_class", "null");
+  if (takes_labels() && !c.any("ignore_class").is_null()) {
+    ignores_ = true;
+    ignored_ = c.integer("ignore_class", 0);
+  }
   const std::string reduction = c.string("reduction", "sum_over_batch_size");
   if (reduction == "sum_over_batch_size" || reduction == "mean")
     reduction_ = Reduction::mean;
@@ -57,6 +61,19 @@ bool Loss::fuses(Activation output) const {
   if (from_logits_) return false;
   if (kind_ == LossKind::binary_crossentropy) return output == Activation::sigmoid;
   return kind_ >= LossKind::categorical_crossentropy && output == Activation::softmax;
+}
+
+void Loss::skip_ignored(const std::int32_t* labels, const std::uint8_t* masked, std::int64_t rows,
+                        std::uint8_t* skip) const {
+  for (std::int64_t r = 0; r < rows; r++) skip[r] = (masked && masked[r]) || ignores(labels[r]);
+}
+
+void Loss::check_label(double label, std::int64_t classes, std::int64_t sample) const {
+  if ((label >= 0 && label < static_cast<double>(classes) && label == std::floor(label)) || ignores(label)) return;
+  throw std::invalid_argument("y: sparse_categorical_crossentropy expects integer labels in [0, " +
+                              std::to_string(classes) + ")" +
+                              (ignores_ ? " or ignore_class = " + std::to_string(ignored_) : "") + ", got " +
+                              std::to_string(label) + " in sample " + std::to_string(sample));
 }
 
 void Loss::rows(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, bool from_logits,

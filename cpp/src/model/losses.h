@@ -35,10 +35,21 @@ class Loss {
   enum class Reduction { mean, sum, weighted_mean, none };
   Reduction reduction() const { return reduction_; }
 
+  // ignore_class: rows of that label have no loss, no gradient and no part in a mean. Their labels are never read.
+  bool ignores() const { return ignores_; }
+  bool ignores(double label) const { return ignores_ && label == static_cast<double>(ignored_); }
+  // skip[r] = whether row r is masked (`masked` may be null) or ignored.
+  void skip_ignored(const std::int32_t* labels, const std::uint8_t* masked, std::int64_t rows,
+                    std::uint8_t* skip) const;
+  // Throws std::invalid_argument if a label is neither in [0, classes) nor ignored.
+  void check_label(double label, std::int64_t classes, std::int64_t sample) const;
+
  private:
   LossKind kind_;
   bool from_logits_ = false;
   float label_smoothing_ = 0, delta_ = 1;
+  bool ignores_ = false;
+  std::int64_t ignored_ = 0;
   Reduction reduction_ = Reduction::mean;
 };
 

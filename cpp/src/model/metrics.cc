@@ -57,8 +57,15 @@ void Metric::update(const Tensor& pred, const Targets& y, const float* weight, c
   const float* values = nullptr;
   if (loss_) {
     float* each = run.arena->floats(rows);
-    loss_->rows(pred, y, nullptr, skip, loss_->from_logits(), each, nullptr, run);
+    const std::uint8_t* silent = skip;
+    if (loss_->ignores()) {
+      auto* ignored = run.arena->allocate<std::uint8_t>(rows);
+      loss_->skip_ignored(y.labels, skip, rows, ignored);
+      silent = ignored;
+    }
+    loss_->rows(pred, y, nullptr, silent, loss_->from_logits(), each, nullptr, run);
     values = each;
+    if (weight || skip) skip = silent;
   }
   for (std::int64_t r = 0; r < rows; r++) {
     if (skip && skip[r]) continue;

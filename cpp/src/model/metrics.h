@@ -14,7 +14,9 @@ class Metric {
   explicit Metric(const Json& description);
 
   bool takes_labels() const;
-  // weight: per row, or null for 1. skip: per row, nonzero = left out, or null.
+  const Loss* loss() const { return loss_.get(); }  // whose mean it is, or null
+  // weight: per row, or null for 1. skip: per row, nonzero = left out, or null. Rows that the loss ignores count as 0, as
+  // Keras's do, unless there are weights or a mask: then they are left out.
   void update(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, Run& run);
   double result() const;
   void reset() { total_ = count_ = 0; }

@@ -327,14 +327,14 @@ void Model::check_shapes(const Batch& batch) const {
 }
 
 void Model::check_labels(const Input& y, std::int64_t n, std::int64_t per_sample) const {
-  const double classes = static_cast<double>(network_->output().features());
-  for (std::int64_t i = 0; i < n; i++) {
-    const double value = y.values ? static_cast<double>(y.values[i]) : y.ids[i];
-    if (value >= 0 && value < classes && value == std::floor(value)) continue;
-    throw std::invalid_argument("y: sparse_categorical_crossentropy expects integer labels in [0, " +
-                                std::to_string(network_->output().features()) + "), got " + std::to_string(value) +
-                                " in sample " + std::to_string(i / per_sample));
-  }
+  const auto check = [&](const Loss* loss) {
+    if (!loss || !loss->takes_labels()) return;
+    for (std::int64_t i = 0; i < n; i++)
+      loss->check_label(y.values ? static_cast<double>(y.values[i]) : y.ids[i], network_->output().features(),
+                        i / per_sample);
+  };
+  check(loss_.get());
+  for (const Metric& metric : metrics_) check(metric.loss());
 }
 
 void Model::check_data(const Batch& batch) const {
@@ -343,7 +343,7 @@ void Model::check_data(const Batch& batch) const {
   } else {
     check_shapes(batch);
     const std::int64_t n = elements(batch.y.shape), per_sample = n / batch.y.shape[0];
-    if (loss_->takes_labels()) check_labels(batch.y, n, per_sample);
+    check_labels(batch.y, n, per_sample);
     for (std::int64_t i = 0; batch.y.values && i < n; i++)
       if (!std::isfinite(batch.y.values[i]))
         throw std::invalid_argument("y: expected finite numbers, got " + std::to_string(batch.y.values[i]) +
@@ -360,9 +360,10 @@ void Model::check_data(const Batch& batch) const {
 // The targets of a batch in the order of the predictions' rows, and each row's part in the loss.
 struct Model::Prepared {
   Targets y;
-  const float* weight;       // the caller's, per row
-  const float* scaled;       // times the reduction's scale
-  const std::uint8_t* skip;  // masked rows, or null
+  const float* weight;         // the caller's, per row
+  const float* scaled;         // times the reduction's scale
+  const std::uint8_t* masked;  // rows that a mask leaves out, or null
+  const std::uint8_t* skip;    // those and what the loss ignores, or null
   double scale;
 };
 
@@ -394,20 +395,23 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
       labels[i] = static_cast<std::int32_t>(std::clamp(p.y.values[i], -1e9f, 1e9f));
     p.y.labels = labels;
   }
-  if (loss_->takes_labels()) {
-    Input labels;
-    labels.ids = p.y.labels;
-    check_labels(labels, rows, steps * inner);
-  }
   for (const Metric& metric : metrics_) {
     if (metric.takes_labels() ? p.y.labels == nullptr || per_row != 1 : per_row != n)
       throw std::invalid_argument("metrics: a metric does not fit the shape of y " + text(batch.y.shape) +
                                   " (predictions have " + std::to_string(n) + " columns)");
   }
+  Input labels;
+  labels.ids = p.y.labels;
+  if (labels.ids) check_labels(labels, rows, steps * inner);
 
   if (pred.mask && inner == 1) {
     auto* skip = run.arena->allocate<std::uint8_t>(rows);
     for (std::int64_t r = 0; r < rows; r++) skip[r] = pred.mask[r] == 0;
+    p.masked = p.skip = skip;
+  }
+  if (loss_->ignores()) {
+    auto* skip = run.arena->allocate<std::uint8_t>(rows);
+    loss_->skip_ignored(p.y.labels, p.masked, rows, skip);
     p.skip = skip;
   }
   float* weight = run.arena->floats(rows);
@@ -487,7 +491,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
   Tensor dy;
   if (backward) {
     dy = make_zeros(run, pred, pred.features());
-    dy.mask = p.skip ? pred.mask : nullptr;
+    dy.mask = p.masked ? pred.mask : nullptr;
   }
   loss_->rows(scores, p.y, p.scaled, p.skip, fused || loss_->from_logits(), each, backward ? &dy : nullptr, run);
   double loss = 0;
@@ -507,7 +511,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
   run.poll = nullptr;
   if (update_metrics) {
     for (std::size_t i = 0; i < metrics_.size(); i++)
-      metrics_[i].update(pred, p.y, i >= weighted_from_ ? p.weight : nullptr, p.skip, run);
+      metrics_[i].update(pred, p.y, i >= weighted_from_ && batch.sample_weight ? p.weight : nullptr, p.masked, run);
     loss_total_ += loss * static_cast<double>(count);
     loss_count_ += static_cast<double>(count);
   }

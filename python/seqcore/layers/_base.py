@@ -116,10 +116,13 @@ class Layer(Configurable):
         return self._variables is not None
 
     def __getattr__(self, name: str) -> Any:
-        """A weight by its name: `kernel`, `recurrent_kernel`, `bias`, `gamma`, …"""
+        """A weight by its name: `kernel`, `recurrent_kernel`, `bias`, `gamma`, …; None where the layer does without."""
         for variable in self.__dict__.get("_variables") or ():
             if variable.name == name:
                 return variable
+        flag = {"bias": "use_bias", "beta": "center", "gamma": "scale"}.get(name, "")
+        if self.__dict__.get(flag) is False:
+            return None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property

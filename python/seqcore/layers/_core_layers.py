@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import activations, constraints, initializers, regularizers
+from .. import _engine, activations, constraints, initializers, regularizers
 from .._config import (
     anything,
     arg,
@@ -168,6 +168,18 @@ class Embedding(Layer):
     def output_shape_for(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.output_dim)
 
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Makes the table; it is the same for inputs of any shape."""
+        super().build((None, None) if input_shape is None else input_shape)
+
+    def _forward(self, x: Any, mask: Any, training: bool, initial_state: Any) -> tuple[list[Any], Any]:
+        ids = _engine.to_int(x, "x", "token ids")
+        if ids.ndim != 1:
+            return super()._forward(ids, mask, training, initial_state)
+        mask = None if mask is None else _engine.to_mask(mask, ids.shape)[:, None]
+        (rows,), mask = super()._forward(ids[:, None], mask, training, initial_state)
+        return [rows[:, 0]], None if mask is None else mask[:, 0]
+
 
 class Masking(Layer):
     """Masks the steps whose features all equal `mask_value`, for all later layers, the loss and the metrics.
@@ -184,7 +196,8 @@ class Dropout(Layer):
 
     Args:
         rate: the share, in [0, 1].
-        noise_shape: shape of the random mask, broadcast over the input; 1 or None entries.
+        noise_shape: shape of the random mask, batch in front, broadcast over the input: 1 where one draw serves the
+            whole axis, None elsewhere. `(None, 1, None)` drops the same features at all steps of a sample.
         seed: an integer, for draws of its own.
     """
 

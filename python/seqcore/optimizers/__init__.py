@@ -31,12 +31,25 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "deserialize", "get", "schedules
 LearningRate = float | LearningRateSchedule | dict[str, Any] | Callable[[], float]
 
 
+class _Called(LearningRateSchedule):
+    """A function without arguments in a schedule's place."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __call__(self, step: Any) -> float:
+        return float(_learning_rate(self.function(), "`learning_rate`, as the function gave it"))
+
+
 def _learning_rate(value: Any, where: str) -> Any:
     if isinstance(value, LearningRateSchedule):
         return value
     if isinstance(value, Mapping):
         return schedules.deserialize(value)
-    if isinstance(value, Variable):
+    if callable(value) and not isinstance(value, type):
+        return _Called(value)
+    if isinstance(value, Variable) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = float(value)
     return float(np.float32(non_negative(value, where)))  # Keras keeps it as a float32
 
@@ -45,7 +58,8 @@ class Optimizer(Configurable):
     """Base of all optimizers.
 
     Args:
-        learning_rate: a number or a schedule. `lr` is another name for it.
+        learning_rate: a number, a schedule, or a function without arguments, which is asked before each batch (configs
+            and files hold what it gives then). `lr` is another name for it.
         weight_decay: share of each weight taken off at every update, times the learning rate.
         clipnorm: the largest norm of one weight's gradient. Of the three clips at most one may be given.
         clipvalue: the largest absolute value in a gradient.
@@ -89,10 +103,20 @@ class Optimizer(Configurable):
             raise ValueError("`gradient_accumulation_steps`: expected at least 2, got 1")
         self._core: _engine.CoreModel | None = None
 
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if isinstance(self._learning_rate, _Called):
+            config["learning_rate"] = self._learning_rate(0)
+        return config
+
     def describe(self) -> dict[str, Any]:
-        """What the core is told: the config, with the learning rate as a number."""
-        config = {**self.get_config(), "learning_rate": self.current_learning_rate(0)}
-        return {"class_name": type(self).__name__, "config": config}
+        """What the core is told: the config, with the learning rate as a number (a schedule's is set at each batch)."""
+        rate = self._learning_rate if self.schedule is None else 0.0
+        return {"class_name": type(self).__name__, "config": {**super().get_config(), "learning_rate": rate}}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy has the arguments; the state is the compiled model's.
+        return _copy, (type(self), {k: getattr(self, a.attribute or k) for k, a in self._args.items() if a.in_config})
 
     def bind(self, core: _engine.CoreModel) -> None:
         """The compiled model that holds the slots and the counter from now on."""
@@ -100,21 +124,27 @@ class Optimizer(Configurable):
 
     @property
     def schedule(self) -> LearningRateSchedule | None:
-        """The schedule, where there is one."""
+        """The schedule (or the function that stands for one), where there is one."""
         return self._learning_rate if isinstance(self._learning_rate, LearningRateSchedule) else None
 
-    def current_learning_rate(self, iterations: int) -> float:
-        return float(self._learning_rate(iterations) if self.schedule is not None else self._learning_rate)
+    def current_learning_rate(self, core: _engine.CoreModel | None) -> float:
+        """The rate of the next batch. A schedule counts batches, also those that only accumulate, as Keras's do."""
+        if self.schedule is None:
+            return float(self._learning_rate)
+        batches = 0 if core is None else core.iterations * (self.gradient_accumulation_steps or 1) + core.accumulated
+        return float(self.schedule(batches))
 
     def _set_learning_rate(self, value: Any) -> None:
-        if self.schedule is not None:
+        rate = _learning_rate(value, "`learning_rate`")
+        if self.schedule is not None and not isinstance(rate, LearningRateSchedule):
+            what = "a function" if isinstance(self.schedule, _Called) else type(self.schedule).__name__
             raise TypeError(
-                f"`learning_rate`: it follows a schedule ({type(self._learning_rate).__name__}) and cannot be set; "
-                f"compile with a number instead"
+                f"`learning_rate`: it follows a schedule ({what}) and cannot be set to a number; compile with a number "
+                f"instead"
             )
-        self._learning_rate = _learning_rate(value, "`learning_rate`")
-        if self._core is not None:
-            self._core.learning_rate = self._learning_rate
+        self._learning_rate = rate
+        if self._core is not None and self.schedule is None:
+            self._core.learning_rate = rate
 
     @property
     def iterations(self) -> Variable:
@@ -132,12 +162,16 @@ class Optimizer(Configurable):
         ]
 
 
+def _copy(cls: type[Optimizer], arguments: dict[str, Any]) -> Optimizer:
+    return cls(**arguments)
+
+
 def _get_learning_rate(self: Optimizer) -> Variable:
     """A variable that reads as the present value and can be assigned; setting it to a number does the same."""
     return Variable(
         "learning_rate",
         (),
-        read=lambda: self.current_learning_rate(self._core.iterations if self._core else 0),
+        read=lambda: self.current_learning_rate(self._core),
         write=lambda value: self._set_learning_rate(float(value)),
     )
 
@@ -151,7 +185,7 @@ class SGD(Optimizer):
     """Gradient descent with momentum.
 
     Args:
-        learning_rate: a number or a schedule.
+        learning_rate: a number, a schedule or a function.
         momentum: share of the last step kept.
         nesterov: whether to look ahead.
 
@@ -172,7 +206,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2014).
 
     Args:
-        learning_rate: a number or a schedule.
+        learning_rate: a number, a schedule or a function.
         beta_1, beta_2: how slowly the two moments move.
         epsilon: added to the root of the second moment, outside the bias correction.
         amsgrad: whether the largest second moment so far is used.
@@ -188,12 +222,12 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2017).
 
     Args:
-        learning_rate: a number or a schedule.
+        learning_rate: a number, a schedule or a function.
         weight_decay: share of each weight taken off at every update, times the learning rate.
         beta_1, beta_2, epsilon, amsgrad: as in Adam.
     """
 
-    weight_decay: float | None = arg(optional(non_negative), default=0.004)
+    weight_decay: float = arg(non_negative, default=0.004)
     beta_1: float = arg(fraction, default=0.9)
     beta_2: float = arg(fraction, default=0.999)
     epsilon: float = arg(non_negative, default=1e-7)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the number of updates made so far, in double precision."""
+"""Learning-rate schedules: functions of the number of batches trained so far, in double precision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from .._config import (
     arg,
     boolean,
     non_negative,
-    non_negative_int,
     number,
     optional,
-    positive_int,
+    positive,
     text,
     to_config,
 )
@@ -31,7 +30,7 @@ class LearningRateSchedule(Configurable):
     """Base of all schedules.
 
     Call arguments:
-        step: the number of updates made so far.
+        step: the number of batches trained so far (with `gradient_accumulation_steps` there are fewer updates).
 
     Example:
         >>> from seqcore.optimizers import schedules
@@ -47,7 +46,7 @@ class ExponentialDecay(LearningRateSchedule):
     """`initial · decay_rate ^ (step / decay_steps)`, in whole steps of the exponent if `staircase`."""
 
     initial_learning_rate: float = arg(non_negative)
-    decay_steps: int = arg(positive_int)
+    decay_steps: float = arg(positive)
     decay_rate: float = arg(number)
     staircase: bool = arg(boolean, default=False)
     name: str = arg(text, default="ExponentialDecay")
@@ -61,7 +60,7 @@ class InverseTimeDecay(LearningRateSchedule):
     """`initial / (1 + decay_rate · step / decay_steps)`, in whole steps if `staircase`."""
 
     initial_learning_rate: float = arg(non_negative)
-    decay_steps: int = arg(positive_int)
+    decay_steps: float = arg(positive)
     decay_rate: float = arg(number)
     staircase: bool = arg(boolean, default=False)
     name: str = arg(text, default="InverseTimeDecay")
@@ -96,14 +95,14 @@ class PolynomialDecay(LearningRateSchedule):
     longer and longer spans, if `cycle`."""
 
     initial_learning_rate: float = arg(non_negative)
-    decay_steps: int = arg(positive_int)
+    decay_steps: float = arg(positive)
     end_learning_rate: float = arg(non_negative, default=0.0001)
     power: float = arg(number, default=1.0)
     cycle: bool = arg(boolean, default=False)
     name: str = arg(text, default="PolynomialDecay")
 
     def __call__(self, step: Any) -> float:
-        at, span = float(step), float(self.decay_steps)
+        at, span = float(step), self.decay_steps
         if self.cycle:
             span *= max(1.0, math.ceil(at / span))
         left = 1 - min(at, span) / span
@@ -115,11 +114,11 @@ class CosineDecay(LearningRateSchedule):
     `alpha` times it (Loshchilov and Hutter, 2016)."""
 
     initial_learning_rate: float = arg(non_negative)
-    decay_steps: int = arg(positive_int)
+    decay_steps: float = arg(positive)
     alpha: float = arg(number, default=0.0)
     name: str = arg(text, default="CosineDecay")
     warmup_target: float | None = arg(optional(non_negative), default=None)
-    warmup_steps: int = arg(non_negative_int, default=0)
+    warmup_steps: float = arg(non_negative, default=0)
 
     def __call__(self, step: Any) -> float:
         at, top = float(step), self.initial_learning_rate
@@ -136,7 +135,7 @@ class CosineDecayRestarts(LearningRateSchedule):
     2016)."""
 
     initial_learning_rate: float = arg(non_negative)
-    first_decay_steps: int = arg(positive_int)
+    first_decay_steps: float = arg(positive)
     t_mul: float = arg(number, default=2.0)
     m_mul: float = arg(number, default=1.0)
     alpha: float = arg(number, default=0.0)
