@@ -381,10 +381,6 @@ Spec resolve(Spec spec, const std::vector<std::int64_t>& shape) {
   return spec;
 }
 
-}  // namespace
-
-namespace {
-
 int depth(const Json& value) {
   return value.is_array() ? 1 + (value.as_array().empty() ? 0 : depth(value.as_array()[0])) : 0;
 }
