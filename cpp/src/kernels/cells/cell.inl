@@ -262,6 +262,8 @@ using Finish = void (*)(const Step& s, const Block& z);
 struct Pass {
   Finish finish;      // of a group
   Finish finish_all;  // where an activation is row-wise: of whole rows
+  // Or null: of two whole groups at once, for a single row, where one leaves the processor waiting.
+  void (*finish_two)(const Step& s, const Block& z, const Block& second) = nullptr;
 };
 struct Passes {
   Pass at[2];
@@ -423,7 +425,7 @@ struct ForwardScratch {
     whole = scaled + (a.recurrent_scale ? cell_gates(kind) * plane : 0);  // pre-activations of whole rows
     own = whole + (is_whole(a.activation, a.recurrent_activation) ? 4 * plane : 0);
     chains = own + (kind == CellKind::gru_reset_before ? 2 * plane : 0);  // of a group
-    hoisted = chains + rows * kGroupColumns;
+    hoisted = chains + (rows == 1 ? 2 : rows) * kGroupColumns;
     x_words = hoisted + (hoist ? pad(kHoistRows * cell_gates(kind) * (a.units + kGroupColumns)) : 0);
     x_row = encoded_row(a.precision, a.input);
     h_row = encoded_row(a.precision, a.units);
@@ -640,6 +642,7 @@ struct ReadyStrip {
   Product product;
   std::int64_t vectors;
   const float *init, *w[2];  // of the first group
+  std::ptrdiff_t column;     // where its chains begin in a group's
 };
 constexpr int kMostStrips = 3;  // of all passes
 struct ReadyGroup {
@@ -654,6 +657,7 @@ struct StepPlan {
   float* chains;
   float *x_words, *h_words, *x_scale, *h_scale;
   bool ready;           // or the passes run as for many rows
+  bool whole;           // so is the last group
   ReadyGroup group[2];  // any but the last, and the last
 };
 constexpr std::int64_t kStepPlan = (sizeof(StepPlan) + 63) / 64 * 16;  // floats
@@ -687,7 +691,7 @@ void make_ready(StepPlan& p) {
                      t.a[t.segments++] = {nullptr, kNoOffset, 1, s.state.k, u};
                    }
                    ready->init = bias;
-                   t.out = z.data + column;
+                   ready->column = column;
                    ready->vectors = columns / W;
                    ++ready;
                  });
@@ -695,30 +699,47 @@ void make_ready(StepPlan& p) {
   }
 }
 
-// run_pass for a single row, the first of whose strips is `first`.
+// A group's chains for a single row, to `chains`. The pass's first strip is `first`.
+Block& ready_chains(StepPlan& p, int number, int first, std::int64_t group, bool last, float* chains) {
+  const Step& s = p.plan.s;
+  const PassPlan& pass = p.plan.passes[number];
+  const std::int64_t offset = group * pass.size;
+  ReadyGroup& ready = p.group[last];
+  for (int k = 0; k < pass.strips->count; ++k) {
+    const Strip& strip = pass.strips->strip[k];
+    ReadyStrip& r = ready.strip[first + k];
+    Product& t = r.product;
+    t.init = r.init + offset;
+    t.out = chains + r.column;
+    int segment = 0;
+    if (strip.input) t.a[0].base = s.x.base, t.a[segment++].w = r.w[0] + offset;
+    if (strip.state) t.a[segment].base = s.state.base, t.a[segment].w = r.w[segment] + offset;
+    if (s.geometry.precision == Precision::bfloat16)
+      s.dot->bfloat16(t, 1, r.vectors);
+    else
+      run_rows<Float32, 1>(1, t, 0, 0, r.vectors);
+  }
+  Block& z = ready.z[number];
+  z.data = chains;
+  z.unit = group * pass.strips->width * W;
+  return z;
+}
+
+// run_pass for a single row.
 void run_ready(StepPlan& p, int number, int first, bool backwards) {
   const Step& s = p.plan.s;
   const PassPlan& pass = p.plan.passes[number];
   const std::int64_t last = s.geometry.groups(*pass.strips) - 1;
-  for (std::int64_t i = pass.begin; i < pass.end; ++i) {
-    const std::int64_t group = backwards ? pass.begin + pass.end - 1 - i : i, offset = group * pass.size;
-    ReadyGroup& ready = p.group[group == last];
-    for (int k = 0; k < pass.strips->count; ++k) {
-      const Strip& strip = pass.strips->strip[k];
-      ReadyStrip& r = ready.strip[first + k];
-      Product& t = r.product;
-      t.init = r.init + offset;
-      int segment = 0;
-      if (strip.input) t.a[0].base = s.x.base, t.a[segment++].w = r.w[0] + offset;
-      if (strip.state) t.a[segment].base = s.state.base, t.a[segment].w = r.w[segment] + offset;
-      if (s.geometry.precision == Precision::bfloat16)
-        s.dot->bfloat16(t, 1, r.vectors);
-      else
-        run_rows<Float32, 1>(1, t, 0, 0, r.vectors);
+  const std::int64_t step = backwards ? -1 : 1, end = backwards ? pass.begin - 1 : pass.end;
+  for (std::int64_t group = backwards ? pass.end - 1 : pass.begin; group != end; group += step) {
+    const Block& z = ready_chains(p, number, first, group, group == last, p.chains);
+    if (pass.pass.finish_two && group + step != end && (p.whole || (group != last && group + step != last))) {
+      const Block z_first = z;
+      group += step;
+      pass.pass.finish_two(s, z_first, ready_chains(p, number, first, group, group == last, p.chains + kGroupColumns));
+    } else {
+      pass.pass.finish(s, z);
     }
-    Block& z = ready.z[number];
-    z.unit = group * pass.strips->width * W;
-    pass.pass.finish(s, z);
   }
 }
 
@@ -735,6 +756,7 @@ void make_step(CellKind kind, const CellForwardArgs& args, const Passes& passes,
        a.scratch + space.scales,
        a.scratch + space.scales + pad(kHoistRows + kRowBlock),
        a.precision != Precision::int8 && !is_whole(a.activation, a.recurrent_activation),
+       a.units % (kPasses[static_cast<int>(kind)][0].width * W) == 0,
        {}};
   Step& s = p.plan.s;
   s.rows = kFirstRow;

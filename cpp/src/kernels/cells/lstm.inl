@@ -11,8 +11,9 @@ namespace {
 // In two rounds, gates and c, then h: an activation of c would wait for the whole chain of its gates, those of many rows
 // do not wait for each other. In between o lies where h goes. Two gates, then two rows, are one value: two chains are not
 // enough to fill the time that one takes.
+// `z_at` is the place in the chains, `at` in the rest.
 template <class P, class A, class R>
-SEQCORE_INLINE void lstm_finish_units(const Step& s, const Block& z, P at, A act, R rec) {
+SEQCORE_INLINE void lstm_finish_units(const Step& s, const Block& z, P z_at, P at, A act, R rec) {
   // Not read again after each store, which might change them for all the compiler knows.
   const std::int32_t* const rows = s.rows;
   const std::int64_t count = z.rows, stride = s.stride, z_row = z.row;
@@ -20,16 +21,16 @@ SEQCORE_INLINE void lstm_finish_units(const Step& s, const Block& z, P at, A act
   float *const c_next = s.c_next + z.unit, *const h_next = s.h_next + z.unit;
   for (std::int64_t n = 0; n < count; ++n, zi += z_row, zf += z_row, zc += z_row, zo += z_row) {
     const std::int64_t first = rows[n] * stride;
-    const auto i_f = apply(rec, twice<decltype(at.load(zi))>{at.load(zi), at.load(zf)});
-    const auto g = apply(act, at.load(zc)), o = apply(rec, at.load(zo));
+    const auto i_f = apply(rec, twice<decltype(at.load(zi))>{z_at.load(zi), z_at.load(zf)});
+    const auto g = apply(act, z_at.load(zc)), o = apply(rec, z_at.load(zo));
     at.store(c_next + first, fma(i_f.b, at.load(c + first), mul(i_f.a, g)));
     at.store(h_next + first, o);
     if (s.gates) {
       float* const slots = s.slot(rows[n], 0) + z.unit;
-      at.store(slots, kept(rec, at.load(zi), i_f.a));
-      at.store(slots + stride, kept(rec, at.load(zf), i_f.b));
-      at.store(slots + 2 * stride, kept(act, at.load(zc), g));
-      at.store(slots + 3 * stride, kept(rec, at.load(zo), o));
+      at.store(slots, kept(rec, z_at.load(zi), i_f.a));
+      at.store(slots + stride, kept(rec, z_at.load(zf), i_f.b));
+      at.store(slots + 2 * stride, kept(act, z_at.load(zc), g));
+      at.store(slots + 3 * stride, kept(rec, z_at.load(zo), o));
     }
   }
   const auto finish = [=](auto both) __attribute__((always_inline)) {
@@ -45,9 +46,15 @@ void lstm_finish(const Step& s, const Block& z) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
   if (z.width > W)
-    lstm_finish_units(s, z, place<Two>(0), act, rec);
+    lstm_finish_units(s, z, place<Two>(0), place<Two>(0), act, rec);
   else
-    lstm_finish_units(s, z, place<One>(0), act, rec);
+    lstm_finish_units(s, z, place<One>(0), place<One>(0), act, rec);
+}
+template <class A, class R>
+void lstm_finish_two(const Step& s, const Block& z, const Block& second) {
+  const Both<Two> chains{place<Two>(0), place<Two>(second.data - z.data)};
+  const Both<Two> units{place<Two>(0), place<Two>(second.unit - z.unit)};
+  lstm_finish_units(s, z, chains, units, A(s.activation), R(s.recurrent_activation));
 }
 
 void lstm_finish_all(const Step& s, const Block& z) {
@@ -68,7 +75,8 @@ void lstm_finish_all(const Step& s, const Block& z) {
 Passes lstm_passes(const CellForwardArgs& a) {
   const bool whole = is_whole(a.activation, a.recurrent_activation);
   return {
-      {{SEQCORE_BY_ACTIVATIONS(lstm_finish, a.activation, a.recurrent_activation), whole ? lstm_finish_all : nullptr},
+      {{SEQCORE_BY_ACTIVATIONS(lstm_finish, a.activation, a.recurrent_activation), whole ? lstm_finish_all : nullptr,
+        SEQCORE_BY_ACTIVATIONS(lstm_finish_two, a.activation, a.recurrent_activation)},
        {}}};
 }
 void cell_forward_lstm(const CellForwardArgs& a) { forward(a, CellKind::lstm, lstm_passes(a)); }
