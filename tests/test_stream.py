@@ -451,6 +451,24 @@ def test_layouts(layout):
     assert same_bits(a.state, b.state) and same_bits(many.state, others.state)
 
 
+@pytest.mark.parametrize("features", [1, 7, 1024, 1025])
+def test_rows_of_doubles(features):
+    """What a step narrows itself, what NumPy does for it, and what neither takes."""
+    model = models.Sequential([layers.Input((None, features)), layers.SimpleRNN(3)])
+    a, b = model.stream(), model.stream()
+    row = RNG.standard_normal(features)
+    row[0] = 1e300  # infinite in float32
+    mixed = [2, *row[1:]]
+    for x, plain in [(row, row), (row.tolist(), row), (mixed, mixed), ([np.float64(v) for v in row], row)]:
+        with np.errstate(over="ignore"):
+            expected = b.step(np.array(plain).astype(np.float32))
+        assert same_bits(a.step(x), expected)
+    for bad in (np.append(row, 0.0), [*row, 0.0], row[None], [row]):
+        with pytest.raises(ValueError, match="`x`"):
+            a.step(bad)
+    assert same_bits(a.state, b.state)
+
+
 @pytest.mark.parametrize("which", [[2, 0], (2, 0), np.array([2, 0], np.uint8), np.array([2, 9, 0], ">i4")[::2]])
 def test_layouts_of_which(which):
     model, x = network(), rows(4, 2, 4)

@@ -16,19 +16,37 @@ constexpr const char* kCapsule = "seqcore.Stream";
 // What the function step needs, in the capsule that is its self.
 struct Stepper {
   std::shared_ptr<Stream> stream;
-  py::object convert;  // to what step takes: an array or an int
-  py::object float32;  // NumPy's own dtype, which nearly every array of it has
+  py::object convert;           // to what step takes: an array or an int
+  py::object float32, float64;  // NumPy's own dtypes, which nearly every array of them has
   bool release;
 };
 
-// The data of an array, if it is an aligned float32 vector of n elements side by side.
-float* vector_of(const Stepper& self, PyObject* o, std::int64_t n, bool write) {
+// The data of an array, if it is an aligned vector of n elements of that dtype side by side.
+template <class T>
+T* vector_of(const py::object& dtype, PyObject* o, std::int64_t n, bool write) {
   if (!py::isinstance<py::array>(o)) return nullptr;
   const auto* a = py::detail::array_proxy(o);
   const int flags = py::detail::npy_api::NPY_ARRAY_ALIGNED_ | (write ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0);
-  const bool fits = a->descr == self.float32.ptr() && a->nd == 1 && a->dimensions[0] == n &&
-                    (n == 1 || a->strides[0] == sizeof(float)) && (a->flags & flags) == flags;
-  return fits ? reinterpret_cast<float*>(a->data) : nullptr;
+  const bool fits = a->descr == dtype.ptr() && a->nd == 1 && a->dimensions[0] == n &&
+                    (n == 1 || a->strides[0] == sizeof(T)) && (a->flags & flags) == flags;
+  return fits ? reinterpret_cast<T*>(a->data) : nullptr;
+}
+
+// The float32 row of a float64 vector or of a list of floats, in `row` if it fits there; null where x is neither.
+constexpr std::int64_t kRow = 1024;
+const float* narrowed(const Stepper& self, PyObject* x, std::int64_t n, float* row) {
+  if (n > kRow) return nullptr;
+  if (const auto* values = vector_of<double>(self.float64, x, n, false)) {
+    for (std::int64_t i = 0; i < n; i++) row[i] = static_cast<float>(values[i]);
+    return row;
+  }
+  if (!PyList_CheckExact(x) || PyList_GET_SIZE(x) != n) return nullptr;
+  for (std::int64_t i = 0; i < n; i++) {
+    PyObject* const item = PyList_GET_ITEM(x, i);
+    if (!PyFloat_CheckExact(item)) return nullptr;
+    row[i] = static_cast<float>(PyFloat_AS_DOUBLE(item));
+  }
+  return row;
 }
 
 std::string shape_text(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
@@ -59,6 +77,7 @@ py::object step(const Stepper& self, PyObject* x, PyObject* out) {
   Stream& stream = *self.stream;
   std::int32_t id = 0;
   const float* values = nullptr;
+  float row[kRow];
   py::object converted;
   if (stream.takes_ids()) {
     if (!PyLong_CheckExact(x)) {
@@ -66,9 +85,10 @@ py::object step(const Stepper& self, PyObject* x, PyObject* out) {
       x = converted.ptr();
     }
     id = id_of(stream, x);
-  } else if (!(values = vector_of(self, x, stream.features(), false))) {
+  } else if (!(values = vector_of<float>(self.float32, x, stream.features(), false)) &&
+             !(values = narrowed(self, x, stream.features(), row))) {
     converted = self.convert(py::handle(x));
-    values = vector_of(self, converted.ptr(), stream.features(), false);
+    values = vector_of<float>(self.float32, converted.ptr(), stream.features(), false);
     if (!values) throw py::type_error("`x`: cannot be read as a float32 vector");
   }
   py::object result;
@@ -78,7 +98,7 @@ py::object step(const Stepper& self, PyObject* x, PyObject* out) {
     y = reinterpret_cast<float*>(py::detail::array_proxy(result.ptr())->data);
   } else {
     result = py::reinterpret_borrow<py::object>(out);
-    y = vector_of(self, out, stream.outputs(), true);
+    y = vector_of<float>(self.float32, out, stream.outputs(), true);
     if (!y) y = output_of(out, {stream.outputs()});
   }
   bool done;
@@ -130,7 +150,8 @@ PyMethodDef step_method = {"step", reinterpret_cast<PyCFunction>(reinterpret_cas
                            METH_FASTCALL | METH_KEYWORDS, "step(x, out=None)"};
 
 py::object make_step(const std::shared_ptr<Stream>& stream, py::object convert) {
-  auto* stepper = new Stepper{stream, std::move(convert), py::dtype::of<float>(), stream->flops() >= kReleaseFlops};
+  auto* stepper = new Stepper{stream, std::move(convert), py::dtype::of<float>(), py::dtype::of<double>(),
+                              stream->flops() >= kReleaseFlops};
   const py::capsule self(stepper, kCapsule, [](PyObject* capsule) {
     delete static_cast<Stepper*>(PyCapsule_GetPointer(capsule, kCapsule));
   });

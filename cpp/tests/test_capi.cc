@@ -356,12 +356,10 @@ void nobody_is_not_all() {
 void refuses_outputs_that_no_memory_holds() {
   const seqcore::Model model = seqcore::Model::load(written("large.safetensors", floats_file()));
   CHECK(model.output_size(SIZE_MAX / 2, 3) == SIZE_MAX && model.output_size(2, 3) == 18);
-  for (const std::size_t steps : {SIZE_MAX / 2, SIZE_MAX / 64}) {
-    try {
-      model.predict(numbers(30), 1, steps);
-      CHECK(false);
-    } catch (const std::bad_alloc&) {
-    }
+  try {
+    model.predict(numbers(30), 1, SIZE_MAX / 2);
+    CHECK(false);
+  } catch (const std::bad_alloc&) {
   }
 }
 

@@ -140,6 +140,8 @@ def to_mask(value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def check_shape(array: Array, expected: tuple[int | None, ...], message: str, empty: bool = False) -> None:
+    if array.shape == expected and 0 not in expected:  # most are
+        return
     if array.ndim != len(expected) or any(e not in (None, n) for e, n in zip(expected, array.shape, strict=True)):
         raise ValueError(f"{message}: expected shape {expected}, got {array.shape}")
     if not empty and 0 in array.shape:
