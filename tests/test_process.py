@@ -123,6 +123,43 @@ def test_two_hundred_forks():
     assert "all answered" in run_python("import warnings; warnings.simplefilter('ignore')\n" + FORK, timeout=300)
 
 
+def test_fork_while_another_thread_makes_streams_in_c(tmp_path):
+    """The child can make one too: no lock of the table of handles is held for ever."""
+    models.Sequential([layers.Input((None, 3)), layers.LSTM(4)]).save(tmp_path / "model.safetensors")
+    code = f"""
+import ctypes, os, signal, threading, warnings
+from ctypes import byref, c_void_p
+from seqcore import _engine
+warnings.simplefilter("ignore")
+c = ctypes.CDLL(os.path.join(_engine.library_folder(), "lib", "libseqcore.so"))
+c.seqcore_stream_create.argtypes = [c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int, c_void_p]
+c.seqcore_stream_free.argtypes = [c_void_p]
+model = c_void_p()
+assert c.seqcore_model_load({str(tmp_path / "model.safetensors")!r}.encode(), byref(model)) == 0
+def make():
+    stream = c_void_p()
+    assert c.seqcore_stream_create(model, 0, 1, 1, byref(stream)) == 0
+    assert c.seqcore_stream_free(stream) == 0
+stop = threading.Event()
+def churn():
+    while not stop.is_set():
+        make()
+threads = [threading.Thread(target=churn, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for i in range(300):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        make()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, i
+stop.set()
+print("all made one")
+"""
+    assert "all made one" in run_python(code, timeout=300)
+
+
 def test_fork_while_another_thread_predicts():
     code = FORK.replace(
         "for i in range(200):",

@@ -8,6 +8,8 @@
 #include <new>
 #include <utility>
 
+#include "base/parallel.h"
+
 namespace seqcore {
 
 // T is a smart pointer. kKind, 1 to 255, tells one table's handles from another's. find takes no lock.
@@ -16,6 +18,7 @@ class Handles {
  public:
   // Throws std::bad_alloc.
   std::uint64_t add(T object) {
+    const ForkGate gate;
     const std::lock_guard<std::mutex> lock(changing_);
     if (free_ == kNone) grow();
     const std::uint32_t index = free_;
@@ -35,6 +38,7 @@ class Handles {
 
   bool remove(std::uint64_t handle) noexcept {
     T object;  // destroyed after the lock is given back
+    const ForkGate gate;
     const std::lock_guard<std::mutex> lock(changing_);
     Slot* const slot = slot_of(handle);
     if (!slot) return false;
