@@ -85,7 +85,8 @@ inline double peak(const Kernels& k, Precision precision) {
 
 // In [-size, size); memory as a model's, in huge pages where there are any.
 struct Numbers {
-  explicit Numbers(std::int64_t n, float size = 0.05f) : data(memory.floats(n)) {
+  explicit Numbers(std::int64_t n, float size = 0.05f)
+      : data(memory.zeros(n + 16)) {  // kernels may read on to a line's end
     for (std::int64_t i = 0; i < n; ++i)
       data[i] =
           size * static_cast<float>(static_cast<std::int32_t>(static_cast<std::uint32_t>(i) * 2654435769u)) * 0x1p-31f;

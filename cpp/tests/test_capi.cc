@@ -356,8 +356,15 @@ void nobody_is_not_all() {
 void refuses_outputs_that_no_memory_holds() {
   const seqcore::Model model = seqcore::Model::load(written("large.safetensors", floats_file()));
   CHECK(model.output_size(SIZE_MAX / 2, 3) == SIZE_MAX && model.output_size(2, 3) == 18);
+  const std::vector<float> x = numbers(30);
   try {
-    model.predict(numbers(30), 1, SIZE_MAX / 2);
+    model.predict(x, 1, SIZE_MAX / 2);
+    CHECK(false);
+  } catch (const seqcore::Error& e) {
+    CHECK(e.code() == SEQCORE_INVALID_ARGUMENT);
+  }
+  try {
+    model.predict(seqcore::Span<const float>(x.data(), SIZE_MAX), 1, SIZE_MAX / 2);
     CHECK(false);
   } catch (const std::bad_alloc&) {
   }

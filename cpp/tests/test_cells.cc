@@ -13,6 +13,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <memory>
 #include <vector>
 
 #include "check.h"
@@ -434,6 +435,38 @@ struct Run {
       const std::size_t bytes = at(p.units) * sizeof(float);
       CHECK(!std::memcmp(&h2[(p.steps % 2 * p.batch + row) * stride], &h[(p.steps * p.batch + row) * stride], bytes));
       if (f.c) CHECK(!std::memcmp(&c1[row * stride], &c[(p.steps * p.batch + row) * stride], bytes));
+    }
+    if (!f.mask && f.x_gate == 0 && !f.recurrent_scale)
+      for (const int parts : {1, 3}) check_steps(kernels, f, p.steps % p.batch, parts);
+  }
+
+  // Prepared steps of one row, in both directions, one call or several that share the units: the same states.
+  void check_steps(const Kernels& kernels, CellForwardArgs f, std::int64_t row, int parts) {
+    if (parts > 1 &&
+        (p.kind == CellKind::gru_reset_before || is_rowwise(f.activation) || is_rowwise(f.recurrent_activation)))
+      return;
+    f.batch = f.row_end = f.t_end = 1;
+    std::vector<std::unique_ptr<Buffer>> plans;
+    for (int part = 0; part < parts; ++part) {
+      f.share.part = part;
+      f.share.parts = parts;
+      plans.push_back(std::make_unique<Buffer>(kernels.step_size(p.kind, f)));
+      kernels.make_step(p.kind, f, plans.back()->data());
+    }
+    Buffer before(stride), after(stride), c1(stride);
+    std::copy_n(&h[row * stride], p.units, before.data());
+    if (f.c) std::copy_n(&c[row * stride], p.units, c1.data());
+    const bool turned = p.units % 2 == 0;
+    for (std::int64_t t = 0; t < p.steps; ++t) {
+      Buffer& from = t % 2 ? after : before;
+      Buffer& to = t % 2 ? before : after;
+      for (const auto& plan : plans)
+        kernels.step(plan->data(), f.x.data + t * f.x.step + row * f.x.row, from.data(), to.data(),
+                     f.c ? c1.data() : nullptr, (t % 2 == 1) != turned);
+      const std::int64_t at_row = ((t + 1) * p.batch + row) * stride;
+      const std::size_t bytes = at(p.units) * sizeof(float);
+      CHECK(!std::memcmp(to.data(), &h[at_row], bytes));
+      if (f.c) CHECK(!std::memcmp(c1.data(), &c[at_row], bytes));
     }
   }
 

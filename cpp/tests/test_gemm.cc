@@ -132,12 +132,14 @@ void check_product() {
   }
 }
 
-void check_grad() {
-  const std::int64_t batch = pick(1, 9), steps = pick(1, 90), total = batch * steps;
-  const std::int64_t begin = pick(0, total - 1), m = pick(1, total - begin);
-  const std::int64_t k = pick(1, 40), n = pick(1, coin() ? 70 : 6), groups = pick(1, 4), slots = groups + 1;
+// `far`: D is more than an L2 holds, and is copied in small portions.
+void check_grad(bool far) {
+  const std::int64_t batch = far ? 9 : pick(1, 9), steps = far ? 200 : pick(1, 90), total = batch * steps;
+  const std::int64_t begin = far ? 0 : pick(0, total - 1), m = far ? total : pick(1, total - begin);
+  const std::int64_t k = pick(1, 40), n = far ? pick(80, 100) : pick(1, coin() ? 70 : 6);
+  const std::int64_t groups = far ? 4 : pick(1, 4), slots = groups + 1;
   const std::int64_t k0 = coin() ? k : pick(1, k);  // columns of the first A; what is left is the second's
-  const bool listed = coin(), scaled = coin(), accumulate = coin(), with_bias = coin();
+  const bool listed = !far && coin(), scaled = coin(), accumulate = coin(), with_bias = coin();
   auto list = some_rows(begin, m);
   if (pick(0, 9) == 0) list.clear();
   Values a(total * k), scale(batch * k), start((k + 1) * groups * n);
@@ -207,6 +209,7 @@ void check_grad() {
 
 int main() {
   for (int i = 0; i < 150; ++i) check_product();
-  for (int i = 0; i < 100; ++i) check_grad();
+  for (int i = 0; i < 100; ++i) check_grad(false);
+  for (int i = 0; i < 4; ++i) check_grad(true);
   return check::report();
 }

@@ -81,15 +81,19 @@ bool same_bits_or_nan(float a, float b) { return check::bits(a) == check::bits(b
 void test_scalar_fma() {
   Random random{1};
   long wrong = 0;
-  for (int i = 0; i < 10000000; ++i) {
-    const float a = i % 2 ? random.any() : extreme(random);
-    const float b = i % 2 ? random.any() : extreme(random);
-    float c = i % 2 ? random.any() : extreme(random);
-    if (i % 8 == 3) c = -(a * b);  // cancellation
-    if (i % 8 == 5) c = std::ldexp(a * b, static_cast<int>(random.word() % 100) - 50);
-    const seqcore::scalar::vec r =
-        seqcore::scalar::fma(seqcore::scalar::set1(a), seqcore::scalar::set1(b), seqcore::scalar::set1(c));
-    wrong += !same_bits_or_nan(r.v[i % 4], std::fma(a, b, c));
+  for (int i = 0; i < 10000000; i += seqcore::scalar::W) {
+    float a[seqcore::scalar::W], b[seqcore::scalar::W], c[seqcore::scalar::W], got[seqcore::scalar::W];
+    for (int j = 0; j < seqcore::scalar::W; ++j) {
+      const int kind = (i / seqcore::scalar::W + j) % 8;
+      a[j] = kind % 2 ? random.any() : extreme(random);
+      b[j] = kind % 2 ? random.any() : extreme(random);
+      c[j] = kind % 2 ? random.any() : extreme(random);
+      if (kind == 3) c[j] = -(a[j] * b[j]);  // cancellation
+      if (kind == 5) c[j] = std::ldexp(a[j] * b[j], static_cast<int>(random.word() % 100) - 50);
+    }
+    using namespace seqcore::scalar;
+    store(got, fma(load(a), load(b), load(c)));
+    for (int j = 0; j < W; ++j) wrong += !same_bits_or_nan(got[j], std::fma(a[j], b[j], c[j]));
   }
   CHECK(wrong == 0);
 }

@@ -6,7 +6,7 @@
  * Handles    Models and streams are handles: values, not addresses. One that was freed, was never made or is of the other
  *            kind is refused, SEQCORE_INVALID_HANDLE. A stream keeps what it needs of its model, which may be freed first.
  * Arrays     float32 or int32, C-contiguous, owned by the caller, of any alignment; what is read and what is written do not
- *            overlap. Every length is given in elements and must be exact. NULL only for a length of 0.
+ *            overlap. Every length is given in elements and must be exact. NULL only where it may be 0.
  * Threads    A model may be used by any number of threads at once. A stream is for one thread at a time: a second one gets
  *            SEQCORE_BUSY. Freeing a handle while another thread is in a call with it is an error of the caller's.
  * Results    float32: the same bits as Python's predict, on every processor, for any number of threads.

@@ -233,13 +233,13 @@ class Model {
   // The outputs, [batch][…]. Throws Error, and std::bad_alloc where there is no room for them.
   std::vector<float> predict(Span<const float> x, std::size_t batch, std::size_t steps,
                              Precision precision = Precision::float32) const {
-    std::vector<float> y = outputs(batch, steps);
+    std::vector<float> y = outputs(x.size(), batch, steps);
     check(predict(x, batch, steps, y, precision));
     return y;
   }
   std::vector<float> predict(Span<const std::int32_t> ids, std::size_t batch, std::size_t steps,
                              Precision precision = Precision::float32) const {
-    std::vector<float> y = outputs(batch, steps);
+    std::vector<float> y = outputs(ids.size(), batch, steps);
     check(predict(ids, batch, steps, y, precision));
     return y;
   }
@@ -273,15 +273,17 @@ class Model {
   }
   static std::size_t elements(const std::int64_t* shape, int rank, std::size_t batch, std::size_t steps) noexcept {
     std::size_t n = batch;
+    bool over = false;
     for (int i = 0; i < rank; i++) {
       const std::size_t times = shape[i] < 0 ? steps : static_cast<std::size_t>(shape[i]);
-      if (times > 0 && n > SIZE_MAX / times) return SIZE_MAX;
+      over = times > 0 && (over || n > SIZE_MAX / times);
       n *= times;
     }
-    return n;
+    return over ? SIZE_MAX : n;
   }
-  std::vector<float> outputs(std::size_t batch, std::size_t steps) const {
-    const std::size_t n = output_size(batch, steps);
+  // Room for the outputs; none where the input's size is wrong, which is for predict to say.
+  std::vector<float> outputs(std::size_t given, std::size_t batch, std::size_t steps) const {
+    const std::size_t n = given == input_size(batch, steps) ? output_size(batch, steps) : 0;
     if (n > std::vector<float>().max_size()) throw std::bad_alloc();
     return std::vector<float>(n);
   }

@@ -52,8 +52,8 @@ struct GradColumn {
 // Some vectors of D's columns, on their way to panels, kGradBlock rows apart.
 struct GradPanels {
   std::int64_t count = 0;
-  GradColumn column[kGradColumns / W];
-  const float* from[kGradColumns / W];
+  GradColumn column[kGradColumns / W] = {};
+  const float* from[kGradColumns / W] = {};
   std::int64_t copied = 0;  // rows
 };
 
@@ -94,6 +94,7 @@ void grad(const GradArgs& g) {
     const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
     return g.a[f].c + (f ? at - g.a[0].k : at) * g.c_row + c.group * g.c_group + c.column;
   };
+  if (columns == 0) return;
   const bool far = g.m * all * W * 4 >= kFar;
 
   std::int64_t first = 0;

@@ -18,6 +18,7 @@
 #include "kernels/product.inl"
 #include "kernels/gradient.inl"
 #include "kernels/cells/cell.inl"
+#include "kernels/cells/step.inl"
 #include "kernels/cells/simple_rnn.inl"
 #include "kernels/cells/lstm.inl"
 #include "kernels/cells/gru.inl"

@@ -64,13 +64,13 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
     for (int m = 0; m < MR; ++m) a[m] = o.base + o.offset[row + m];
     const std::ptrdiff_t step = o.step, panel = o.k * kPanel;
     const float* w = o.w + column * o.k;
-    const float* next = row > 0 ? w : o.next ? o.next : w + panel;
-    const std::ptrdiff_t next_step = row == 0 && o.next ? o.next_step : kPanel;
+    const float* next = row > 0 ? w : o.next ? o.next : w + P * panel;
+    const std::ptrdiff_t next_step = row == 0 && o.next ? o.next_step : U * W;
     std::ptrdiff_t at = 0;
 #pragma GCC unroll kUnroll
     for (std::int64_t k = 0; k < o.k; ++k, at += step, w += U * W, next += next_step) {
       if constexpr (MR >= 4)
-        for (int j = 0; j < kPanel; j += kPad) __builtin_prefetch(next + j, 0, 2);
+        for (int j = 0; j < U * W; j += kPad) __builtin_prefetch(next + j, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
         typename Kind::Word v[MR];
         for (int m = 0; m < MR; ++m) v[m] = Kind::broadcast(a[m] + at);
