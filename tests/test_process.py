@@ -219,7 +219,7 @@ def test_ctrl_c_inside_a_long_batch(call, threads, delay):
     found = re.search(r"answered after ([\d.]+)", out)
     assert found, f"the batch was over before the signal: {out}"
     print(f"answered after {float(found[1]) * 1e3:.0f} ms")
-    assert float(found[1]) < 5.0 * SLACK
+    assert float(found[1]) < 1.0 * SLACK
 
 
 def test_a_million_steps_need_no_million_step_caches():
@@ -291,11 +291,11 @@ print(rss() - before)
 
 
 def test_import_is_quick_and_small():
-    """`import seqcore` after numpy: within 0.05 s of CPU time; nothing of weight comes with it; no thread starts."""
+    """`import seqcore` within 0.05 s of `import numpy`; nothing else of weight comes with it; no thread starts."""
     code = """
 import time, sys, os
-import numpy
-t = time.process_time(); import seqcore; b = time.process_time() - t
+t = time.perf_counter(); import numpy; a = time.perf_counter() - t
+t = time.perf_counter(); import seqcore; b = time.perf_counter() - t
 heavy = {"scipy", "h5py", "rich", "tabulate", "keras", "torch", "tensorflow", "asyncio", "unittest", "multiprocessing"}
 print(b, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
 """
