@@ -379,6 +379,7 @@ void add_all(const char* isa) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  allow_tiles();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (const char* isa : available_isas())

@@ -54,6 +54,23 @@ inline double measure_peak(const Kernels& k, Precision precision) {
 #define SEQCORE_BYTES(r, n)                                                                                            \
   "vpmaddubsw %%" r "12, %%" r "13, %%" r "14\n\tvpmaddwd %%" r "14, %%" r "13, %%" r "14\n\tvpaddd %%" r "14, %%" r n \
   ", %%" r n "\n\t"
+#define SEQCORE_TILES(one)                                                               \
+  __asm__ volatile(one "%%tmm5, %%tmm4, %%tmm0\n\t" one "%%tmm5, %%tmm4, %%tmm1\n\t" one \
+                       "%%tmm5, %%tmm4, %%tmm2\n\t" one "%%tmm5, %%tmm4, %%tmm3" ::)
+  if (k.dot.bfloat16_by == std::string("amx_bf16") && precision != Precision::float32) {
+    alignas(64) std::uint8_t shape[64] = {1};  // eight tiles of 16 rows of 64 bytes
+    for (int i = 0; i < 8; ++i) {
+      shape[16 + 2 * i] = 64;
+      shape[48 + i] = 16;
+    }
+    __asm__ volatile("ldtilecfg %0" ::"m"(shape));
+    constexpr double kOperations = 4 * 16 * 16 * 16 * 2.0;
+    const double found = precision == Precision::int8
+                             ? measure_peak(4 * kOperations, [] { SEQCORE_TILES("tdpbssd "); })
+                             : measure_peak(2 * kOperations, [] { SEQCORE_TILES("tdpbf16ps "); });
+    __asm__ volatile("tilerelease");
+    return found;
+  }
   if (precision == Precision::int8) {
     if (k.dot.int8_by == std::string("avx512_vnni"))
       return measure_peak(4 * floats, [] { SEQCORE_12(SEQCORE_VNNI, "zmm"); });
@@ -64,6 +81,7 @@ inline double measure_peak(const Kernels& k, Precision precision) {
     return measure_peak(2 * floats, [] { SEQCORE_12(SEQCORE_BF16, "zmm"); });
   return wide ? measure_peak(floats, [] { SEQCORE_12(SEQCORE_FMA, "zmm"); })
               : measure_peak(floats, [] { SEQCORE_12(SEQCORE_FMA, "ymm"); });
+#undef SEQCORE_TILES
 #undef SEQCORE_BYTES
 #undef SEQCORE_VNNI
 #undef SEQCORE_BF16

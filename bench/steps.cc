@@ -151,6 +151,7 @@ void add(const std::string& kind, const Shape& s, F f) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  allow_tiles();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (const Shape& s :

@@ -63,7 +63,7 @@ void check_product() {
   if (coin()) std::fill_n(a.data(), k, 0.0f);
   if (coin())
     for (std::int64_t i = 0; i < k; ++i) w[transposed ? i : i * n] = 0.0f;
-  std::vector<float> expected(at(m * n));
+  std::vector<float> expected(at(m * n)), in_tiles(at(m * n));
   std::vector<int> qa, qw;
   for (std::int64_t r = 0; r < m; ++r)
     for (std::int64_t j = 0; j < n; ++j) {
@@ -82,6 +82,15 @@ void check_product() {
         }
       }
       expected[at(r * n + j)] = chain;
+      // AMX: blocks of 32, in each the even and the odd elements a chain of their own.
+      float sum = bias[j];
+      for (std::int64_t block = 0; block < k; block += 32) {
+        float half[2] = {0.0f, 0.0f};
+        for (std::int64_t i = block; i < std::min(k, block + 32); ++i)
+          half[i % 2] = std::fma(bfloat16(a[r * k + i]), bfloat16(column[i * step]), half[i % 2]);
+        sum += half[0] + half[1];
+      }
+      in_tiles[at(r * n + j)] = sum;
     }
   for (const char* isa : available_isas()) {
     const Kernels& kernels = *kernels_for(isa);
@@ -110,9 +119,11 @@ void check_product() {
           p.n_end = std::min(n, p.n_begin + columns);
           kernels.product(p);
         }
-      // Instructions for bfloat16 may round once where two fused multiply-adds round twice.
-      const bool loose = precision == Precision::bfloat16 && kernels.dot.bfloat16_by != std::string("float32");
-      bool right = loose || !std::memcmp(c.data(), expected.data(), expected.size() * sizeof(float));
+      // vdpbf16ps may round once where two fused multiply-adds round twice.
+      const bool loose = precision == Precision::bfloat16 && kernels.dot.bfloat16_by == std::string("avx512_bf16");
+      const bool tiles = precision == Precision::bfloat16 && kernels.dot.bfloat16_by == std::string("amx_bf16");
+      const std::vector<float>& exact = tiles ? in_tiles : expected;
+      bool right = loose || !std::memcmp(c.data(), exact.data(), exact.size() * sizeof(float));
       for (std::int64_t i = 0; i < m * n && loose; ++i)
         right = right && std::fabs(c[i] - expected[at(i)]) < 1e-5f * (1.0f + static_cast<float>(k));
       CHECK_THAT(right, std::string(isa) + ": product " + std::to_string(static_cast<int>(precision)) + " m" +
@@ -246,8 +257,11 @@ void check_cell(CellKind kind) {
 
 int main() {
   const FlushGuard flush;
-  for (int i = 0; i < 120; ++i) check_product();
-  check_not_finite();
+  for (const bool allowed : {false, true}) {  // what computes them there may change, but no bit
+    if (allowed) allow_tiles();
+    for (int i = 0; i < 120; ++i) check_product();
+    check_not_finite();
+  }
   for (int kind = 0; kind < kCellKinds; ++kind)
     for (int i = 0; i < 30; ++i) check_cell(static_cast<CellKind>(kind));
   return check::report();

@@ -9,6 +9,10 @@
 #if defined(SEQCORE_HAVE_AVX2) || defined(SEQCORE_HAVE_AVX512)
 #include <cpuid.h>
 #endif
+#if defined(SEQCORE_HAVE_AVX512) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace seqcore {
 
@@ -30,6 +34,11 @@ void dot(const Product& t, std::int64_t m, std::int64_t vectors);
 namespace avx512_bf16 {
 void dot(const Product& t, std::int64_t m, std::int64_t vectors);
 }
+namespace amx {
+extern bool allowed;
+void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors);
+void int8(const Product& t, std::int64_t m, std::int64_t vectors);
+}  // namespace amx
 #endif
 #ifdef SEQCORE_HAVE_NEON
 namespace neon {
@@ -45,6 +54,7 @@ struct Cpu {
   bool avx512 = false;
   bool vnni = false;  // of AVX-512
   bool bf16 = false;
+  bool amx = false;  // its tiles, of bfloat16 and of int8
 };
 
 Cpu detect() {
@@ -62,9 +72,12 @@ Cpu detect() {
   cpu.avx2 = (xcr0 & 0x6) == 0x6 && (ebx & kAvx2);
   cpu.avx512 = cpu.avx2 && (xcr0 & 0xE6) == 0xE6 && (ebx & kAvx512) == kAvx512;
   cpu.vnni = cpu.avx512 && (ecx & 1u << 11);
+  constexpr unsigned kAmx = 1u << 22 | 1u << 24 | 1u << 25, kTiles = 0x60000;  // BF16, TILE, INT8; both their states
+  cpu.amx = cpu.vnni && (edx & kAmx) == kAmx && (xcr0 & kTiles) == kTiles;
   if (cpu.avx512 && eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) cpu.bf16 = eax & 1u << 5;
 #ifdef SEQCORE_EMULATE_AVX512
   cpu.avx512 = cpu.vnni = cpu.bf16 = cpu.avx2;
+  cpu.amx = false;
 #endif
 #endif
   return cpu;
@@ -83,6 +96,12 @@ const Kernels& avx512_table(const Cpu& cpu) {
     if (cpu.bf16) {
       k.dot.bfloat16 = avx512_bf16::dot;
       k.dot.bfloat16_by = "avx512_bf16";
+    }
+    if (cpu.amx) {
+      k.dot.bfloat16 = amx::bfloat16;
+      k.dot.bfloat16_by = "amx_bf16";
+      k.dot.int8 = amx::int8;
+      k.dot.int8_by = "amx_int8";
     }
     return k;
   }();
@@ -132,6 +151,14 @@ const Kernels* kernels_for(const char* isa) {
   for (const Kernels* k : tables())
     if (std::strcmp(k->isa, isa) == 0) return k;
   return nullptr;
+}
+
+void allow_tiles() noexcept {
+#if defined(SEQCORE_HAVE_AVX512) && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // Linux: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool allowed = detect().amx && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  __atomic_store_n(&amx::allowed, allowed, __ATOMIC_RELAXED);
+#endif
 }
 
 }  // namespace seqcore

@@ -93,8 +93,9 @@ struct Product {
   std::ptrdiff_t out_row;
   Soon* soon = nullptr;
 };
-// Products of words. int8's init and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them:
-// packed weights bring the init that takes it away again.
+// Products of words: step is 1, rows are evenly spaced and zero from k up to the next multiple of kPad words. int8's init
+// and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them: packed weights bring the init
+// that takes it away again, and which nothing else may be.
 struct Dot {
   void (*bfloat16)(const Product& t, std::int64_t m, std::int64_t vectors);
   void (*int8)(const Product& t, std::int64_t m, std::int64_t vectors);

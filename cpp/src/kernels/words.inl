@@ -14,12 +14,14 @@ SEQCORE_INLINE ivec round_to_high(vec v) {
   return iselect(unordered(v, v), ior(u, iset1(0x00400000)), rounded);
 }
 
-// Floats from one encoded row to the next.
-constexpr std::int64_t encoded_row(Precision p, std::int64_t k) { return pad(k) / (p == Precision::bfloat16 ? 2 : 4); }
+// Words from one encoded row to the next.
+constexpr std::int64_t encoded_row(Precision p, std::int64_t k) { return pad(words(p, k)); }
 
-// A row of k floats as words, zero beyond k up to the end of the last vector's. int8: `scale` is what a unit is worth, NaN
+// A row of k floats as words, zero beyond k up to the next row. int8: `scale` is what a unit is worth, NaN
 // where an element is not finite.
 void encode(Precision p, const float* x, std::int64_t k, float* out, float* scale) {
+  const std::int64_t last = encoded_row(p, k) - kPad;
+  for (std::int64_t i = last; i < last + kPad; i += W) store(out + i, zero());
   if (p == Precision::bfloat16) {
     auto* to = reinterpret_cast<std::uint16_t*>(out);
     for (std::int64_t i = 0; i < k; i += W) store_high(to + i, round_to_high(load_upto(x + i, k - i)));

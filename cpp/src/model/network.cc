@@ -145,6 +145,7 @@ Network::Network(const Json& json) : k_(seqcore::kernels()) {
 // ------------------------------------------------------------------------------------------------------------ running
 
 void Network::pack(const float* weights, Copy copy, PackedWeights* packed) const {
+  if (precision_of(copy) != Precision::float32) allow_tiles();
   packed->memory.reset();
   packed->data = packed->memory.floats(packed_sizes_[static_cast<int>(copy)]);
   for (const auto& layer : layers_) layer->pack(k_, weights, packed->data, copy);
