@@ -97,19 +97,6 @@ struct Int8Tiles {
   }
 };
 
-// f(Number<i>) for i in 0 .. N: the numbers of registers are part of the instructions.
-template <int i>
-struct Number {
-  static constexpr int value = i;
-};
-template <int N, class F>
-SEQCORE_INLINE void unrolled(F f) {
-  if constexpr (N > 0) {
-    unrolled<N - 1>(f);
-    f(Number<N - 1>{});
-  }
-}
-
 // R tiles of `rows` rows from `row` on, V vectors from v on.
 template <class Kind, int R, int V>
 void tile_block(const Product& t, std::int64_t row, std::int64_t rows, std::int64_t v, std::int64_t vectors) {

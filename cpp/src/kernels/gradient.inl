@@ -33,6 +33,7 @@ void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t first,
       const std::int64_t stored = done + j == 0 ? W : n, left = from.k - at - j;
       const float* a = from.a.data + at + j;
       for (std::int64_t i = 0; i < rows.count; ++i) {
+        __builtin_prefetch(a + rows.a[f][least(i + kGradAhead, rows.count - 1)]);
         vec v = load_upto(a + rows.a[f][i], left);
         if (from.scale) v = mul(v, load_upto(from.scale + rows.scale[f][i] + at + j, left));
         store_upto(out + i * count + done + j, v, stored);
@@ -66,9 +67,10 @@ void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float
     for (std::int64_t j = 0; j < count; j += 2) {
       const std::int64_t wide = least(2, count - j);
       float* const to = out + j * W * kGradBlock + i * wide * W;
-      __builtin_prefetch(p.from[j] + ahead);
-      store(to, load(p.from[j] + row));
-      if (wide > 1) store(to + W, load(p.from[j + 1] + row));
+      for (std::int64_t v = 0; v < wide; ++v) {
+        if (v * W % kPad == 0) __builtin_prefetch(p.from[j + v] + ahead);  // lines
+        store(to + v * W, load(p.from[j + v] + row));
+      }
     }
   }
   p.copied = end;
@@ -88,12 +90,6 @@ void grad(const GradArgs& g) {
   float* const d[2] = {g.scratch, g.scratch + kGradBlock * kGradColumns};
   float* const a = d[1] + kGradBlock * kGradColumns;
   const std::int64_t per_group = vectors(g.n_end - g.n_begin), all = g.groups * per_group;
-  // Where the gradient of column `at` of A and a column of D goes.
-  const auto target = [&](std::int64_t at, GradColumn c) {
-    if (at == ones) return g.bias + c.group * g.bias_group + c.column;
-    const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
-    return g.a[f].c + (f ? at - g.a[0].k : at) * g.c_row + c.group * g.c_group + c.column;
-  };
   if (columns == 0) return;
   const bool far = g.m * all * W * 4 >= kFar;
 
@@ -141,18 +137,27 @@ void grad(const GradArgs& g) {
       const std::int64_t some = far ? (rows.count + tiles - 1) / tiles : rows.count;
       for (std::int64_t v = 0; v < now.count; v += 2) {
         const std::int64_t wide = least(2, now.count - v);
+        std::ptrdiff_t to_weight[2], to_bias[2];  // from the first column of D to these
+        for (std::int64_t j = 0; j < wide; ++j) {
+          to_weight[j] = now.column[v + j].group * g.c_group + now.column[v + j].column;
+          to_bias[j] = now.column[v + j].group * g.bias_group + now.column[v + j].column;
+        }
         split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
           float* to[kTileRows][2];
-          for (std::int64_t m = 0; m < count; ++m)
+          for (std::int64_t m = 0; m < count; ++m) {
+            const std::int64_t at = g.k_begin + k0 + m;
+            const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
+            float* const row = at == ones ? g.bias : g.a[f].c + (f ? at - g.a[0].k : at) * g.c_row;
+            const std::ptrdiff_t* const column = at == ones ? to_bias : to_weight;
             for (std::int64_t j = 0; j < wide; ++j) {
-              to[m][j] = target(g.k_begin + k0 + m, now.column[v + j]);
+              to[m][j] = row + column[j];
               __builtin_prefetch(to[m][j], 1);
             }
+          }
           if (coming.count > 0 && coming.copied < rows.count) gather_panels(rows, coming, some, d[turn ^ 1]);
           const float* const next = a + (k0 + count < columns ? k0 + count : 0) * kGradBlock;
-          t.a[0] = {a + k0 * kGradBlock,         kAdjacent, count, rows.count,
-                    panels + v * W * kGradBlock, nullptr,   next,  count};
-          run_rows<Float32>(count, t, 0, 0, wide);
+          t.a[0] = {a + k0 * kGradBlock, nullptr, rows.count, panels + v * W * kGradBlock, nullptr, next};
+          run_rows<Float32, Layout::interleaved>(count, t, 0, 0, wide);
           for (std::int64_t m = 0; m < count; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
               const std::int64_t left = g.n_end - now.column[v + j].column;

@@ -70,14 +70,11 @@ inline constexpr std::int64_t words(Precision p, std::int64_t k) {
 // What tile.inl multiplies: `segments` stretches of the summed index, in order. Between kernels of one ISA only.
 struct Operand {                 // rows of one stretch, and the packed columns they meet
   const float* base;             // floats or words
-  const std::ptrdiff_t* offset;  // of each row
-  std::ptrdiff_t step;           // from k to k + 1
+  const std::ptrdiff_t* offset;  // of each row; null where the rows of a tile are interleaved, [k][rows]
   std::int64_t k;                // floats or words
   const float* w;
   const float* after = nullptr;  // what is read after the last panel; or null
-  // What a tile of row 0 fetches for those after it, at next_step floats a k; or null: the next panel.
-  const float* next = nullptr;
-  std::ptrdiff_t next_step = 0;
+  const float* next = nullptr;   // what a tile of row 0 fetches for those after it; or null: the next panel
 };
 // Memory that is needed after some products, fetched while they are made: so many lines before each tile.
 struct Soon {
@@ -93,7 +90,7 @@ struct Product {
   std::ptrdiff_t out_row;
   Soon* soon = nullptr;
 };
-// Products of words: step is 1, rows are evenly spaced and zero from k up to the next multiple of kPad words. int8's init
+// Products of words: rows are evenly spaced and zero from k up to the next multiple of kPad words. int8's init
 // and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them: packed weights bring the init
 // that takes it away again, and which nothing else may be.
 struct Dot {

@@ -95,7 +95,7 @@ void product(const ProductArgs& p) {
     }
     Product t;
     t.segments = p.segments;
-    for (int s = 0; s < p.segments; ++s) t.a[s] = {p.a[s].a.data, a[s], 1, p.a[s].k, nullptr};
+    for (int s = 0; s < p.segments; ++s) t.a[s] = {p.a[s].a.data, a[s], p.a[s].k, nullptr};
     const ProductScratch words_space(p.a[0].k, count, p.precision);
     if (p.precision != Precision::float32) {
       for (std::int64_t i = 0; i < count; ++i) {
@@ -103,7 +103,7 @@ void product(const ProductArgs& p) {
                p.scratch + words_space.scales + i);
         a[0][i] = i * words_space.row;
       }
-      t.a[0] = {p.scratch, a[0], 1, words(p.precision, p.a[0].k), nullptr};
+      t.a[0] = {p.scratch, a[0], words(p.precision, p.a[0].k), nullptr};
     }
     const bool plain = !p.z.data && !p.scale && p.activation == Activation::linear;
     const std::int64_t most = (count * 4 <= kRowBlock ? 4 : 1) * kPanel;  // what `space` holds

@@ -22,7 +22,6 @@ constexpr int tile_panels(int rows) {
 }
 
 alignas(64) constexpr float kZeros[4 * kPanel] = {};
-constexpr std::ptrdiff_t kAdjacent[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 constexpr std::int64_t vectors(std::int64_t n) { return (n + W - 1) / W; }
 constexpr std::int64_t packed_columns(std::int64_t n) { return vectors(n) * W; }
@@ -50,63 +49,102 @@ struct Int8 {
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return float_of(dot4(a, w, bits(sum))); }
 };
 
-// Rows row .. row + MR, P panels of U vectors from column `column` on.
-template <class Kind, int MR, int P, int U>
+// Where a tile's rows lie: each by itself, its numbers side by side, or MR rows interleaved, [k][MR].
+enum class Layout { rows, interleaved };
+
+// f(Number<i>) for i in 0 .. N, written out: numbers that the compiler knows from the start stay in registers.
+template <int i>
+struct Number {
+  static constexpr int value = i;
+};
+template <int N, class F>
+SEQCORE_INLINE void unrolled(F f) {
+  if constexpr (N > 0) {
+    unrolled<N - 1>(f);
+    f(Number<N - 1>{});
+  }
+}
+
+// A pointer of which the compiler knows nothing: else it keeps differences between them, in more registers than there are.
+template <class T>
+SEQCORE_INLINE T* opaque(T* p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
+// Rows row .. row + MR, P panels of U vectors from column `column` on. kFetch: what is needed next is fetched meanwhile.
+template <class Kind, Layout layout, int MR, int P, int U, bool kFetch>
 __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int64_t column) {
   constexpr int N = P * U;
+  constexpr bool kRows = layout == Layout::rows;
+  constexpr std::ptrdiff_t step = kRows ? 1 : MR, next_step = kRows ? U * W : MR;
   vec acc[MR][N];
   const float* init = t.init + row * t.init_row + column;
-  for (int m = 0; m < MR; ++m)
-    for (int j = 0; j < N; ++j) acc[m][j] = load(init + m * t.init_row + j * W);
-  for (int s = 0; s < t.segments; ++s) {
-    const Operand& o = t.a[s];
+  unrolled<MR>([&](auto m) {
+    unrolled<N>([&](auto j) { acc[m.value][j.value] = load(init + j.value * W); });
+    init += t.init_row;
+  });
+  const Operand* o = t.a;
+  for (int s = t.segments; s > 0; --s, ++o) {
     const float* a[MR];
-    for (int m = 0; m < MR; ++m) a[m] = o.base + o.offset[row + m];
-    const std::ptrdiff_t step = o.step, panel = o.k * kPanel;
-    const float* w = o.w + column * o.k;
-    const float* next = row > 0 ? w : o.next ? o.next : w + P * panel;
-    const std::ptrdiff_t next_step = row == 0 && o.next ? o.next_step : U * W;
-    std::ptrdiff_t at = 0;
+    if constexpr (kRows) {
+      const std::ptrdiff_t* const offset = opaque(o->offset + row);
+      unrolled<MR>([&](auto m) { a[m.value] = opaque(o->base + offset[m.value]); });
+    } else {
+      unrolled<MR>([&](auto m) { a[m.value] = o->base + m.value; });
+    }
+    const std::int64_t count = o->k;
+    const std::ptrdiff_t panel = count * kPanel;
+    const float* w = o->w + column * count;
+    const float* next = o->next ? o->next : w + P * panel;
 #pragma GCC unroll kUnroll
-    for (std::int64_t k = 0; k < o.k; ++k, at += step, w += U * W, next += next_step) {
-      if constexpr (MR >= 4)
-        for (int j = 0; j < U * W; j += kPad) __builtin_prefetch(next + j, 0, 2);
+    for (std::int64_t k = 0; k < count; ++k, w += U * W) {
+      if constexpr (kFetch)
+        for (int j = 0; j < next_step; j += kPad) __builtin_prefetch(next + k * next_step + j, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
         typename Kind::Word v[MR];
-        for (int m = 0; m < MR; ++m) v[m] = Kind::broadcast(a[m] + at);
-        for (int p = 0; p < P; ++p)
-          for (int u = 0; u < U; ++u) {
-            const vec b = load(w + p * panel + u * W);
-            for (int m = 0; m < MR; ++m) acc[m][p * U + u] = Kind::accumulate(v[m], b, acc[m][p * U + u]);
-          }
+        unrolled<MR>([&](auto m) { v[m.value] = Kind::broadcast(a[m.value] + k * step); });
+        unrolled<N>([&](auto j) {
+          const vec b = load(w + j.value / U * panel + j.value % U * W);
+          unrolled<MR>([&](auto m) { acc[m.value][j.value] = Kind::accumulate(v[m.value], b, acc[m.value][j.value]); });
+        });
       } else {
         vec b[N];
-        for (int j = 0; j < N; ++j) b[j] = load(w + j / U * panel + j % U * W);
-        for (int m = 0; m < MR; ++m) {
-          const typename Kind::Word v = Kind::broadcast(a[m] + at);
-          for (int j = 0; j < N; ++j) acc[m][j] = Kind::accumulate(v, b[j], acc[m][j]);
-        }
+        unrolled<N>([&](auto j) { b[j.value] = load(w + j.value / U * panel + j.value % U * W); });
+        unrolled<MR>([&](auto m) {
+          const typename Kind::Word v = Kind::broadcast(a[m.value] + k * step);
+          unrolled<N>([&](auto j) { acc[m.value][j.value] = Kind::accumulate(v, b[j.value], acc[m.value][j.value]); });
+        });
       }
     }
   }
   float* out = t.out + row * t.out_row + column;
-  for (int m = 0; m < MR; ++m)
-    for (int j = 0; j < N; ++j) store(out + m * t.out_row + j * W, acc[m][j]);
+  unrolled<MR>([&](auto m) {
+    unrolled<N>([&](auto j) { store(out + j.value * W, acc[m.value][j.value]); });
+    out += t.out_row;
+  });
+}
+template <class Kind, Layout layout, int MR, int P, int U>
+SEQCORE_INLINE void run_tile(const Product& t, std::int64_t row, std::int64_t column) {
+  if (MR >= 4 && row == 0)
+    tile<Kind, layout, MR, P, U, true>(t, row, column);
+  else
+    tile<Kind, layout, MR, P, U, false>(t, row, column);
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
-template <class Kind, int MR, int P = tile_panels(MR)>
+template <class Kind, Layout layout, int MR, int P = tile_panels(MR)>
 SEQCORE_INLINE void run_panels(const Product& t, std::int64_t row, std::int64_t column, std::int64_t panels) {
-  for (; panels >= P; panels -= P, column += P * kPanel) tile<Kind, MR, P, 2>(t, row, column);
-  if constexpr (P > 1) run_panels<Kind, MR, P / 2>(t, row, column, panels);
+  for (; panels >= P; panels -= P, column += P * kPanel) run_tile<Kind, layout, MR, P, 2>(t, row, column);
+  if constexpr (P > 1) run_panels<Kind, layout, MR, P / 2>(t, row, column, panels);
 }
 
-template <class Kind, int MR = kTileRows>
+template <class Kind, Layout layout, int MR = kTileRows>
 void run_rows(std::int64_t rows, const Product& t, std::int64_t row, std::int64_t column, std::int64_t vectors) {
   if constexpr (MR > 1)
-    if (rows < MR) return run_rows<Kind, MR - 1>(rows, t, row, column, vectors);
-  run_panels<Kind, MR>(t, row, column, vectors / 2);
-  if (vectors % 2) tile<Kind, MR, 1, 1>(t, row, column + vectors / 2 * kPanel);
+    if (rows < MR) return run_rows<Kind, layout, MR - 1>(rows, t, row, column, vectors);
+  run_panels<Kind, layout, MR>(t, row, column, vectors / 2);
+  if (vectors % 2) run_tile<Kind, layout, MR, 1, 1>(t, row, column + vectors / 2 * kPanel);
 }
 
 // f(first, count) over m rows in even pieces of at most `most`: 7 rows are 4 + 3, not 6 + 1.
@@ -144,20 +182,17 @@ SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t vectors, const f
 template <class Kind>
 void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   if (m <= kTileRows) {
-    if (m > 0) run_rows<Kind>(m, product, 0, 0, vectors);
+    if (m > 0) run_rows<Kind, Layout::rows>(m, product, 0, 0, vectors);
     return;
   }
   Product t = product;
   const std::int64_t step = panels_of_tiles(m) * 2;
   for (std::int64_t v = 0; v < vectors; v += step) {
     if (v + step >= vectors)
-      for (int s = 0; s < t.segments; ++s) {
-        t.a[s].next = t.a[s].after;
-        t.a[s].next_step = kPanel;
-      }
+      for (int s = 0; s < t.segments; ++s) t.a[s].next = t.a[s].after;
     split_evenly(m, kTileRows, [&](std::int64_t row, std::int64_t rows) {
       if (t.soon) fetch(*t.soon);
-      run_rows<Kind>(rows, t, row, v * W, least(step, vectors - v));
+      run_rows<Kind, Layout::rows>(rows, t, row, v * W, least(step, vectors - v));
     });
   }
 }

@@ -285,7 +285,7 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
     for (int i = 0; i < count; ++i) {
       Product t;
       t.segments = 1;
-      t.a[0] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i] + 2 * columns};
+      t.a[0] = {sides[i]->base, sides[i]->offset, sides[i]->k, w[i] + 2 * columns};
       t.init = w[i] + columns;
       t.init_row = 0;
       t.out = s.sums;
@@ -299,8 +299,7 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
   }
   Product t;
   t.segments = count;
-  for (int i = 0; i < count; ++i)
-    t.a[i] = {sides[i]->base, sides[i]->offset, 1, sides[i]->k, w[i], w[i] + c.next_group};
+  for (int i = 0; i < count; ++i) t.a[i] = {sides[i]->base, sides[i]->offset, sides[i]->k, w[i], w[i] + c.next_group};
   t.init = c.init;
   t.init_row = c.init_row;
   t.out = c.out;
@@ -753,7 +752,7 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
     t.init_row = 0;
     t.out_row = width;
     const auto operand = [&](int g) {
-      return Operand{s.gates + slots[g] * s.stride, s.dz_offset, 1, s.units, packed + g * size + unit * s.units};
+      return Operand{s.gates + slots[g] * s.stride, s.dz_offset, s.units, packed + g * size + unit * s.units};
     };
     if (!s.scale) {
       t.segments = G;

@@ -56,11 +56,11 @@ void make_ready(StepPlan& p) {
                    t = {};
                    if (strip.input) {
                      ready->w[t.segments] = w;
-                     t.a[t.segments++] = {nullptr, kNoOffset, 1, words(s.geometry.precision, s.geometry.input), w};
+                     t.a[t.segments++] = {nullptr, kNoOffset, words(s.geometry.precision, s.geometry.input), w};
                    }
                    if (strip.state) {
                      ready->w[t.segments] = u;
-                     t.a[t.segments++] = {nullptr, kNoOffset, 1, words(s.geometry.precision, s.geometry.units), u};
+                     t.a[t.segments++] = {nullptr, kNoOffset, words(s.geometry.precision, s.geometry.units), u};
                    }
                    ready->init = bias;
                    ready->column = column;
@@ -89,7 +89,7 @@ Block& ready_chains(StepPlan& p, int number, int first, std::int64_t group, bool
     if (s.geometry.precision == Precision::bfloat16)
       s.dot->bfloat16(t, 1, r.vectors);
     else
-      run_rows<Float32, 1>(1, t, 0, 0, r.vectors);
+      run_rows<Float32, Layout::rows, 1>(1, t, 0, 0, r.vectors);
   }
   Block& z = ready.z[number];
   z.data = chains;
