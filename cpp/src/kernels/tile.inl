@@ -11,9 +11,11 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;                    // columns
-constexpr std::int64_t kRowBlock = 64;           // rows whose offsets are computed at once
-constexpr std::int64_t kFar = INT64_C(2) << 20;  // bytes that no L2 holds
+constexpr int kPanel = 2 * W;                      // columns
+constexpr std::int64_t kRowBlock = 64;             // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;    // bytes that no L2 holds
+constexpr std::int64_t kNear = INT64_C(64) << 10;  // bytes that an L1 holds for the most part
+constexpr int kWideRows = 6;                       // of a tile with two panels
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 // Panels side by side: with few rows it takes several to have enough chains in flight.
 constexpr int tile_panels(int rows) {
@@ -161,9 +163,16 @@ SEQCORE_INLINE void split_evenly(std::int64_t m, std::int64_t most, F f) {
   }
 }
 
-// Panels that are done for all tiles of m rows before the next: as many as the smallest tile takes.
-SEQCORE_INLINE std::int64_t panels_of_tiles(std::int64_t m) {
-  return tile_panels(static_cast<int>(m / ((m + kTileRows - 1) / kTileRows)));
+// How m rows are cut into tiles, and the panels that all of them meet before the next: as many as the smallest one takes.
+struct Cut {
+  int rows;  // of a tile, at most
+  std::int64_t panels;
+};
+SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
+  // Two panels side by side take fewer loads a multiply-add than one with more rows, while they are read from near.
+  const bool wide = kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kNear;
+  const int rows = wide ? kWideRows : kTileRows;
+  return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
 
 // To L2, to be written there too. In so small portions no load waits for it.
@@ -173,8 +182,10 @@ SEQCORE_INLINE void fetch(Soon& soon) {
 
 // What products of m rows and `vectors` vectors of columns in all are to fetch in equal portions; nothing if m rows are one
 // tile, for which little is to be fetched.
-SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t vectors, const float* begin, std::int64_t floats) {
-  const std::int64_t tiles = (m + kTileRows - 1) / kTileRows * (vectors / (2 * panels_of_tiles(m)) + 1);
+SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t k, std::int64_t vectors, const float* begin,
+                                   std::int64_t floats) {
+  const Cut c = cut(m, k, vectors);
+  const std::int64_t tiles = (m + c.rows - 1) / c.rows * (vectors / (2 * c.panels) + 1);
   return {begin, begin + floats, static_cast<int>((floats / kPad + tiles - 1) / tiles)};
 }
 
@@ -186,11 +197,14 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
     return;
   }
   Product t = product;
-  const std::int64_t step = panels_of_tiles(m) * 2;
+  std::int64_t k = 0;
+  for (int s = 0; s < t.segments; ++s) k += t.a[s].k;
+  const Cut c = cut(m, k, vectors);
+  const std::int64_t step = c.panels * 2;
   for (std::int64_t v = 0; v < vectors; v += step) {
     if (v + step >= vectors)
       for (int s = 0; s < t.segments; ++s) t.a[s].next = t.a[s].after;
-    split_evenly(m, kTileRows, [&](std::int64_t row, std::int64_t rows) {
+    split_evenly(m, c.rows, [&](std::int64_t row, std::int64_t rows) {
       if (t.soon) fetch(*t.soon);
       run_rows<Kind, Layout::rows>(rows, t, row, v * W, least(step, vectors - v));
     });

@@ -624,8 +624,8 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes
       s.x = encoded(s, s.x, s.m, space.x_row, a.scratch + space.x_words, x_scale, x_words_offset);
     }
     if (far && s.m > 0 && t + 1 < a.t_end)
-      soon =
-          fetched_during(s.m, gates * vectors(a.units), s.gates + a.batch * s.slots * stride, count * s.slots * stride);
+      soon = fetched_during(s.m, a.input + a.units, gates * vectors(a.units), s.gates + a.batch * s.slots * stride,
+                            count * s.slots * stride);
     for (int p = 0; p < plan.count && s.m > 0; ++p) {
       if (p == 1) {  // the second pass of reset before: r*h is the state
         s.state = state;
@@ -731,7 +731,8 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
       }
       if (s.m == 0) continue;
       if (far && t > a.t_begin)
-        soon = fetched_during(s.m, vectors(a.units), s.gates - a.batch * s.slots * stride, count * s.slots * stride);
+        soon = fetched_during(s.m, cell_gates(kind) * a.units, vectors(a.units), s.gates - a.batch * s.slots * stride,
+                              count * s.slots * stride);
       body(s);
     }
   });
