@@ -29,10 +29,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(40);  // what a thread may burn before it sleeps
 constexpr auto kNap = std::chrono::microseconds(20);   // between looks at a meeting where a part is missing
-// Helpers are judged by so long a time of regions. If more of it was waiting than working, callers do without them for
-// kAlone, twice as long each time.
+// Helpers are judged by so long a time of regions. If alone the caller would have been as fast, or the helpers bring less
+// than a quarter of their number, there are half as many of them for kFewer, twice as long each time.
 constexpr auto kTrial = std::chrono::milliseconds(10);
-constexpr auto kAlone = std::chrono::milliseconds(100), kAloneAtMost = std::chrono::milliseconds(400);
+constexpr auto kFewer = std::chrono::milliseconds(100), kFewerAtMost = std::chrono::milliseconds(400);
 
 // Atomics only, never a lock: the child of a fork may find them in any state, and in_child puts them right.
 std::atomic<int> default_count{0};  // 0: not known yet
@@ -67,52 +67,51 @@ bool spin(F&& ready, Clock::duration patience = kSpin) {
 
 // The helpers and the one job they may join. A caller opens the door, works, closes it when no task is left, and waits
 // only for those who came in: a helper that the system has not scheduled in time is not waited for, so a busy neighbour
-// costs no more than its core. One that is taken off its core inside a job does keep the caller waiting: then the caller
-// works alone for a while. Never destroyed: helpers live as long as the process.
+// costs no more than its core. One that is taken off its core inside a job does keep the caller waiting: then there are
+// fewer for a while, or none. Never destroyed: helpers live as long as the process.
 class Pool {
  public:
   // Runs the job with at most `workers` threads, the caller included; false if the helpers are taken or not worth it.
   bool run(std::int64_t tasks, int workers, detail::Body body, void* context) {
-    if (!take(workers - 1)) return false;
+    const int helpers = take(workers - 1);
+    if (helpers == 0) return false;
     tasks_ = tasks;
     body_ = body;
     context_ = context;
     next_.store(0, std::memory_order_relaxed);
     team_body_ = nullptr;
     const Clock::time_point start = Clock::now();
-    open(workers - 1);
-    work(0);
+    open(helpers);
+    const std::int64_t mine = work(0);
     door_.fetch_and(~kOpen);
-    const Clock::time_point done = Clock::now();
+    const Clock::duration worked = Clock::now() - start;
     await_helpers();
-    settle(done - start, Clock::now() - done);
+    const Clock::duration took = Clock::now() - start;
+    if (mine > 0 && mine < tasks) settle(helpers, worked * tasks / mine, took);  // else nothing is to be learned
     taken_.store(false, std::memory_order_release);
     return true;
   }
 
   bool run_team(int parts, Clock::duration patience, detail::TeamBody body, void* context) {
-    if (!take(parts - 1)) return false;
+    const int helpers = take(parts - 1);
+    if (helpers == 0) return false;
     team_body_ = body;
     context_ = context;
     meeting_.here_.store(0, std::memory_order_relaxed);
     meeting_.waited_.store(0, std::memory_order_relaxed);
     gathered_.store(0, std::memory_order_relaxed);
-    open(parts - 1);
+    open(helpers);
     const Clock::time_point called = Clock::now();
-    while (joined(door_.load()) < parts - 1 && Clock::now() - called < patience) pause();
+    while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
     const int came = joined(door_.fetch_and(~kOpen)) + 1;
     meeting_.parts_ = came;
     gathered_.store(1, std::memory_order_release);
     const Clock::time_point start = Clock::now();
     team(0);
     await_helpers();
-    const Clock::duration took = Clock::now() - start;
-    const Clock::duration waited =
-        std::chrono::nanoseconds(meeting_.waited_.load(std::memory_order_relaxed)) / std::max(came - 1, 1);
-    if (came < parts)
-      settle(Clock::duration(0), start - called);
-    else
-      settle(took - waited, waited);
+    const Clock::time_point end = Clock::now();
+    const std::chrono::nanoseconds waited(meeting_.waited_.load(std::memory_order_relaxed));
+    settle(helpers, (end - start) * came - waited, end - called);
     taken_.store(false, std::memory_order_release);
     return true;
   }
@@ -125,37 +124,51 @@ class Pool {
                                  kActive = kCount << kActiveAt, kJoinedOne = std::uint64_t{1} << kJoinedAt,
                                  kEpochOne = std::uint64_t{1} << kEpochAt, kEpoch = ~(kEpochOne - 1);
   static int joined(std::uint64_t door) { return static_cast<int>(door >> kJoinedAt & kCount); }
+  static bool has_room(std::uint64_t door) { return joined(door) < static_cast<int>(door >> kLimitAt & kCount); }
 
-  bool take(int helpers) {
-    if (taken_.exchange(true, std::memory_order_acquire)) return false;
-    if (Clock::now() < alone_until_) {
+  // How many of so many helpers the caller has now; it is the taker if there are any.
+  int take(int helpers) {
+    if (taken_.exchange(true, std::memory_order_acquire)) return 0;
+    if (most_ < kMaxThreads && Clock::now() >= fewer_until_) most_ = kMaxThreads;
+    helpers = std::min(helpers, most_);
+    if (helpers == 0)
       taken_.store(false, std::memory_order_release);
-      return false;
-    }
-    grow(helpers);
-    return true;
+    else
+      grow(helpers);
+    return helpers;
   }
 
-  // After a region in which a thread worked and waited for so long.
-  void settle(Clock::duration worked, Clock::duration waited) {
-    worked_ += worked;
-    waited_ += waited;
-    if (worked_ + waited_ < kTrial) return;
-    alone_for_ =
-        waited_ < worked_ ? Clock::duration(0) : std::clamp<Clock::duration>(2 * alone_for_, kAlone, kAloneAtMost);
-    alone_until_ = Clock::now() + alone_for_;
-    worked_ = waited_ = Clock::duration(0);
+  // After a region with so many helpers that took so long, and would have taken about `alone` without them.
+  void settle(int helpers, Clock::duration alone, Clock::duration took) {
+    alone_ += alone;
+    took_ += took;
+    needed_ += took * std::max(helpers + 1, 4) / 4;
+    largest_ = std::max(largest_, helpers);
+    if (took_ < kTrial) return;
+    if (alone_ < needed_) {
+      most_ = largest_ / 2;
+      fewer_for_ = std::clamp<Clock::duration>(2 * fewer_for_, kFewer, kFewerAtMost);
+      fewer_until_ = Clock::now() + fewer_for_;
+    } else if (most_ == kMaxThreads) {
+      fewer_for_ = Clock::duration(0);
+    }
+    alone_ = took_ = needed_ = Clock::duration(0);
+    largest_ = 0;
   }
 
   void open(int helpers) {
     const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
     door_.store(epoch | kOpen | static_cast<std::uint64_t>(helpers) << kLimitAt);
-    if (sleepers_.load() > 0) {
-      {
-        const std::lock_guard<std::mutex> lock(gate_);
-      }
-      wake_.notify_all();
-    }
+    rouse();
+  }
+
+  // Wakes two, who wake two each if there is room for more: to wake many takes longer than a small region.
+  void rouse() {
+    const int asleep = sleepers_.load();
+    if (asleep == 0) return;
+    { const std::lock_guard<std::mutex> lock(gate_); }
+    wake_.notify_one();
+    if (asleep > 1) wake_.notify_one();
   }
 
   void await_helpers() {
@@ -167,12 +180,14 @@ class Pool {
     waiting_.store(false);
   }
 
-  void work(int worker) {
+  std::int64_t work(int worker) {  // returns how many tasks it did
     const FlushGuard flush;
     inside = true;
-    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;)
+    std::int64_t done = 0;
+    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_; ++done)
       body_(context_, task, worker);
     inside = false;
+    return done;
   }
 
   void team(int part) {
@@ -187,7 +202,7 @@ class Pool {
   bool join(std::uint64_t& seen, int& worker) {
     std::uint64_t door = door_.load();
     while ((door & kOpen) && (door & kEpoch) != seen) {
-      if (joined(door) >= static_cast<int>(door >> kLimitAt & kCount)) break;
+      if (!has_room(door)) break;
       if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
       seen = door & kEpoch;
       worker = joined(door) + 1;
@@ -206,6 +221,9 @@ class Pool {
         sleepers_.fetch_add(1);
         wake_.wait(lock, joined);
         sleepers_.fetch_sub(1);
+        lock.unlock();
+        const std::uint64_t door = door_.load();
+        if ((door & kOpen) && has_room(door)) rouse();
       }
       if (team_body_)
         team(worker);
@@ -245,8 +263,9 @@ class Pool {
   std::atomic<bool> taken_{false};
   // The taker's:
   int helpers_ = 0;
-  Clock::time_point alone_until_{};
-  Clock::duration alone_for_{}, worked_{}, waited_{};
+  int most_ = kMaxThreads, largest_ = 0;
+  Clock::time_point fewer_until_{};
+  Clock::duration fewer_for_{}, alone_{}, took_{}, needed_{};
   std::int64_t tasks_ = 0;
   detail::Body body_ = nullptr;
   detail::TeamBody team_body_ = nullptr;

@@ -7,10 +7,10 @@
 // - There is one set of helpers for the process, num_threads()-1 at most. They belong to one region at a time; callers on
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
 // - parallel_team is a region whose parts run at the same time and meet at a barrier: as many as come within `patience`.
-// - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If much of a
-//   region was waiting all the same (another process keeps a core busy), callers do without helpers for a while, many times
-//   as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be started,
-//   the caller does the work.
+// - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
+//   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
+//   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be
+//   started, the caller does the work.
 // - In the child of a fork every call runs serial until set_num_threads is called there; then it has its own helpers.
 // - Every thread that runs a body has denormals flushed (MXCSR/FPCR) while it does, and gets its own mode back after.
 #pragma once

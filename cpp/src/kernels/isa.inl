@@ -52,6 +52,7 @@ const Kernels kTable = {
     pack_cell,
     packed_cell_backward_size,
     pack_cell_backward,
+    cell_shares,
     forward_scratch,
     backward_scratch,
     {cell_forward_simple_rnn, cell_forward_lstm, cell_forward_gru_reset_after, cell_forward_gru_reset_before},

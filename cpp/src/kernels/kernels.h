@@ -354,6 +354,7 @@ struct Kernels {
   std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
   void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, float* packed);
   // Floats of scratch that a call needs; what only says where things are is not looked at.
+  std::int64_t (*cell_shares)(CellKind kind, std::int64_t units);  // that have something to do (Share)
   std::int64_t (*forward_scratch)(CellKind kind, const CellForwardArgs& args);
   std::int64_t (*backward_scratch)(CellKind kind, const CellBackwardArgs& args);
   void (*cell_forward[kCellKinds])(const CellForwardArgs& args);

@@ -181,18 +181,28 @@ void product(ProductArgs args, RowList rows, Run& run) {
   }
 }
 
-// Tiles of the output, never of the sum: each worker packs what it needs of a block, so a tile is as wide as the team
-// allows. Along n where there is room for it, else along k.
+// Tiles of the output, never of the sum. Each copies what it needs of A and D, its k and its columns of them: they are cut
+// so that these are fewest.
 void weight_gradient(GradArgs args, RowList rows, Run& run) {
   std::int64_t k = 0;
   for (int f = 0; f < args.factors; f++) k += args.a[f].k;
   const double cost = 2.0 * static_cast<double>(k * args.groups * args.n);
   const int team = run.workers(cost * static_cast<double>(rows.n));
-  const bool along_n = args.n >= kPad * team;
-  const std::int64_t extent = along_n ? args.n : k, unit = along_n ? kPad : 1;
-  const std::int64_t pieces = team > 1 && along_n && args.groups * args.n >= 256 * team ? 2 * team : team;
-  const std::int64_t share = ((extent + pieces - 1) / pieces + unit - 1) / unit * unit;
-  const std::int64_t tiles = (extent + share - 1) / share;
+  const std::int64_t blocks = (args.n + kPad - 1) / kPad;
+  const std::int64_t pieces = team > 1 && args.n >= kPad * team && args.groups * args.n >= 256 * team ? 2 * team : team;
+  std::int64_t along_k = 1, least = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t cuts = 1; cuts <= std::min(pieces, k); cuts++) {
+    const std::int64_t columns = pieces / cuts;
+    if (pieces % cuts != 0 || (columns > blocks && cuts < std::min(pieces, k))) continue;
+    const std::int64_t copied = k / cuts + args.groups * args.n / columns;
+    if (copied < least) {
+      least = copied;
+      along_k = cuts;
+    }
+  }
+  const std::int64_t along_n = std::clamp<std::int64_t>(pieces / along_k, 1, blocks);
+  const std::int64_t k_share = (k + along_k - 1) / along_k, n_share = (blocks + along_n - 1) / along_n * kPad;
+  const std::int64_t k_tiles = (k + k_share - 1) / k_share, tiles = k_tiles * ((args.n + n_share - 1) / n_share);
   const std::int64_t scratch = pad(run.k.grad_scratch(k));
   float* scratches = run.scratch->only(scratch * team);
   const std::int64_t stretch =
@@ -204,10 +214,10 @@ void weight_gradient(GradArgs args, RowList rows, Run& run) {
       mine.rows = rows.list ? rows.list + begin : nullptr;
       mine.row_begin = rows.list ? 0 : begin;
       mine.accumulate = begin > 0;
-      mine.k_begin = along_n ? 0 : tile * share;
-      mine.k_end = along_n ? k : std::min(k, (tile + 1) * share);
-      mine.n_begin = along_n ? tile * share : 0;
-      mine.n_end = along_n ? std::min(args.n, (tile + 1) * share) : args.n;
+      mine.k_begin = tile % k_tiles * k_share;
+      mine.k_end = std::min(k, mine.k_begin + k_share);
+      mine.n_begin = tile / k_tiles * n_share;
+      mine.n_end = std::min(args.n, mine.n_begin + n_share);
       mine.scratch = scratches + worker * scratch;
       run.k.grad(mine);
     });

@@ -1,6 +1,7 @@
 #include "layers/recurrent.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "layers/step.h"
@@ -159,9 +160,10 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
     if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
 }
 
-// Who does what (ARCHITECTURE.md, "Threads"): rows, which never meet, or, where there are too few to fill the tiles of all,
-// units, so that each thread reads its share of the weights only and meets the others once a step. In stretches of time
-// short enough to poll after and, with meetings, to do without a thread that was taken off its core.
+// Who does what (ARCHITECTURE.md, "Threads"): rows, which never meet, or units, so that each thread reads its share of the
+// weights only and meets the others once a step; whichever brings more, counting in rows a second: tiles of few rows are
+// slower, as if they had kLostRows more, and meetings cost a fifth. In stretches of time short enough to poll after and,
+// with meetings, to do without a thread that was taken off its core.
 template <class Args>
 void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                              void (*kernel)(const Args&), Run& run) const {
@@ -169,7 +171,12 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const double step = step_flops(args.batch);
   const int team = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * team);
-  const bool by_units = splits_units() && team > 1 && args.batch < team * kRowsOfTile && step > kMeetingFlops * team;
+  const auto rows = static_cast<double>(args.batch), each = std::ceil(rows / team);
+  const int sharers = static_cast<int>(std::min<double>(
+      {static_cast<double>(team), static_cast<double>(run.k.cell_shares(kind_, units_)), step / kMeetingFlops}));
+  constexpr double kLostRows = 2.5;
+  const bool by_units =
+      splits_units() && sharers > 1 && 0.8 * sharers * rows / (rows + kLostRows) > rows / (each + kLostRows);
   const std::int64_t stretch =
       std::max<std::int64_t>(1, static_cast<std::int64_t>((by_units ? kTeamFlops : kRegionFlops) / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
@@ -178,7 +185,7 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
     all.t_begin = backwards ? steps - done - count : done;
     all.t_end = all.t_begin + count;
     if (by_units) {
-      parallel_team(team, kPatience * step * static_cast<double>(count), [&](int part, int parts, Meeting& meeting) {
+      parallel_team(sharers, kPatience * step * static_cast<double>(count), [&](int part, int parts, Meeting& meeting) {
         Args mine = all;
         if (parts > 1) mine.share = {part, parts, Meeting::wait, &meeting};
         mine.scratch = scratches + part * scratch;

@@ -142,6 +142,10 @@ std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t un
   return geometry.pass_size(passes[0]) + geometry.pass_size(passes[1]);
 }
 
+std::int64_t cell_shares(CellKind kind, std::int64_t units) {
+  return Geometry{0, units, false, Precision::float32}.groups(kPasses[static_cast<int>(kind)][0]);
+}
+
 // The columns of one strip and group, of a matrix with k rows of `row` floats: column c is gate c / n, unit + c % n.
 void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip& strip, std::int64_t unit,
                 std::int64_t n, std::int64_t units, Packing packing, float* packed) {
