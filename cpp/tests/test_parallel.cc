@@ -157,6 +157,33 @@ void test_without_the_slow() {
   CHECK(soon());
 }
 
+// Workers of one region with a task for each of `threads`, the caller's taking 2 ms and the others' `others`.
+int workers_of(int threads, std::chrono::microseconds others) {
+  std::atomic<unsigned> seen{0};
+  parallel_for(threads, 0, [&](std::int64_t, int worker) {
+    seen |= 1u << worker;
+    std::this_thread::sleep_for(worker == 0 ? std::chrono::microseconds(2000) : others);
+  });
+  return __builtin_popcount(seen);
+}
+
+// Many helpers stay if the caller waits for longer than it works but is far ahead of itself alone, and are halved if not.
+void test_many_helpers() {
+  set_num_threads(8);
+  std::this_thread::sleep_for(std::chrono::milliseconds(450));  // whatever they were found to be before is forgotten
+  int most = 0;
+  for (int i = 0; i < 60; ++i) {
+    const int workers = workers_of(8, std::chrono::microseconds(4500));
+    if (i >= 40) most = std::max(most, workers);
+  }
+  CHECK(most > 4);
+  set_num_threads(4);
+  int stalled = 0;  // twice: the first may be judged with some of what was before
+  for (int i = 0; i < 500 && stalled < 2; ++i) stalled += workers_of(4, std::chrono::milliseconds(60)) >= 3;
+  CHECK(stalled == 2);
+  for (int i = 0; i < 5; ++i) CHECK(workers_of(4, std::chrono::microseconds(2000)) <= 2);
+}
+
 void test_nested() {
   set_num_threads(4);
   std::vector<std::atomic<int>> sums(8);
@@ -552,6 +579,7 @@ int main(int argc, char**) {
   test_helpers_help();
   test_teams();
   test_without_the_slow();
+  test_many_helpers();
   test_nested();
   test_many_callers();
   test_fork();
