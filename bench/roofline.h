@@ -57,7 +57,7 @@ inline double measure_peak(const Kernels& k, Precision precision) {
 #define SEQCORE_TILES(one)                                                               \
   __asm__ volatile(one "%%tmm5, %%tmm4, %%tmm0\n\t" one "%%tmm5, %%tmm4, %%tmm1\n\t" one \
                        "%%tmm5, %%tmm4, %%tmm2\n\t" one "%%tmm5, %%tmm4, %%tmm3" ::)
-  if (k.dot.bfloat16_by == std::string("amx_bf16") && precision != Precision::float32) {
+  if (k.dot.bfloat16_by == std::string("amx_bf16") && precision != Precision::float32 && allow_tiles()) {
     alignas(64) std::uint8_t shape[64] = {1};  // eight tiles of 16 rows of 64 bytes
     for (int i = 0; i < 8; ++i) {
       shape[16 + 2 * i] = 64;

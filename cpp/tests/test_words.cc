@@ -261,8 +261,8 @@ int main() {
     if (allowed) allow_tiles();
     for (int i = 0; i < 120; ++i) check_product();
     check_not_finite();
+    for (int kind = 0; kind < kCellKinds; ++kind)
+      for (int i = 0; i < 30; ++i) check_cell(static_cast<CellKind>(kind));
   }
-  for (int kind = 0; kind < kCellKinds; ++kind)
-    for (int i = 0; i < 30; ++i) check_cell(static_cast<CellKind>(kind));
   return check::report();
 }

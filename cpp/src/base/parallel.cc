@@ -87,7 +87,7 @@ class Pool {
     const Clock::duration worked = Clock::now() - start;
     await_helpers();
     const Clock::duration took = Clock::now() - start;
-    if (mine > 0 && mine < tasks) settle(helpers, worked * tasks / mine, took);  // else nothing is to be learned
+    if (mine > 0 && (mine < tasks || took > 2 * worked)) settle(helpers, worked * tasks / mine, took);
     taken_.store(false, std::memory_order_release);
     return true;
   }
@@ -124,7 +124,7 @@ class Pool {
                                  kActive = kCount << kActiveAt, kJoinedOne = std::uint64_t{1} << kJoinedAt,
                                  kEpochOne = std::uint64_t{1} << kEpochAt, kEpoch = ~(kEpochOne - 1);
   static int joined(std::uint64_t door) { return static_cast<int>(door >> kJoinedAt & kCount); }
-  static bool has_room(std::uint64_t door) { return joined(door) < static_cast<int>(door >> kLimitAt & kCount); }
+  static int room(std::uint64_t door) { return static_cast<int>(door >> kLimitAt & kCount) - joined(door); }
 
   // How many of so many helpers the caller has now; it is the taker if there are any.
   int take(int helpers) {
@@ -143,29 +143,27 @@ class Pool {
     alone_ += alone;
     took_ += took;
     needed_ += took * std::max(helpers + 1, 4) / 4;
-    largest_ = std::max(largest_, helpers);
     if (took_ < kTrial) return;
     if (alone_ < needed_) {
-      most_ = largest_ / 2;
+      most_ = std::min(most_, num_threads() - 1) / 2;
       fewer_for_ = std::clamp<Clock::duration>(2 * fewer_for_, kFewer, kFewerAtMost);
       fewer_until_ = Clock::now() + fewer_for_;
     } else if (most_ == kMaxThreads) {
       fewer_for_ = Clock::duration(0);
     }
     alone_ = took_ = needed_ = Clock::duration(0);
-    largest_ = 0;
   }
 
   void open(int helpers) {
     const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
     door_.store(epoch | kOpen | static_cast<std::uint64_t>(helpers) << kLimitAt);
-    rouse();
+    rouse(helpers);
   }
 
   // Wakes two, who wake two each if there is room for more: to wake many takes longer than a small region.
-  void rouse() {
-    const int asleep = sleepers_.load();
-    if (asleep == 0) return;
+  void rouse(int room) {
+    const int asleep = std::min(sleepers_.load(), room);
+    if (asleep <= 0) return;
     { const std::lock_guard<std::mutex> lock(gate_); }
     wake_.notify_one();
     if (asleep > 1) wake_.notify_one();
@@ -202,7 +200,7 @@ class Pool {
   bool join(std::uint64_t& seen, int& worker) {
     std::uint64_t door = door_.load();
     while ((door & kOpen) && (door & kEpoch) != seen) {
-      if (!has_room(door)) break;
+      if (room(door) <= 0) break;
       if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
       seen = door & kEpoch;
       worker = joined(door) + 1;
@@ -223,7 +221,7 @@ class Pool {
         sleepers_.fetch_sub(1);
         lock.unlock();
         const std::uint64_t door = door_.load();
-        if ((door & kOpen) && has_room(door)) rouse();
+        if ((door & kOpen) && (team_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
       }
       if (team_body_)
         team(worker);
@@ -263,7 +261,7 @@ class Pool {
   std::atomic<bool> taken_{false};
   // The taker's:
   int helpers_ = 0;
-  int most_ = kMaxThreads, largest_ = 0;
+  int most_ = kMaxThreads;
   Clock::time_point fewer_until_{};
   Clock::duration fewer_for_{}, alone_{}, took_{}, needed_{};
   std::int64_t tasks_ = 0;

@@ -153,11 +153,15 @@ const Kernels* kernels_for(const char* isa) {
   return nullptr;
 }
 
-void allow_tiles() noexcept {
+bool allow_tiles() noexcept {
 #if defined(SEQCORE_HAVE_AVX512) && defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // Linux: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  static const bool allowed = detect().amx && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  static const bool allowed =
+      kernels().dot.bfloat16 == amx::bfloat16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   __atomic_store_n(&amx::allowed, allowed, __ATOMIC_RELAXED);
+  return allowed;
+#else
+  return false;
 #endif
 }
 

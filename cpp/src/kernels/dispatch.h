@@ -20,7 +20,7 @@ const Kernels* kernels_for(const char* isa);
 
 // Asks the system for the tiles (AMX) in which some processors multiply words, once for the whole process, as Linux wants
 // it. Without them those products are slower, and have the same bits. Not done at import: a process that has them needs
-// larger stacks for its signals.
-void allow_tiles() noexcept;
+// larger stacks for its signals. Whether this process's kernels have them now.
+bool allow_tiles() noexcept;
 
 }  // namespace seqcore

@@ -159,8 +159,8 @@ void tile_rows(const Product& t, std::int64_t row, std::int64_t rows, std::int64
   if constexpr (V > 1) tile_rows<Kind, R, V / 2>(t, row, rows, v, end, vectors);
 }
 
-// Rows go into tiles of equal height but for the last. All meet two vectors of columns before the next two, so that these
-// are read from beyond L1 but once.
+// Rows go into tiles of equal height, and what is left of them into a lower one, after the others. All of one height meet
+// two vectors of columns before the next two, so that these are read from beyond L1 but once.
 template <class Kind>
 void in_tiles(const Product& t, std::int64_t m, std::int64_t vectors) {
   const std::int64_t pieces = (m + kTileWords - 1) / kTileWords, rows = (m + pieces - 1) / pieces;

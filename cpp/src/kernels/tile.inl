@@ -34,18 +34,21 @@ SEQCORE_INLINE void store_upto(float* p, vec v, std::int64_t n) {
   store_n(p, v, n);
 }
 
-// What a word of A and a word of W add to a chain.
+// What a word of A and a word of W add to a chain; others than one_instruction need registers of their own for it.
 struct Float32 {
+  static constexpr bool one_instruction = true;
   using Word = vec;
   static SEQCORE_INLINE Word broadcast(const float* a) { return set1(*a); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return fma(a, w, sum); }
 };
 struct BFloat16 {
+  static constexpr bool one_instruction = false;
   using Word = halves;
   static SEQCORE_INLINE Word broadcast(const float* a) { return halves_of(set1(*a)); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return dot2(a, w, sum); }
 };
 struct Int8 {
+  static constexpr bool one_instruction = false;
   using Word = bytes;
   static SEQCORE_INLINE Word broadcast(const float* a) { return bytes_of(set1(*a)); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return float_of(dot4(a, w, bits(sum))); }
@@ -102,7 +105,8 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
 #pragma GCC unroll kUnroll
     for (std::int64_t k = 0; k < count; ++k, w += U * W) {
       if constexpr (kFetch)
-        for (int j = 0; j < next_step; j += kPad) __builtin_prefetch(next + k * next_step + j, 0, 2);
+        for (int p = 0; p < P; ++p)
+          for (int j = 0; j < next_step; j += kPad) __builtin_prefetch(next + p * panel + k * next_step + j, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
         typename Kind::Word v[MR];
         unrolled<MR>([&](auto m) { v[m.value] = Kind::broadcast(a[m.value] + k * step); });
@@ -128,10 +132,9 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
 }
 template <class Kind, Layout layout, int MR, int P, int U>
 SEQCORE_INLINE void run_tile(const Product& t, std::int64_t row, std::int64_t column) {
-  if (MR >= 4 && row == 0)
-    tile<Kind, layout, MR, P, U, true>(t, row, column);
-  else
-    tile<Kind, layout, MR, P, U, false>(t, row, column);
+  if constexpr (MR >= 4)
+    if (row == 0) return tile<Kind, layout, MR, P, U, true>(t, row, column);
+  tile<Kind, layout, MR, P, U, false>(t, row, column);
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
@@ -168,9 +171,10 @@ struct Cut {
   int rows;  // of a tile, at most
   std::int64_t panels;
 };
+template <class Kind>
 SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
   // Two panels side by side take fewer loads a multiply-add than one with more rows, while they are read from near.
-  const bool wide = kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kNear;
+  const bool wide = Kind::one_instruction && kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kNear;
   const int rows = wide ? kWideRows : kTileRows;
   return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
@@ -184,7 +188,7 @@ SEQCORE_INLINE void fetch(Soon& soon) {
 // tile, for which little is to be fetched.
 SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t k, std::int64_t vectors, const float* begin,
                                    std::int64_t floats) {
-  const Cut c = cut(m, k, vectors);
+  const Cut c = cut<Float32>(m, k, vectors);
   const std::int64_t tiles = (m + c.rows - 1) / c.rows * (vectors / (2 * c.panels) + 1);
   return {begin, begin + floats, static_cast<int>((floats / kPad + tiles - 1) / tiles)};
 }
@@ -199,7 +203,7 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   Product t = product;
   std::int64_t k = 0;
   for (int s = 0; s < t.segments; ++s) k += t.a[s].k;
-  const Cut c = cut(m, k, vectors);
+  const Cut c = cut<Kind>(m, k, vectors);
   const std::int64_t step = c.panels * 2;
   for (std::int64_t v = 0; v < vectors; v += step) {
     if (v + step >= vectors)

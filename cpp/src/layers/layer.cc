@@ -181,8 +181,9 @@ void product(ProductArgs args, RowList rows, Run& run) {
   }
 }
 
-// Tiles of the output, never of the sum. Each copies what it needs of A and D, its k and its columns of them: they are cut
-// so that these are fewest.
+// Tiles of the output, never of the sum. Each copies what it needs of A and D, its k and its columns of them, at the cost of
+// kCopied multiply-adds a number; of all ways to cut them, the one that takes the slowest thread the shortest.
+constexpr double kCopied = 4;
 void weight_gradient(GradArgs args, RowList rows, Run& run) {
   std::int64_t k = 0;
   for (int f = 0; f < args.factors; f++) k += args.a[f].k;
@@ -190,19 +191,22 @@ void weight_gradient(GradArgs args, RowList rows, Run& run) {
   const int team = run.workers(cost * static_cast<double>(rows.n));
   const std::int64_t blocks = (args.n + kPad - 1) / kPad;
   const std::int64_t pieces = team > 1 && args.n >= kPad * team && args.groups * args.n >= 256 * team ? 2 * team : team;
-  std::int64_t along_k = 1, least = std::numeric_limits<std::int64_t>::max();
-  for (std::int64_t cuts = 1; cuts <= std::min(pieces, k); cuts++) {
-    const std::int64_t columns = pieces / cuts;
-    if (pieces % cuts != 0 || (columns > blocks && cuts < std::min(pieces, k))) continue;
-    const std::int64_t copied = k / cuts + args.groups * args.n / columns;
-    if (copied < least) {
-      least = copied;
-      along_k = cuts;
-    }
+  std::int64_t k_share = k, n_share = blocks * kPad, k_tiles = 1, tiles = 1;
+  double least = std::numeric_limits<double>::max();
+  for (std::int64_t cuts = 1; cuts <= std::clamp<std::int64_t>(k, 1, pieces); cuts++) {
+    const std::int64_t columns = std::clamp<std::int64_t>(pieces / cuts, 1, blocks);
+    const std::int64_t mine_k = (k + cuts - 1) / cuts, mine_n = (blocks + columns - 1) / columns * kPad;
+    const std::int64_t across = (k + mine_k - 1) / std::max<std::int64_t>(mine_k, 1);
+    const std::int64_t all = std::max<std::int64_t>(across, 1) * ((args.n + mine_n - 1) / mine_n);
+    const auto a = static_cast<double>(mine_k), d = static_cast<double>(args.groups * mine_n);
+    const double time = static_cast<double>((all + team - 1) / team) * (a * d + kCopied * (a + d));
+    if (time >= least) continue;
+    least = time;
+    k_share = mine_k;
+    n_share = mine_n;
+    k_tiles = std::max<std::int64_t>(across, 1);
+    tiles = all;
   }
-  const std::int64_t along_n = std::clamp<std::int64_t>(pieces / along_k, 1, blocks);
-  const std::int64_t k_share = (k + along_k - 1) / along_k, n_share = (blocks + along_n - 1) / along_n * kPad;
-  const std::int64_t k_tiles = (k + k_share - 1) / k_share, tiles = k_tiles * ((args.n + n_share - 1) / n_share);
   const std::int64_t scratch = pad(run.k.grad_scratch(k));
   float* scratches = run.scratch->only(scratch * team);
   const std::int64_t stretch =

@@ -172,11 +172,12 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const int team = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * team);
   const auto rows = static_cast<double>(args.batch), each = std::ceil(rows / team);
-  const int sharers = static_cast<int>(std::min<double>(
-      {static_cast<double>(team), static_cast<double>(run.k.cell_shares(kind_, units_)), step / kMeetingFlops}));
+  const auto shares = static_cast<double>(run.k.cell_shares(kind_, units_, backwards));
+  const int sharers = static_cast<int>(std::min({static_cast<double>(team), shares, step / kMeetingFlops}));
   constexpr double kLostRows = 2.5;
   const bool by_units =
-      splits_units() && sharers > 1 && 0.8 * sharers * rows / (rows + kLostRows) > rows / (each + kLostRows);
+      splits_units() && sharers > 1 &&
+      0.8 * shares / std::ceil(shares / sharers) * rows / (rows + kLostRows) > rows / (each + kLostRows);
   const std::int64_t stretch =
       std::max<std::int64_t>(1, static_cast<std::int64_t>((by_units ? kTeamFlops : kRegionFlops) / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {

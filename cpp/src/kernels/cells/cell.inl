@@ -142,8 +142,9 @@ std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t un
   return geometry.pass_size(passes[0]) + geometry.pass_size(passes[1]);
 }
 
-std::int64_t cell_shares(CellKind kind, std::int64_t units) {
-  return Geometry{0, units, false, Precision::float32}.groups(kPasses[static_cast<int>(kind)][0]);
+std::int64_t cell_shares(CellKind kind, std::int64_t units, bool backward) {
+  const std::int64_t unit = backward ? kPanel : kPasses[static_cast<int>(kind)][0].width * W;
+  return (units + unit - 1) / unit;
 }
 
 // The columns of one strip and group, of a matrix with k rows of `row` floats: column c is gate c / n, unit + c % n.
