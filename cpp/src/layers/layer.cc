@@ -24,7 +24,7 @@ std::int64_t WeightSpec::size() const {
 }
 
 int Run::workers(double flops) const {
-  return std::clamp(static_cast<int>(std::min(flops / kThreadFlops, 1e6)), 1, threads);
+  return flops < kSplitFlops ? 1 : std::clamp(static_cast<int>(std::min(flops / kThreadFlops, 1e6)), 1, threads);
 }
 
 // What the public forward keeps around do_forward's own cache.

@@ -94,7 +94,8 @@ struct Run {
 };
 
 inline constexpr double kRegionFlops = 1e9;     // polled at least this often: some 10 ms
-inline constexpr double kThreadFlops = 3e6;     // less work than this is not worth a second thread
+inline constexpr double kSplitFlops = 6e6;      // less work than this is one thread's
+inline constexpr double kThreadFlops = 2e6;     // of more, each thread has at least this
 inline constexpr double kTeamFlops = 1e8;       // of a region in which threads wait for each other: about a millisecond
 inline constexpr double kMeetingFlops = 1e5;    // between two meetings, for each thread: some microseconds
 inline constexpr double kPatience = 5e-12;      // seconds a flop to wait for a team: a fraction of what it takes alone
