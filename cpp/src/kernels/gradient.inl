@@ -113,8 +113,6 @@ void grad(const GradArgs& g) {
     t.segments = 1;
     t.init = kZeros;
     t.init_row = 0;
-    t.out = sums;
-    t.out_row = kPanel;
     const auto panels_from = [&](std::int64_t v0) {
       GradPanels p;
       p.count = least(kGradColumns / W, all - v0);
@@ -142,6 +140,8 @@ void grad(const GradArgs& g) {
           to_weight[j] = now.column[v + j].group * g.c_group + now.column[v + j].column;
           to_bias[j] = now.column[v + j].group * g.bias_group + now.column[v + j].column;
         }
+        const GradColumn &left_most = now.column[v], &right_most = now.column[v + wide - 1];
+        const bool whole = left_most.group == right_most.group && right_most.column + W <= g.n_end;
         split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
           float* to[kTileRows][2];
           for (std::int64_t m = 0; m < count; ++m) {
@@ -157,8 +157,15 @@ void grad(const GradArgs& g) {
           if (coming.count > 0 && coming.copied < rows.count) gather_panels(rows, coming, some, d[turn ^ 1]);
           const float* const next = a + (k0 + count < columns ? k0 + count : 0) * kGradBlock;
           t.a[0] = {a + k0 * kGradBlock, nullptr, rows.count, panels + v * W * kGradBlock, nullptr, next};
+          t.ahead = count;
+          // Where rows and columns are evenly spaced, the tile adds to them itself.
+          const std::int64_t begin = g.k_begin + k0, end = begin + count;
+          const bool direct = whole && end <= ones && (g.factors == 1 || end <= g.a[0].k || begin >= g.a[0].k);
+          t.out = direct ? to[0][0] : sums;
+          t.out_row = direct ? g.c_row : kPanel;
+          t.add = direct && !overwrite;
           run_rows<Float32, Layout::interleaved>(count, t, 0, 0, wide);
-          for (std::int64_t m = 0; m < count; ++m)
+          for (std::int64_t m = 0; m < count && !direct; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
               const std::int64_t left = g.n_end - now.column[v + j].column;
               const vec sum = load(sums + m * kPanel + j * W);

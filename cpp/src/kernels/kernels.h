@@ -74,12 +74,16 @@ struct Operand {                 // rows of one stretch, and the packed columns 
   std::int64_t k;                // floats or words
   const float* w;
   const float* after = nullptr;  // what is read after the last panel; or null
-  const float* next = nullptr;   // what a tile of row 0 fetches for those after it; or null: the next panel
+  const float* next = nullptr;   // what is fetched meanwhile; or null: the next panel
 };
-// Memory that is needed after some products, fetched while they are made: so many lines before each tile.
+// What is needed after some products, fetched while they are made: pieces of rows, a few rows before each tile.
 struct Soon {
-  const float *at, *end;
-  int lines;
+  struct Piece {
+    const float* at;  // of row r at + r*row
+    std::ptrdiff_t row;
+  } piece[6];
+  int pieces, lines;            // lines of each piece
+  std::int64_t rows, row, end;  // so many at a time, from `row` to `end`
 };
 struct Product {
   int segments;
@@ -89,6 +93,10 @@ struct Product {
   float* out;  // row m at out + m*out_row; may be init
   std::ptrdiff_t out_row;
   Soon* soon = nullptr;
+  bool add = false;  // of interleaved rows: to what out holds, once the chain is made
+  bool far = false;  // weights that do not stay in an L2: what is needed next is fetched, a part by each tile
+  // Of `next` a tile fetches so many floats with each number of the summed index, after those of `part` tiles before it.
+  std::ptrdiff_t ahead = 0, part = 0;
 };
 // Products of words: rows are evenly spaced and zero from k up to the next multiple of kPad words. int8's init
 // and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them: packed weights bring the init

@@ -95,6 +95,7 @@ void product(const ProductArgs& p) {
     }
     Product t;
     t.segments = p.segments;
+    t.far = p.segments * p.a[0].k * columns * 4 >= kFarWeights;
     for (int s = 0; s < p.segments; ++s) t.a[s] = {p.a[s].a.data, a[s], p.a[s].k, nullptr};
     const ProductScratch words_space(p.a[0].k, count, p.precision);
     if (p.precision != Precision::float32) {

@@ -11,12 +11,14 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;                      // columns
-constexpr std::int64_t kRowBlock = 64;             // rows whose offsets are computed at once
-constexpr std::int64_t kFar = INT64_C(2) << 20;    // bytes that no L2 holds
-constexpr std::int64_t kNear = INT64_C(64) << 10;  // bytes that an L1 holds for the most part
-constexpr int kWideRows = 6;                       // of a tile with two panels
+constexpr int kPanel = 2 * W;                           // columns
+constexpr std::int64_t kRowBlock = 64;                  // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;         // bytes that no L2 holds
+constexpr std::int64_t kFarWeights = INT64_C(1) << 19;  // bytes that not every L2 keeps until they are read again
+constexpr std::int64_t kNear = INT64_C(64) << 10;       // bytes that an L1 holds for the most part
+constexpr int kWideRows = 6;                            // of a tile with two panels
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
+constexpr int kFetchRows = kTileRows < 4 ? kTileRows : 4;  // fewer leave the bus no time but for their own weights
 // Panels side by side: with few rows it takes several to have enough chains in flight.
 constexpr int tile_panels(int rows) {
   const int fit = kRegisters * 3 / 8 / rows;
@@ -77,12 +79,13 @@ SEQCORE_INLINE T* opaque(T* p) {
   return p;
 }
 
-// Rows row .. row + MR, P panels of U vectors from column `column` on. kFetch: what is needed next is fetched meanwhile.
-template <class Kind, Layout layout, int MR, int P, int U, bool kFetch>
+// Rows row .. row + MR, P panels of U vectors from column `column` on. A part of what is needed next is fetched meanwhile, so
+// many lines (kFetch) with each number of the summed index.
+template <class Kind, Layout layout, int MR, int P, int U, int kFetch>
 __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int64_t column) {
   constexpr int N = P * U;
   constexpr bool kRows = layout == Layout::rows;
-  constexpr std::ptrdiff_t step = kRows ? 1 : MR, next_step = kRows ? U * W : MR;
+  constexpr std::ptrdiff_t step = kRows ? 1 : MR;
   vec acc[MR][N];
   const float* init = t.init + row * t.init_row + column;
   unrolled<MR>([&](auto m) {
@@ -101,12 +104,10 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
     const std::int64_t count = o->k;
     const std::ptrdiff_t panel = count * kPanel;
     const float* w = o->w + column * count;
-    const float* next = o->next ? o->next : w + P * panel;
+    const float* next = (o->next ? o->next : w + P * panel) + t.part * count * t.ahead;
 #pragma GCC unroll kUnroll
     for (std::int64_t k = 0; k < count; ++k, w += U * W) {
-      if constexpr (kFetch)
-        for (int p = 0; p < P; ++p)
-          for (int j = 0; j < next_step; j += kPad) __builtin_prefetch(next + p * panel + k * next_step + j, 0, 2);
+      for (int line = 0; line < kFetch; ++line) __builtin_prefetch(next + k * t.ahead + line * kPad, 0, 2);
       if constexpr (MR < N) {  // the fewer of the two stay in registers
         typename Kind::Word v[MR];
         unrolled<MR>([&](auto m) { v[m.value] = Kind::broadcast(a[m.value] + k * step); });
@@ -126,15 +127,22 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
   }
   float* out = t.out + row * t.out_row + column;
   unrolled<MR>([&](auto m) {
-    unrolled<N>([&](auto j) { store(out + j.value * W, acc[m.value][j.value]); });
+    unrolled<N>([&](auto j) {
+      vec& sum = acc[m.value][j.value];
+      if constexpr (!kRows)
+        if (t.add) sum = add(load(out + j.value * W), sum);
+      store(out + j.value * W, sum);
+    });
     out += t.out_row;
   });
 }
 template <class Kind, Layout layout, int MR, int P, int U>
 SEQCORE_INLINE void run_tile(const Product& t, std::int64_t row, std::int64_t column) {
-  if constexpr (MR >= 4)
-    if (row == 0) return tile<Kind, layout, MR, P, U, true>(t, row, column);
-  tile<Kind, layout, MR, P, U, false>(t, row, column);
+  if constexpr (MR >= kFetchRows) {
+    if (t.ahead > kPad) return tile<Kind, layout, MR, P, U, 2>(t, row, column);
+    if (t.ahead > 0) return tile<Kind, layout, MR, P, U, 1>(t, row, column);
+  }
+  tile<Kind, layout, MR, P, U, 0>(t, row, column);
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
@@ -179,24 +187,30 @@ SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
   return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
 
-// To L2, to be written there too. In so small portions no load waits for it.
-SEQCORE_INLINE void fetch(Soon& soon) {
-  for (int i = 0; i < soon.lines && soon.at < soon.end; ++i, soon.at += kPad) __builtin_prefetch(soon.at, 1, 2);
+// So many rows at a time that all are fetched by a product of m rows and `vectors` vectors of columns, however many panels
+// they have.
+SEQCORE_INLINE void fetch_evenly(Soon& soon, std::int64_t m, std::int64_t k, std::int64_t vectors) {
+  const Cut c = cut<Float32>(m, k, vectors);
+  const std::int64_t tiles = (m + c.rows - 1) / c.rows * ((vectors + 2 * c.panels - 1) / (2 * c.panels));
+  soon.rows = (soon.end + tiles - 1) / tiles;
 }
 
-// What products of m rows and `vectors` vectors of columns in all are to fetch in equal portions; nothing if m rows are one
-// tile, for which little is to be fetched.
-SEQCORE_INLINE Soon fetched_during(std::int64_t m, std::int64_t k, std::int64_t vectors, const float* begin,
-                                   std::int64_t floats) {
-  const Cut c = cut<Float32>(m, k, vectors);
-  const std::int64_t tiles = (m + c.rows - 1) / c.rows * (vectors / (2 * c.panels) + 1);
-  return {begin, begin + floats, static_cast<int>((floats / kPad + tiles - 1) / tiles)};
+// To L2, to be written there too. In so small portions no load waits for it.
+SEQCORE_INLINE void fetch(Soon& soon) {
+  const std::int64_t n = least(soon.rows, soon.end - soon.row);
+  if (n == 0) return;
+  for (int p = 0; p < soon.pieces; ++p) {
+    const float* at = soon.piece[p].at + soon.row * soon.piece[p].row;
+    for (std::int64_t i = 0; i < n; ++i, at += soon.piece[p].row)
+      for (int j = 0; j < soon.lines; ++j) __builtin_prefetch(at + j * kPad, 1, 2);
+  }
+  soon.row += n;
 }
 
 // out = init + A*W for m rows and `vectors` vectors of columns.
 template <class Kind>
 void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
-  if (m <= kTileRows) {
+  if (m < kFetchRows) {
     if (m > 0) run_rows<Kind, Layout::rows>(m, product, 0, 0, vectors);
     return;
   }
@@ -204,13 +218,18 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   std::int64_t k = 0;
   for (int s = 0; s < t.segments; ++s) k += t.a[s].k;
   const Cut c = cut<Kind>(m, k, vectors);
-  const std::int64_t step = c.panels * 2;
+  const std::int64_t step = c.panels * 2, tiles = (m + c.rows - 1) / c.rows;
+  // By half a line with each number at least, else most of it is fetched again and again.
+  const std::int64_t ahead = !t.far ? 0 : step * W >= tiles * kPad / 2 ? (step * W + tiles - 1) / tiles : kPad / 2;
   for (std::int64_t v = 0; v < vectors; v += step) {
     if (v + step >= vectors)
       for (int s = 0; s < t.segments; ++s) t.a[s].next = t.a[s].after;
+    t.part = 0;
     split_evenly(m, c.rows, [&](std::int64_t row, std::int64_t rows) {
       if (t.soon) fetch(*t.soon);
+      t.ahead = t.part * ahead < step * W ? ahead : 0;
       run_rows<Kind, Layout::rows>(rows, t, row, v * W, least(step, vectors - v));
+      ++t.part;
     });
   }
 }

@@ -251,6 +251,7 @@ struct Step {
   float* whole;   // for row-wise activations: [4 gates][row][stride]
   float* sums;    // int8: [rows][kStripColumns]
   Soon* soon;     // or null
+  bool far;       // its weights
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
 };
 
@@ -310,6 +311,7 @@ void strip_chains(const Step& s, const Side* const* sides, const float* const* w
   t.out = c.out;
   t.out_row = c.out_row;
   t.soon = s.soon;
+  t.far = s.far;
   if (s.geometry.precision == Precision::bfloat16)
     s.dot->bfloat16(t, m, columns / W);
   else  // or no side at all: a copy
@@ -396,12 +398,27 @@ struct PassPlan {
   int gates;
 };
 
+// What the cell's finish reads and writes of a group's units.
+void fetch_group(const Step& s, const Strips& strips, std::int64_t unit, std::int64_t width) {
+  Soon& soon = *s.soon;
+  soon.pieces = 0;
+  const auto add = [&](const float* at, std::ptrdiff_t row) { soon.piece[soon.pieces++] = {at + unit, row}; };
+  if (s.c) add(s.c_next, s.stride);
+  add(s.h_next, s.stride);
+  for (int i = 0; i < s.slots; ++i) add(s.slot(0, i), s.slots * s.stride);
+  soon.lines = static_cast<int>((width + kPad - 1) / kPad);
+  soon.row = 0;
+  soon.end = s.rows[s.m - 1] + 1;
+  fetch_evenly(soon, s.m, s.geometry.input + s.geometry.units, strips.strip[0].gates * vectors(width));
+}
+
 // One pass of a step. Backwards every other step, so that of weights beyond the L2 what was read last is still there.
 void run_pass(const Step& s, const PassPlan& p, float* chains, bool backwards) {
   const std::int64_t width = p.strips->width * W;
   for (std::int64_t i = p.begin; i < p.end; ++i) {
     const std::int64_t group = backwards ? p.begin + p.end - 1 - i : i, unit = group * width;
     Block z{chains, p.gates * width, {}, s.m, unit, least(width, vectors(s.units - unit) * W)};
+    if (s.soon) fetch_group(s, *p.strips, unit, z.width);
     const std::ptrdiff_t next_group = i + 1 == p.end ? 0 : backwards ? -p.size : p.size;
     group_chains(s, *p.strips, s.geometry.group_units(*p.strips, unit), p.packed + group * p.size, next_group,
                  p.hoisted ? p.hoisted + group * p.columns * kHoistRows : nullptr, z);
@@ -454,11 +471,10 @@ std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
   return pad(size);
 }
 
-// Slots of the whole sequence that no L2 holds: the next step's are fetched during a step's products. Not where threads
-// share the units: each would fetch the others' too.
+// Slots of the whole sequence that no L2 holds: a group's are fetched during its products.
 template <class Args>
 bool slots_are_far(const Args& a, std::int64_t slots) {
-  return a.share.parts == 1 && (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFar;
+  return (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFar;
 }
 
 SEQCORE_INLINE void sync(const Share& share) {
@@ -500,6 +516,7 @@ Plan make_plan(const CellForwardArgs& a, CellKind kind, const Passes& passes, st
   s.units = a.units;
   s.stride = stride;
   s.slots = cell_slots(kind);
+  s.far = packed_cell_size(kind, a.input, a.units, a.per_gate, a.precision) * 4 >= kFarWeights;
   s.whole = a.scratch + space.whole;
   s.own[0] = a.scratch + space.own;
   s.own[1] = s.own[0] + count * stride;
@@ -628,9 +645,6 @@ void forward_block(const CellForwardArgs& a, CellKind kind, const Passes& passes
     } else if (coded) {
       s.x = encoded(s, s.x, s.m, space.x_row, a.scratch + space.x_words, x_scale, x_words_offset);
     }
-    if (far && s.m > 0 && t + 1 < a.t_end)
-      soon = fetched_during(s.m, a.input + a.units, gates * vectors(a.units), s.gates + a.batch * s.slots * stride,
-                            count * s.slots * stride);
     for (int p = 0; p < plan.count && s.m > 0; ++p) {
       if (p == 1) {  // the second pass of reset before: r*h is the state
         s.state = state;
@@ -710,7 +724,9 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
     s.scale = a.recurrent_scale ? a.recurrent_scale + row0 * stride : nullptr;
     s.scale_gate = a.batch * stride;
     Soon soon{};
-    const bool far = slots_are_far(a, s.slots);
+    // Not where reading the weights would drive them out of an L2 again.
+    const bool far =
+        a.share.parts == 1 && slots_are_far(a, s.slots) && packed_cell_backward_size(kind, a.units) * 4 < kFar;
     s.soon = far ? &soon : nullptr;
     s.chains = a.scratch;
     s.scratch = a.scratch + 2 * kRowBlock * kPanel;
@@ -735,9 +751,11 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         s.dz_offset[s.m++] = r * s.slots * stride;
       }
       if (s.m == 0) continue;
-      if (far && t > a.t_begin)
-        soon = fetched_during(s.m, cell_gates(kind) * a.units, vectors(a.units), s.gates - a.batch * s.slots * stride,
-                              count * s.slots * stride);
+      if (far && t > a.t_begin) {
+        const std::int64_t all = s.slots * stride;
+        soon = {{{s.gates - a.batch * all, kPad}}, 1, 1, 0, 0, count * all / kPad};
+        fetch_evenly(soon, s.m, cell_gates(kind) * a.units, vectors(a.units));
+      }
       body(s);
     }
   });
@@ -766,6 +784,7 @@ void state_gradient(const BackwardStep& s, const float* packed, const int (&slot
       // Where the rows are neither listed nor added to, the chains are made where they belong.
       const bool there = !direct && s.rows[s.m - 1] == s.m - 1;
       t.soon = s.soon;
+      t.far = G * size * 4 >= kFarWeights;
       t.out = there ? out + unit : s.chains;
       if (there) t.out_row = s.stride;
       multiply<Float32>(t, s.m, width / W);
