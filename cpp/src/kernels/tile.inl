@@ -11,12 +11,12 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;                           // columns
-constexpr std::int64_t kRowBlock = 64;                  // rows whose offsets are computed at once
-constexpr std::int64_t kFar = INT64_C(2) << 20;         // bytes that no L2 holds
-constexpr std::int64_t kFarWeights = INT64_C(1) << 19;  // bytes that not every L2 keeps until they are read again
-constexpr std::int64_t kNear = INT64_C(64) << 10;       // bytes that an L1 holds for the most part
-constexpr int kWideRows = 6;                            // of a tile with two panels
+constexpr int kPanel = 2 * W;                            // columns
+constexpr std::int64_t kRowBlock = 64;                   // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;          // bytes that no L2 holds
+constexpr std::int64_t kFarWeights = INT64_C(1) << 19;   // bytes that not every L2 keeps until they are read again
+constexpr int kWideRows = 6;                             // of a tile with two panels
+constexpr std::int64_t kWideBytes = INT64_C(192) << 10;  // of its two panels
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 constexpr int kFetchRows = kTileRows < 4 ? kTileRows : 4;  // fewer leave the bus no time but for their own weights
 // Panels side by side: with few rows it takes several to have enough chains in flight.
@@ -181,8 +181,9 @@ struct Cut {
 };
 template <class Kind>
 SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
-  // Two panels side by side take fewer loads a multiply-add than one with more rows, while they are read from near.
-  const bool wide = Kind::one_instruction && kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kNear;
+  // Two panels side by side take fewer loads a multiply-add than one with more rows: much, where another thread of the core
+  // takes half of its loads. Longer ones have to come from the L2 too fast for that.
+  const bool wide = Kind::one_instruction && kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kWideBytes;
   const int rows = wide ? kWideRows : kTileRows;
   return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
