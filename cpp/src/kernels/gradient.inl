@@ -10,6 +10,8 @@ namespace {
 // Columns of D that are copied at once: rows may lie a page apart, and then what costs is to come to a row at all.
 constexpr std::int64_t kGradColumns = 64;
 constexpr std::int64_t kGradAhead = 8;  // rows
+// Columns of A in a tile, whose rows are interleaved: one pointer for all of them leaves registers for more than kTileRows.
+constexpr int kGradTile = kRegisters >= 32 ? 12 : kTileRows;
 
 // Floats of scratch for k columns of A.
 std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + 2 * kGradColumns) + 2 * kPad; }
@@ -84,7 +86,7 @@ void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float
 
 void grad(const GradArgs& g) {
   GradRows rows;
-  alignas(64) float sums[kTileRows * kPanel];
+  alignas(64) float sums[kGradTile * kPanel];
   const std::int64_t ones = g.k_end;
   const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
   float* const d[2] = {g.scratch, g.scratch + kGradBlock * kGradColumns};
@@ -106,7 +108,7 @@ void grad(const GradArgs& g) {
         rows.scale[f][i] = cursor.in(0, g.a[f].scale_row);
       }
     }
-    split_evenly(columns, kTileRows, [&](std::int64_t at, std::int64_t count) {
+    split_evenly(columns, kGradTile, [&](std::int64_t at, std::int64_t count) {
       gather_columns(g, rows, g.k_begin + at, count, ones, a + at * kGradBlock);
     });
     Product t;
@@ -131,7 +133,7 @@ void grad(const GradArgs& g) {
       const float* const panels = d[turn];
       coming = panels_from(least(v0 + kGradColumns / W, all));
       // Rows of what is coming that are copied beside a tile: few, where memory is to be waited for meanwhile.
-      const std::int64_t tiles = (columns + kTileRows - 1) / kTileRows * ((now.count + 1) / 2);
+      const std::int64_t tiles = (columns + kGradTile - 1) / kGradTile * ((now.count + 1) / 2);
       const std::int64_t some = far ? (rows.count + tiles - 1) / tiles : rows.count;
       for (std::int64_t v = 0; v < now.count; v += 2) {
         const std::int64_t wide = least(2, now.count - v);
@@ -142,8 +144,8 @@ void grad(const GradArgs& g) {
         }
         const GradColumn &left_most = now.column[v], &right_most = now.column[v + wide - 1];
         const bool whole = left_most.group == right_most.group && right_most.column + W <= g.n_end;
-        split_evenly(columns, kTileRows, [&](std::int64_t k0, std::int64_t count) {
-          float* to[kTileRows][2];
+        split_evenly(columns, kGradTile, [&](std::int64_t k0, std::int64_t count) {
+          float* to[kGradTile][2];
           for (std::int64_t m = 0; m < count; ++m) {
             const std::int64_t at = g.k_begin + k0 + m;
             const int f = g.factors > 1 && at >= g.a[0].k ? 1 : 0;
@@ -164,7 +166,7 @@ void grad(const GradArgs& g) {
           t.out = direct ? to[0][0] : sums;
           t.out_row = direct ? g.c_row : kPanel;
           t.add = direct && !overwrite;
-          run_rows<Float32, Layout::interleaved>(count, t, 0, 0, wide);
+          run_rows<Float32, Layout::interleaved, kGradTile>(count, t, 0, 0, wide);
           for (std::int64_t m = 0; m < count && !direct; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
               const std::int64_t left = g.n_end - now.column[v + j].column;

@@ -71,7 +71,7 @@ struct ProductScratch {
     row = encoded_row(precision, k);
     scales = rows * row;
     sums = scales + pad(rows);
-    end = sums + (precision == Precision::int8 ? kRowBlock * kPanel : 0);
+    end = sums + (precision == Precision::int8 ? kChains : 0);
   }
 };
 std::int64_t product_scratch(std::int64_t k, std::int64_t m, Precision precision) {
@@ -80,7 +80,7 @@ std::int64_t product_scratch(std::int64_t k, std::int64_t m, Precision precision
 
 void product(const ProductArgs& p) {
   std::ptrdiff_t a[4][kRowBlock], c[kRowBlock], z[kRowBlock], scale[kRowBlock];
-  alignas(64) float space[kRowBlock * kPanel], start[4 * kPanel];
+  alignas(64) float space[kChains], start[4 * kPanel];
   const std::int64_t columns = packed_columns(p.n);
   split_evenly(p.m, kRowBlock, [&](std::int64_t first, std::int64_t count) {
     RowCursor cursor(p.batch, p.rows ? p.rows[first] : p.row_begin + first);
@@ -107,7 +107,7 @@ void product(const ProductArgs& p) {
       t.a[0] = {p.scratch, a[0], words(p.precision, p.a[0].k), nullptr};
     }
     const bool plain = !p.z.data && !p.scale && p.activation == Activation::linear;
-    const std::int64_t most = (count * 4 <= kRowBlock ? 4 : 1) * kPanel;  // what `space` holds
+    const std::int64_t most = columns_at_once(count);
     for (std::int64_t n0 = p.n_begin; n0 < p.n_end; n0 += most) {
       const std::int64_t width = least(most, packed_columns(p.n_end - n0));
       const bool direct = even && !p.scale && n0 + width <= p.n;

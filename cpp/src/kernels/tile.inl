@@ -11,12 +11,12 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;                            // columns
-constexpr std::int64_t kRowBlock = 64;                   // rows whose offsets are computed at once
-constexpr std::int64_t kFar = INT64_C(2) << 20;          // bytes that no L2 holds
-constexpr std::int64_t kFarWeights = INT64_C(1) << 19;   // bytes that not every L2 keeps until they are read again
-constexpr int kWideRows = 6;                             // of a tile with two panels
-constexpr std::int64_t kWideBytes = INT64_C(192) << 10;  // of its two panels
+constexpr int kPanel = 2 * W;                           // columns
+constexpr std::int64_t kRowBlock = 64;                  // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;         // bytes that no L2 holds
+constexpr std::int64_t kFarWeights = INT64_C(1) << 19;  // bytes that not every L2 keeps until they are read again
+constexpr int kWideRows = 6;                            // of a tile with two panels
+constexpr std::int64_t kWideDepth = 768;                // of them at most: 192 KB with AVX-512
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 constexpr int kFetchRows = kTileRows < 4 ? kTileRows : 4;  // fewer leave the bus no time but for their own weights
 // Panels side by side: with few rows it takes several to have enough chains in flight.
@@ -26,6 +26,10 @@ constexpr int tile_panels(int rows) {
 }
 
 alignas(64) constexpr float kZeros[4 * kPanel] = {};
+
+// Columns whose chains are made at once, of so many rows, kRowBlock at most; kChains floats in all.
+constexpr std::int64_t kChains = 2 * kRowBlock * kPanel;
+constexpr std::int64_t columns_at_once(std::int64_t rows) { return (rows * 4 <= kRowBlock ? 4 : 2) * kPanel; }
 
 constexpr std::int64_t vectors(std::int64_t n) { return (n + W - 1) / W; }
 constexpr std::int64_t packed_columns(std::int64_t n) { return vectors(n) * W; }
@@ -174,6 +178,13 @@ SEQCORE_INLINE void split_evenly(std::int64_t m, std::int64_t most, F f) {
   }
 }
 
+// Two panels side by side take fewer loads a multiply-add than one with more rows: that counts where another thread of the
+// core takes half of its loads. Deeper ones would have to come from the L2 too fast.
+template <class Kind>
+constexpr bool may_be_wide(std::int64_t vectors) {
+  return Kind::one_instruction && kTileRows > kWideRows && vectors >= 4;
+}
+
 // How m rows are cut into tiles, and the panels that all of them meet before the next: as many as the smallest one takes.
 struct Cut {
   int rows;  // of a tile, at most
@@ -181,9 +192,7 @@ struct Cut {
 };
 template <class Kind>
 SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
-  // Two panels side by side take fewer loads a multiply-add than one with more rows: much, where another thread of the core
-  // takes half of its loads. Longer ones have to come from the L2 too fast for that.
-  const bool wide = Kind::one_instruction && kTileRows > kWideRows && vectors >= 4 && 2 * k * kPanel * 4 <= kWideBytes;
+  const bool wide = may_be_wide<Kind>(vectors) && k <= kWideDepth;
   const int rows = wide ? kWideRows : kTileRows;
   return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
@@ -218,6 +227,21 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   Product t = product;
   std::int64_t k = 0;
   for (int s = 0; s < t.segments; ++s) k += t.a[s].k;
+  const int half = t.segments / 2;
+  std::int64_t k_half = 0;
+  for (int s = 0; s < half; ++s) k_half += t.a[s].k;
+  if (may_be_wide<Kind>(vectors) && m > kTileRows && k > kWideDepth && k_half <= kWideDepth &&
+      k - k_half <= kWideDepth) {
+    // In two passes, each short enough for two panels side by side: chains go on where the first left them.
+    t.segments = half;
+    multiply<Kind>(t, m, vectors);
+    for (int s = half; s < product.segments; ++s) t.a[s - half] = t.a[s];
+    t.segments = product.segments - half;
+    t.init = t.out;
+    t.init_row = t.out_row;
+    t.soon = nullptr;
+    return multiply<Kind>(t, m, vectors);
+  }
   const Cut c = cut<Kind>(m, k, vectors);
   const std::int64_t step = c.panels * 2, tiles = (m + c.rows - 1) / c.rows;
   // By half a line with each number at least, else most of it is fetched again and again.

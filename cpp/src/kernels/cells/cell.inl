@@ -690,7 +690,7 @@ struct BackwardStep {
   const float* scale;
   std::ptrdiff_t scale_gate;
   Soon* soon;      // or null
-  float* chains;   // [2][kRowBlock][kPanel]
+  float* chains;   // [2][kChains]
   float* scratch;  // [kSpareRows][stride] for one row, then, for gru_reset_before, [rows][stride]
 
   float* slot(std::int64_t row, int s) const { return gates + (row * slots + s) * stride; }
@@ -700,7 +700,7 @@ struct BackwardStep {
 constexpr int kSpareRows = 6;
 std::int64_t backward_scratch(CellKind kind, const CellBackwardArgs& a) {
   const std::int64_t planes = kind == CellKind::gru_reset_before ? least(a.row_end - a.row_begin, kRowBlock) : 0;
-  return (kSpareRows + planes) * pad(a.units) + 2 * kRowBlock * kPanel;
+  return (kSpareRows + planes) * pad(a.units) + 2 * kChains;
 }
 
 // Walks back in time; dh holds dy of the step too when body(step) is called. Between turning the slots into gradients and
@@ -729,7 +729,7 @@ void each_step_back(const CellBackwardArgs& a, CellKind kind, F body) {
         a.share.parts == 1 && slots_are_far(a, s.slots) && packed_cell_backward_size(kind, a.units) * 4 < kFar;
     s.soon = far ? &soon : nullptr;
     s.chains = a.scratch;
-    s.scratch = a.scratch + 2 * kRowBlock * kPanel;
+    s.scratch = a.scratch + 2 * kChains;
     for (std::int64_t t = a.t_end - 1; t >= a.t_begin; --t) {
       s.gates = a.gates + (t * a.batch + row0) * s.slots * stride;
       s.h = a.h + (t * a.batch + row0) * stride;
@@ -768,7 +768,7 @@ template <int G>
 void state_gradient(const BackwardStep& s, const float* packed, const int (&slots)[G], int first_gate, bool direct,
                     float* out) {
   const std::int64_t size = packed_product_size(s.units, s.units, Precision::float32);
-  const std::int64_t most = s.m * 4 <= kRowBlock ? 4 * kPanel : kPanel;
+  const std::int64_t most = columns_at_once(s.m);
   for (std::int64_t unit = s.begin; unit < s.end; unit += most) {
     const std::int64_t width = least(most, packed_columns(s.end - unit));
     Product t;
