@@ -43,8 +43,10 @@ std::vector<std::int32_t> some_rows(std::int64_t begin, std::int64_t m) {
   return rows;
 }
 
-void check_product() {
-  const std::int64_t batch = pick(1, 9), steps = pick(1, 40), total = batch * steps, n = pick(1, coin() ? 90 : 8);
+// `deep`: weights that are fetched ahead, and sums that may take two passes.
+void check_product(bool deep) {
+  const std::int64_t batch = pick(1, 9), steps = pick(1, deep ? 9 : 40), total = batch * steps;
+  const std::int64_t n = deep ? pick(60, 140) : pick(1, coin() ? 90 : 8);
   const std::int64_t begin = pick(0, total - 1), m = pick(1, total - begin);
   const bool listed = coin(), transposed = coin(), with_scale = pick(0, 3) == 0, backwards = coin();
   const auto list = some_rows(begin, m);
@@ -59,7 +61,7 @@ void check_product() {
   std::vector<std::unique_ptr<Values>> inputs;
   std::int64_t depth = 0;
   for (int s = 0; s < p.segments; ++s) {
-    const std::int64_t k = pick(1, 30);
+    const std::int64_t k = deep ? pick(150, 500) : pick(1, 30);
     inputs.push_back(std::make_unique<Values>(total * k));
     p.a[s] = {{inputs.back()->data(), batch * k, k}, k, nullptr};
     if (backwards) p.a[s].a = {inputs.back()->data() + (steps - 1) * batch * k, -batch * k, k};
@@ -208,7 +210,8 @@ void check_grad(bool far) {
 }  // namespace
 
 int main() {
-  for (int i = 0; i < 150; ++i) check_product();
+  for (int i = 0; i < 150; ++i) check_product(false);
+  for (int i = 0; i < 12; ++i) check_product(true);
   for (int i = 0; i < 100; ++i) check_grad(false);
   for (int i = 0; i < 4; ++i) check_grad(true);
   return check::report();
