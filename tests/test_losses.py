@@ -217,6 +217,65 @@ def test_sample_weights_are_broadcast():
             losses.MeanSquaredError()(y, p, sample_weight=np.ones(shape))
 
 
+def test_a_last_axis_of_one_is_dropped_or_added():
+    """Ranks that differ by one, as Keras fits them: the axis goes, except that a vector gets it."""
+    y, p = np.arange(6.0), np.float64([1, 1, 4, 3, 2, 0])
+    error = (y - p) ** 2  # 1, 0, 4, 0, 4, 25
+    none = losses.MeanSquaredError(reduction=None)
+    assert none.reduction is None and none.get_config()["reduction"] is None
+    assert float(none(y, p)) == pytest.approx(error.mean()) and np.shape(none(y, p)) == ()  # a vector is one sample
+    for a, b in [((6, 1), (6,)), ((6,), (6, 1)), ((6, 1), (6, 1))]:
+        assert none(y.reshape(a), p.reshape(b)).tolist() == error.tolist()
+        assert metrics.MeanSquaredError()(y.reshape(a), p.reshape(b)) == pytest.approx(34 / 6)
+        assert metrics.RootMeanSquaredError()(y.reshape(a), p.reshape(b)) == pytest.approx((34 / 6) ** 0.5)
+    rows = error.reshape(2, 3).mean(-1).tolist()
+    for a, b in [((2, 3, 1), (2, 3)), ((2, 3), (2, 3, 1)), ((2, 3), (2, 3))]:
+        assert none(y.reshape(a), p.reshape(b)) == pytest.approx(rows)
+        assert metrics.BinaryAccuracy(threshold=1.5)(y.reshape(a), p.reshape(b)) == pytest.approx(1 / 6)
+    assert none(y.reshape(2, 3, 1), p.reshape(2, 3, 1)).tolist() == error.reshape(2, 3).tolist()
+    with pytest.raises(ValueError, match="`y_true`: expected shape"):
+        none(y.reshape(2, 3), p.reshape(3, 2))
+
+
+@pytest.mark.parametrize("item", LOSSES[:11], ids=label)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (1, 1)])
+def test_weights_of_samples_in_any_shape(item, shape):
+    """The mean with weights divides by the weights as they were given, not as they were broadcast."""
+    rng = np.random.default_rng(3)
+    p, y, w = prediction(item, (3, 4), rng), target(item, (3, 4), rng), rng.uniform(0.5, 2, shape)
+    per, _ = reference_losses.per_sample(item, y, p.astype(np.float64))
+    values = (per[:, None] if len(shape) == 2 else per) * w  # (samples, 1) stays so
+    make = lambda reduction: getattr(losses, item["class_name"])(**item["config"], reduction=reduction)  # noqa: E731
+    for reduction, expected in [
+        ("none", values),
+        (None, values),
+        ("sum", values.sum()),
+        ("mean", values.sum() / 3),
+        ("sum_over_batch_size", values.sum() / 3),
+        ("mean_with_sample_weight", values.sum() / w.sum()),
+    ]:
+        actual = make(reduction)(y, p, sample_weight=w)
+        assert np.shape(actual) == np.shape(expected)
+        assert_close(actual, expected, rtol=2e-5)
+    assert float(make("mean_with_sample_weight")(y, p, sample_weight=0 * w)) == 0
+
+
+def test_weights_of_steps_in_any_shape():
+    y, p = np.zeros((2, 3, 2)), np.arange(12.0).reshape(2, 3, 2)
+    per = (p * p).mean(-1)
+    loss = losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    for shape, repeated in [((2, 1), 1), ((1, 3), 1), ((2, 3), 1), ((2, 3, 1), 1), ((2, 1, 1), 1), ((), 1), ((2,), 3)]:
+        w = np.random.default_rng(0).uniform(0.5, 2, shape)
+        full = np.broadcast_to(w.reshape(shape[:2] + (1,) * (2 - len(shape[:2]))), per.shape)
+        assert_close(loss(y, p, sample_weight=w), (per * full).sum() / (w.sum() * repeated), rtol=1e-6)
+    one = losses.MeanSquaredError(reduction="none")([1.0, 3.0], [1.0, 1.0], sample_weight=[1.0, 0.5, 2.0])
+    assert one.tolist() == [2.0, 1.0, 4.0]  # one value, weighed three times
+    ignoring = losses.SparseCategoricalCrossentropy(ignore_class=-1, reduction="mean_with_sample_weight")
+    halves = np.full((2, 2), 0.5)
+    assert float(ignoring([0, -1], halves, sample_weight=[[1.0], [5.0]])) == pytest.approx(np.log(2))
+    assert ignoring.counts([0, -1], np.zeros(2)).tolist() == [1, 0]
+
+
 def test_mean_metric():
     mean = metrics.Mean()
     mean.update_state([1.0, 3.0], sample_weight=[1.0, 3.0])

@@ -161,20 +161,33 @@ def activation(name: str, x: Any) -> Float:
 
 
 def loss(config: dict[str, Any], y_true: Any, y_pred: Any, sparse: bool) -> Float:
-    """Per-sample values, shape `y_pred.shape[:-1]`."""
+    """Per-sample values, shape `y_pred.shape[:-1]` (of what `same_rank` makes of `y_pred`)."""
     pred = to_float(y_pred, "y_pred")
     if pred.ndim == 0:
         raise ValueError("`y_pred`: expected at least one axis, got a scalar")
-    true = fit_target(to_array(y_true, "y_true"), pred.shape, sparse, "y_true")
+    true = to_array(y_true, "y_true")
+    if not sparse:
+        true, pred = same_rank(true, pred)
+    true = fit_target(true, pred.shape, sparse, "y_true")
     ready = to_int(true, "y_true", "class indices") if sparse else to_float(true, "y_true")
     return _core.loss(to_json(config), ready, pred)
 
 
+def same_rank(a: Array, b: Array) -> tuple[Array, Array]:
+    """Keras's rule for arrays whose ranks differ by one: a last axis of 1 is dropped or, where the other one is a
+    vector, added there. All else stays."""
+    if a.ndim == b.ndim + 1 and a.shape[-1] == 1:
+        return (a, b[:, None]) if b.ndim == 1 else (a[..., 0], b)
+    if b.ndim == a.ndim + 1 and b.shape[-1] == 1:
+        return (a[:, None], b) if a.ndim == 1 else (a, b[..., 0])
+    return a, b
+
+
 def fit_target(y: Array, output: tuple[int | None, ...], sparse: bool, name: str) -> Array:
-    """`y` in the shape that belongs to an output: its shape, without the last axis for class indices. (N,) may stand
-    for (N, 1) and the reverse; anything else is a ValueError."""
+    """`y` in the shape that belongs to an output: its shape, without the last axis for class indices. A last axis of 1
+    may be there or not; anything else is a ValueError."""
     expected = output[:-1] if sparse else output
-    if sparse and y.ndim == len(output) and y.shape[-1] == 1:
+    if y.ndim == len(expected) + 1 and y.shape[-1] == 1:
         y = y[..., 0]
     elif not sparse and y.ndim == len(output) - 1 and output[-1] == 1:
         y = y[..., None]

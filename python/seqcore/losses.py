@@ -42,13 +42,14 @@ class Loss(Configurable):
 
     Args:
         reduction: "sum_over_batch_size" (the mean over all samples and steps), "sum", "mean",
-            "mean_with_sample_weight", or "none".
+            "mean_with_sample_weight", or "none" (or None): no reduction.
         name: the name.
 
     Call arguments:
         y_true: targets.
         y_pred: what the model gave.
-        sample_weight: weights of the samples (and steps), not normalised.
+        sample_weight: weights of the samples (and steps), not normalised. They are broadcast as NumPy does, but
+            (batch,) weighs whole samples.
 
     Example:
         >>> from seqcore import losses
@@ -69,7 +70,6 @@ class Loss(Configurable):
     def _setup(self) -> None:
         if self.name is None:
             self.name = "huber_loss" if type(self) is Huber else snake_case(type(self).__name__)
-        self.reduction = self.reduction or "none"
 
     @property
     def known(self) -> bool:
@@ -79,7 +79,7 @@ class Loss(Configurable):
     def describe(self) -> dict[str, Any]:
         """What the core is told."""
         config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis")}
-        return {"class_name": type(self).__name__, "config": config}
+        return {"class_name": type(self).__name__, "config": {**config, "reduction": self.reduction or "none"}}
 
     def call(self, y_true: Any, y_pred: Any) -> _engine.Float:
         """The loss of each sample (and step): `y_pred` without its last axis. A subclass's is given float32 arrays."""
@@ -89,22 +89,33 @@ class Loss(Configurable):
         if not self.known:
             y_true, y_pred = _engine.to_float(y_true, "y_true"), _engine.to_float(y_pred, "y_pred")
         values = np.asarray(self.call(y_true, y_pred), np.float32)
-        counts, weights = self.counts(y_true, values), None
+        weight: _engine.Array | None = None
         if sample_weight is not None:
-            weights = broadcast_weight(sample_weight, values)
-            values = values * weights
-        if self.reduction == "none":
-            return values
+            values, weight = _weigh(values, _engine.to_float(sample_weight, "sample_weight"))
+        if self.reduction in (None, "none") or values.ndim == 0:
+            return values[()]
         total = values.sum(dtype=np.float64)
         if self.reduction == "sum":
             return np.float32(total)
-        if self.reduction == "mean_with_sample_weight" and weights is not None:
-            counts = counts * weights
-        return np.float32(total / max(counts.sum(dtype=np.float64), 1e-30))
+        counts = self.counts(y_true, values)
+        if self.reduction == "mean_with_sample_weight" and weight is not None:
+            counts = weight if counts is None else weight * counts
+        divisor = values.size if counts is None else counts.sum(dtype=np.float64)
+        return np.float32(total / divisor if divisor else 0.0)
 
-    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
-        """1 for each of `values` that has a part in a mean, else 0."""
-        return np.ones_like(values)
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float | None:
+        """1 for each of `values` that has a part in a mean, else 0; None where all have."""
+        return None
+
+
+def _weigh(values: _engine.Array, weight: _engine.Array) -> tuple[_engine.Array, _engine.Array]:
+    """The weighted values and the weights as they are summed: Keras's are not repeated before, ours are where they
+    weigh all steps of a row, which Keras refuses."""
+    values, weight = _engine.same_rank(values, weight)
+    if values.ndim == 0:
+        return values * weight, weight
+    full = broadcast_weight(weight, values)
+    return values * full, full if weight.ndim < values.ndim and weight.size > 1 else weight
 
 
 def broadcast_weight(sample_weight: Any, values: _engine.Float) -> _engine.Float:
@@ -181,9 +192,9 @@ class SparseCategoricalCrossentropy(Loss):
     axis: int = arg(_last_axis, default=-1)
     sparse = True
 
-    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float:
+    def counts(self, y_true: Any, values: _engine.Float) -> _engine.Float | None:
         if self.ignore_class is None:
-            return super().counts(y_true, values)
+            return None
         return np.asarray(np.reshape(y_true, values.shape) != self.ignore_class, np.float32)
 
 

@@ -198,14 +198,16 @@ class SparseCategoricalCrossentropy(_LossMetric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         values = self.values(y_true, y_pred)
         if sample_weight is not None:
-            loss = self._loss(ignore_class=self.ignore_class)
-            sample_weight = losses.broadcast_weight(sample_weight, values) * loss.counts(y_true, values)
+            counts = self._loss(ignore_class=self.ignore_class).counts(y_true, values)
+            sample_weight = losses.broadcast_weight(sample_weight, values) * (1 if counts is None else counts)
         self._add(values, sample_weight)
 
 
 def _pair(y_true: Any, y_pred: Any, sparse: bool = False) -> tuple[_engine.Array, _engine.Array]:
     pred = _engine.to_array(y_pred, "y_pred")
     true = _engine.to_array(y_true, "y_true")
+    if not sparse:
+        true, pred = _engine.same_rank(true, pred)
     return _engine.fit_target(true, pred.shape, sparse, "y_true"), pred
 
 
