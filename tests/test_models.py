@@ -72,6 +72,35 @@ def test_deferred_build():
     assert other.get_weights()[0].shape == (7, 1)
 
 
+def test_layers_have_their_weights_once_the_input_is_known():
+    """Pretrained tables are set and weights are looked at before anything runs; a layer does not wait for its model."""
+    table = np.arange(20.0, dtype=np.float32).reshape(10, 2)
+    embedding, wrapped = layers.Embedding(10, 2), layers.TimeDistributed(layers.Dense(3))
+    both = layers.Bidirectional(layers.GRU(4))
+    model = models.Sequential([layers.Input((5,), dtype="int32"), embedding])
+    assert model.built and embedding.built
+    embedding.set_weights([table])
+    model.add(wrapped)
+    model.add(both)
+    assert [v.shape for v in wrapped.layer.weights] == [(2, 3), (3,)]
+    assert both.backward_layer.recurrent_kernel.shape == (4, 12) and both.count_params() == 2 * (36 + 48 + 24)
+    assert np.array_equal(model.get_weights()[0], table)
+    assert np.array_equal(model.layers[1].get_weights()[0], model.get_weights()[1])
+    assert not hasattr(embedding, "units") and repr(layers.Dense(1, name="d")) == "<Dense name=d, built=False>"
+    late = layers.Dense(2)
+    model = models.Sequential([late])
+    assert not model.built and not late.built and late.get_weights() == []
+    model.build((None, 3))
+    assert late.built and late.kernel.shape == (3, 2)
+    looked, blind = (models.Sequential([layers.Input((3,))]) for _ in range(2))
+    looked.seed = blind.seed = 5
+    for _ in range(3):
+        looked.add(layers.Dense(2))
+        assert looked.layers[-1].built
+        blind.add(layers.Dense(2))
+    assert all(np.array_equal(a, b) for a, b in zip(looked.get_weights(), blind.get_weights(), strict=True))
+
+
 def test_names_are_unique_and_layers_are_found():
     model = models.Sequential([layers.Input((3,)), layers.Dense(2, name="a"), layers.Dense(2)])
     assert model.get_layer("a") is model.layers[0] and model.get_layer(index=1) is model.layers[1]

@@ -51,7 +51,7 @@ class Network:
             self.weight_layers.append(self.layers[weight.layer])
         self._check_built(places)
         for layer, indices, shape in zip(self.layers, places, input_shapes, strict=True):
-            if not layer.built:
+            if not layer.bound:
                 layer.bind(self.core, indices, shape)
             layer.set_network(self.core, self.layers.index(layer))
             self.variables += layer.variables
@@ -59,7 +59,7 @@ class Network:
 
     def _check_built(self, places: list[list[int]]) -> None:
         for layer, indices in zip(self.layers, places, strict=True):
-            if not layer.built:
+            if not layer.bound:
                 continue
             expected = [tuple(self.core.weights[i].shape) for i in indices]
             found = [v.shape for v in layer.variables]

@@ -95,6 +95,8 @@ class Sequential(Trainer):
             chain_shapes(layers, shape)
         self._shape, self._layers = shape, layers
         self._forget_network()
+        if shape is not None:
+            layer.join(self._existing_network)
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Removes the last layer and returns it. The others keep their weights; other layers can be added."""
@@ -103,6 +105,7 @@ class Sequential(Trainer):
         if self._fitting:
             raise RuntimeError(f'model "{self.name}" is being trained: no layer can be removed before `fit` ends')
         layer = self._layers.pop()
+        layer.join(None)
         self._built_explicitly = self._trained = False
         self._forget_network()
         return layer
@@ -190,8 +193,8 @@ class Sequential(Trainer):
 
     @property
     def built(self) -> bool:
-        """Whether the weights exist."""
-        return self._network is not None
+        """Whether the weights exist, or will as soon as somebody looks."""
+        return self._shape is not None and bool(self._layers)
 
     @property
     def input_shape(self) -> Shape:

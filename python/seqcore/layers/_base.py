@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from .. import _engine
@@ -71,6 +72,7 @@ class Layer(Configurable):
         if self.name is None:
             self.name = unique_name(snake_case(type(self).__name__))
         self._variables: list[Variable] | None = None
+        self._make: weakref.WeakMethod[Callable[[], Any]] | None = None  # makes the weights
         self._networks: list[tuple[_engine.CoreModel, int]] = []  # where the layer's states may live
         self._own: tuple[Shape, Network] | None = None  # for calls on arrays
 
@@ -110,13 +112,36 @@ class Layer(Configurable):
 
     # ---- weights
 
+    def join(self, make: Callable[[], Any] | None) -> None:
+        """A model that knows its input took the layer: `make`, a method of the model's, makes the weights when somebody
+        asks for them."""
+        self._make = None if make is None else weakref.WeakMethod(make)
+
+    @property
+    def bound(self) -> bool:
+        """Whether the weights were made."""
+        return self._variables is not None
+
+    def _ask(self) -> None:
+        asked = self._make
+        make = asked() if asked is not None and not self.bound else None
+        if make is not None:
+            self._make = None  # who makes them may look at this layer
+            try:
+                make()
+            finally:
+                self._make = asked
+
     @property
     def built(self) -> bool:
         """Whether the weights exist."""
-        return self._variables is not None
+        self._ask()
+        return self.bound
 
     def __getattr__(self, name: str) -> Any:
         """A weight by its name: `kernel`, `recurrent_kernel`, `bias`, `gamma`, …; None where the layer does without."""
+        if not name.startswith("_") and "_make" in self.__dict__:
+            self._ask()
         for variable in self.__dict__.get("_variables") or ():
             if variable.name == name:
                 return variable
@@ -128,6 +153,7 @@ class Layer(Configurable):
     @property
     def variables(self) -> list[Variable]:
         """All weights."""
+        self._ask()
         return list(self._variables or ())
 
     @property
@@ -251,7 +277,7 @@ class Layer(Configurable):
         return _copy, (type(self), self.get_config(), self.get_weights() if self.built else None)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+        return f"<{type(self).__name__} name={self.name}, built={self.bound}>"
 
 
 def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None) -> Layer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import _engine
@@ -42,9 +42,13 @@ class TimeDistributed(Layer):
     def _input_dtype(self) -> str:  # type: ignore[override]
         return self.layer._input_dtype
 
+    def join(self, make: Callable[[], Any] | None) -> None:
+        super().join(make)
+        self.layer.join(make)
+
     @property
-    def built(self) -> bool:
-        return self.layer.built
+    def bound(self) -> bool:
+        return self.layer.bound
 
     @property
     def variables(self) -> list[Variable]:
@@ -141,9 +145,14 @@ class Bidirectional(Layer):
         """Sizes of the states, forward ones first."""
         return [*self.forward_layer.state_size, *self._backward.state_size]
 
+    def join(self, make: Callable[[], Any] | None) -> None:
+        super().join(make)
+        self.forward_layer.join(make)
+        self._backward.join(make)
+
     @property
-    def built(self) -> bool:
-        return self.forward_layer.built
+    def bound(self) -> bool:
+        return self.forward_layer.bound
 
     @property
     def variables(self) -> list[Variable]:
