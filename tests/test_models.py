@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import layers, models, utils
+from seqcore import layers, models, regularizers, utils
 from support import Case, chain, random_case, rng_pick, sequential, spec
 
 RNG = np.random.default_rng(0)
@@ -99,6 +99,71 @@ def test_layers_have_their_weights_once_the_input_is_known():
         assert looked.layers[-1].built
         blind.add(layers.Dense(2))
     assert all(np.array_equal(a, b) for a, b in zip(looked.get_weights(), blind.get_weights(), strict=True))
+
+
+def test_penalties_on_weights():
+    given = {"kernel_regularizer": regularizers.L1(0.5), "kernel_initializer": "ones", "bias_initializer": "ones"}
+    lstm = layers.LSTM(2, recurrent_regularizer=regularizers.L2(2), recurrent_initializer="ones", **given)
+    dense = layers.Dense(1, bias_regularizer="l1l2", name="last", **given)
+    table = layers.Embedding(4, 3, embeddings_regularizer="l1", embeddings_initializer="ones")
+    both = layers.Bidirectional(layers.SimpleRNN(1, return_sequences=True, **given))
+    model = models.Sequential([layers.Input((5,), dtype="int32"), table, both, lstm, dense])
+    assert table.losses == pytest.approx([0.12]) and both.losses == pytest.approx([1.5, 1.5])
+    assert lstm.losses == pytest.approx([0.5 * 2 * 8, 2 * 2 * 8]) and dense.losses == pytest.approx([1.0, 0.0])
+    assert model.losses == pytest.approx([0.12, 1.5, 1.5, 8, 32, 1, 0])
+    lstm.trainable = False
+    assert lstm.losses == [] and layers.Dense(1, kernel_regularizer="l1").losses == []
+    assert layers.TimeDistributed(dense).losses == dense.losses
+
+
+def test_what_layers_say_about_masks():
+    assert layers.LSTM(1).supports_masking and layers.Dense(1).supports_masking
+    assert not layers.Flatten().supports_masking and not layers.Input((1,)).supports_masking
+    assert [layers.Embedding(1, 1, mask_zero=mask).supports_masking for mask in (False, True)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: layers.LSTM(2, time_major=True), "time_major"),
+        (lambda: layers.LayerNormalization(rms_scaling=True), "rms_scaling"),
+        (lambda: layers.Dense(2, lora_rank=1), "lora_rank"),
+        (lambda: layers.Input((2,), sparse=True), "sparse"),
+        (lambda: layers.Flatten("channels_first")(np.ones((2, 3, 4))), "data_format"),
+    ],
+)
+def test_words_that_would_change_results_are_refused(make, what):
+    with pytest.raises(ValueError, match=what):
+        make()
+
+
+def test_words_that_change_nothing_are_accepted():
+    assert layers.LSTM(2, time_major=False, use_cudnn=True, implementation=1).units == 2
+    assert layers.LayerNormalization(rms_scaling=False, quantization_config=None).axis == -1
+    assert layers.Flatten("channels_first")(np.ones((2, 3))).shape == (2, 3)
+
+
+def test_a_table_given_to_the_constructor():
+    table = np.arange(6.0).reshape(3, 2)
+    for given in (table, [table]):
+        layer = layers.Embedding(3, 2, weights=given)
+        assert np.array_equal(layer.embeddings, table) and layer.built
+    fresh = layers.Embedding(3, 2)
+    assert not hasattr(fresh, "embeddings")
+    fresh.build((7,))
+    assert fresh.embeddings.shape == (3, 2)
+
+
+def test_no_input_shape_yet():
+    model = models.Sequential([layers.Dense(2)])
+    for name in ("input_shape", "output_shape", "inputs", "outputs"):
+        assert not hasattr(model, name)
+        with pytest.raises(ValueError, match="has no input shape yet"):
+            getattr(model, name)
+    model.build((None, 3))
+    assert model.input_shape == (None, 3) and hasattr(model, "outputs")
+    with pytest.raises(ValueError, match="`layer`: expected a layer"):
+        models.Sequential([{}])
 
 
 def test_names_are_unique_and_layers_are_found():
@@ -293,7 +358,9 @@ def test_variables_are_arrays_in_arithmetic():
     ]:  # fmt: skip
         assert not isinstance(ours, utils.Variable) and np.array_equal(ours, expected)
     assert len(v) == 2 and {v: 1}[v] == 1 and v in {v} and v == v and v != layer.bias and [v, layer.bias].index(v) == 0
+    assert (v == w).all() and not (v != w).any() and (v == -2).sum() == 1 and v not in [None, layer.bias]
     rate = seqcore.optimizers.SGD(0.5).learning_rate
+    assert rate == 0.5 and rate != 0.25
     assert rate * 0.5 == 0.25 and float(rate) == 0.5 and rate > 0.25 and bool(rate)
     with pytest.raises(TypeError):
         len(rate)

@@ -47,6 +47,10 @@ class Configurable:
     _args: ClassVar[dict[str, Arg]] = {}
     # Keras words that have no meaning here; accepted and dropped.
     _ignored: ClassVar[frozenset[str]] = frozenset()
+    # The same, where they are None or False: on, they would change results.
+    _off: ClassVar[frozenset[str]] = frozenset()
+    # Whether arguments that are declared `kw_only` may be given by position, behind the others.
+    _by_position: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,7 +72,7 @@ class Configurable:
             [
                 kind(
                     name,
-                    kind.KEYWORD_ONLY if a.kw_only else kind.POSITIONAL_OR_KEYWORD,
+                    kind.KEYWORD_ONLY if a.kw_only and not cls._by_position else kind.POSITIONAL_OR_KEYWORD,
                     default=kind.empty if a.default is _MISSING else a.default,
                 )
                 for name, a in ordered
@@ -78,7 +82,8 @@ class Configurable:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
         signature: inspect.Signature = cls.__signature__  # type: ignore[attr-defined]
-        unknown = {k: v for k, v in kwargs.items() if k not in cls._args and k not in cls._ignored}
+        off = {k for k in cls._off if kwargs.get(k) in (None, False)}
+        unknown = {k: v for k, v in kwargs.items() if not (k in cls._args or k in cls._ignored or k in off)}
         if unknown:
             raise ValueError(
                 f"{cls.__name__}: unrecognized keyword arguments {unknown}; expected some of {list(cls._args)}"
@@ -173,9 +178,10 @@ class Registry(Generic[T]):
     def deserialize(self, config: Any, where: str = "") -> T:
         config = check_mapping(config, where or f"the description of a {self.kind}")
         name = config.get("class_name")
-        if not isinstance(name, str) or name not in self.classes:
+        found = self._by_name.get(name) if isinstance(name, str) else None
+        if not isinstance(found, type) or not issubclass(found, self.base):
             raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(self.classes))}")
-        return self.classes[name].from_config(config.get("config") or {})
+        return found.from_config(config.get("config") or {})
 
     def convert(self, value: Any, where: str) -> T | None:
         """As an argument's `convert`: None stays None."""

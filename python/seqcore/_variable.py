@@ -11,8 +11,8 @@ from . import _engine
 
 
 class Variable(np.lib.mixins.NDArrayOperatorsMixin):
-    """A named value that can be read as an array and assigned. Arithmetic, `<` and the like, indexing and `len` are its
-    array's; `==` and hashes are those of the variable itself, so that it can be a key.
+    """A named value that can be read as an array and assigned. Arithmetic, comparisons, indexing and `len` are its
+    array's; hashes, and `==` between variables, are those of the variable itself, so that it can be a key.
 
     A weight's truth lives in one compiled model, its home. Layers shared by several models keep one Variable each;
     the model that trains next takes the home over, the others fetch from it (`_network.Network.pull`).
@@ -46,8 +46,12 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         # A copy has a value of its own.
         return _detached, (self.path, self.numpy(), self.trainable)
 
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
+    def __eq__(self, other: Any) -> Any:
+        return self is other if other is None or isinstance(other, Variable) else self.numpy() == other
+
+    def __ne__(self, other: Any) -> Any:
+        return self is not other if other is None or isinstance(other, Variable) else self.numpy() != other
+
     __hash__ = object.__hash__
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

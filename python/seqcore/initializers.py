@@ -169,11 +169,13 @@ _registry: Registry[Initializer] = Registry(
     Initializer,
     [Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, VarianceScaling, GlorotUniform,
      GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal],
+    IdentityInitializer=Identity, OrthogonalInitializer=Orthogonal,
     uniform=RandomUniform, normal=RandomNormal, zero=Zeros, one=Ones, eye=Identity,
 )  # fmt: skip
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
 random_uniform, random_normal, truncated_normal = RandomUniform, RandomNormal, TruncatedNormal
 variance_scaling, orthogonal = VarianceScaling, Orthogonal
+IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal  # Keras has both names
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal, lecun_uniform, lecun_normal = HeUniform, HeNormal, LecunUniform, LecunNormal
 

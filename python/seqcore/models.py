@@ -31,6 +31,10 @@ class Tensor(NamedTuple):
     name: str
 
 
+class _NoShape(ValueError, AttributeError):
+    """Makes `hasattr(model, "input_shape")` tell whether there is one."""
+
+
 class Sequential(Trainer):
     """A chain of layers.
 
@@ -71,7 +75,7 @@ class Sequential(Trainer):
             RuntimeError: after `build` or training: the weights of the chain exist then.
         """
         if not isinstance(layer, Layer):
-            raise TypeError(f"`layer`: expected a layer, got {layer!r}")
+            raise ValueError(f"`layer`: expected a layer, got {layer!r}")
         if self._built_explicitly or self._trained:
             raise RuntimeError(
                 f'model "{self.name}" was {"trained" if self._trained else "built"}: no layer can be added; make a new '
@@ -208,7 +212,7 @@ class Sequential(Trainer):
 
     def _require_shape(self) -> Shape:
         if self._shape is None:
-            raise ValueError(
+            raise _NoShape(
                 f'model "{self.name}" has no input shape yet: give one to the first layer, or call the model on data'
             )
         return self._shape
@@ -332,6 +336,12 @@ class Sequential(Trainer):
     trainable_variables = trainable_weights
     non_trainable_variables = non_trainable_weights
 
+    @property
+    def losses(self) -> list[float]:
+        """The penalties on the weights, layer by layer."""
+        self._existing_network()
+        return [penalty for layer in self._layers for penalty in layer.losses]
+
     def get_weights(self) -> list[_engine.Array]:
         """Copies of all weights."""
         return [v.numpy() for v in self.weights]
@@ -347,10 +357,10 @@ class Sequential(Trainer):
         return count_params(self.weights)
 
     def count_optimizer_params(self) -> int:
-        """The number of numbers in the optimizer: slots, learning rate and counter."""
-        if self._core_compiled is None or not self._trained:
+        """The number of numbers in the optimizer's variables."""
+        if self._core_compiled is None or not self._trained or self.optimizer is None:
             return 0
-        return 2 + sum(value.size for _, value in self._core_compiled.optimizer_variables())
+        return count_params(self.optimizer.variables)
 
     def summary(
         self,

@@ -61,7 +61,9 @@ class Layer(Configurable):
     input_dim: int | None = arg(optional(positive_int), default=None, kw_only=True, in_config=False)
     input_length: int | None = arg(optional(positive_int), default=None, kw_only=True, in_config=False)
 
-    _ignored = frozenset({"autocast", "lora_rank", "lora_alpha", "quantization_config", "build_config"})
+    _ignored = frozenset({"autocast", "lora_alpha", "build_config"})
+    _off = frozenset({"lora_rank", "quantization_config"})
+    supports_masking: ClassVar[bool] = True  # takes a mask, and hands on what remains of it
     _input_dtype: ClassVar[str] = "float32"
     _input_rank: ClassVar[int | None] = None  # where one alone is possible
     _initial_weights = UNSET  # arrays to begin with
@@ -180,6 +182,14 @@ class Layer(Configurable):
     def non_trainable_variables(self) -> list[Variable]:
         """As `non_trainable_weights`."""
         return self.non_trainable_weights
+
+    @property
+    def losses(self) -> list[float]:
+        """The penalties on the weights that are trained, as they are now. Those on outputs are part of the training
+        loss alone."""
+        trained = self.trainable_weights
+        regularizers = [getattr(self, v.name.removesuffix("_kernel") + "_regularizer") for v in trained]
+        return [penalty(v) for penalty, v in zip(regularizers, trained, strict=True) if penalty is not None]
 
     def get_weights(self) -> list[_engine.Array]:
         """Copies of all weights."""

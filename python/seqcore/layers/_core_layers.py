@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .. import _engine, activations, constraints, initializers, regularizers
 from .._config import (
@@ -21,6 +21,7 @@ from .._config import (
     sizes,
 )
 from .._network import Shape
+from .._variable import Variable
 from ..activations import Activation as ActivationFunction
 from ..constraints import Constraint
 from ..initializers import Initializer
@@ -48,7 +49,9 @@ class InputLayer(Layer):
     dtype: str | None = arg(anything, default=None, kw_only=True)
     batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True)
 
-    _ignored = Layer._ignored | {"sparse", "ragged", "optional", "input_tensor", "tensor"}
+    _ignored = Layer._ignored | {"optional"}
+    _off = Layer._off | {"sparse", "ragged", "input_tensor", "tensor"}
+    supports_masking = False
 
     def _setup(self) -> None:
         super()._setup()
@@ -170,7 +173,19 @@ class Embedding(Layer):
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
         """Makes the table; it is the same for inputs of any shape."""
-        super().build((None, None) if input_shape is None else input_shape)
+        super().build((None, None) if input_shape is None or len(input_shape) < 2 else input_shape)
+
+    @property
+    def embeddings(self) -> Variable:
+        """The table; made here, where the constructor was given it."""
+        if not self.built and self._initial_weights is not None:
+            self.build()
+        return cast(Variable, self.__getattr__("embeddings"))
+
+    @property
+    def supports_masking(self) -> bool:  # type: ignore[override]
+        """As `mask_zero`, which is what Keras's says."""
+        return self.mask_zero
 
     def _forward(self, x: Any, mask: Any, training: bool, initial_state: Any) -> tuple[list[Any], Any]:
         ids = _engine.to_int(x, "x", "token ids")
@@ -220,14 +235,18 @@ class Flatten(Layer):
     """Joins all axes but the batch into one. A mask ends here.
 
     Args:
-        data_format: accepted as Keras's; there are no channels to move.
+        data_format: accepted as Keras's. "channels_first" would move an axis and is refused where there are three.
     """
 
     data_format: str | None = arg(optional(one_of("channels_last", "channels_first")), default=None, in_config=False)
 
+    supports_masking = False
+
     def output_shape_for(self, input_shape: Shape) -> Shape:
         if not input_shape:
             raise ValueError(f'input 0 of layer "{self.name}": expected at least a batch axis, got shape {input_shape}')
+        if self.data_format == "channels_first" and len(input_shape) > 2:
+            raise ValueError(f'`data_format` of Flatten: expected "channels_last" for an input of shape {input_shape}')
         rest = [n for n in input_shape[1:] if n is not None]
         return input_shape[0], math.prod(rest) if len(rest) == len(input_shape) - 1 else None
 
@@ -254,7 +273,7 @@ class LayerNormalization(Layer):
     beta_constraint: ConstraintLike = arg(constraints.convert, default=None)
     gamma_constraint: ConstraintLike = arg(constraints.convert, default=None)
 
-    _ignored = Layer._ignored | {"rms_scaling"}
+    _off = Layer._off | {"rms_scaling"}
 
     def _setup(self) -> None:
         super()._setup()

@@ -70,7 +70,8 @@ class Recurrent(_Cell):
     seed: int | None = arg(seed_or_none, default=None)
     zero_output_for_mask: bool = arg(boolean, default=False, kw_only=True)
 
-    _ignored = Layer._ignored | {"implementation", "use_cudnn", "time_major"}
+    _ignored = Layer._ignored | {"implementation", "use_cudnn"}
+    _off = Layer._off | {"time_major"}
     _input_rank = 3
     _states: ClassVar[int] = 1
 

@@ -54,6 +54,10 @@ class TimeDistributed(Layer):
     def variables(self) -> list[Variable]:
         return self.layer.variables
 
+    @property
+    def losses(self) -> list[float]:
+        return self.layer.losses
+
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         self.layer.bind(core, indices, (input_shape[0], *input_shape[2:]))
         if self._initial_weights is not None:
@@ -157,6 +161,10 @@ class Bidirectional(Layer):
     @property
     def variables(self) -> list[Variable]:
         return [*self.forward_layer.variables, *self._backward.variables]
+
+    @property
+    def losses(self) -> list[float]:
+        return [*self.forward_layer.losses, *self._backward.losses]
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         forward = [i for i in indices if core.weights[i].name.startswith("forward_layer/")]
