@@ -243,6 +243,20 @@ def test_generators(steps):
     assert np.array_equal(model.predict(batches(), steps=5, verbose=0), model.predict(X, verbose=0))
 
 
+def test_a_loader_that_does_not_know_its_length():
+    class Loader:
+        def __len__(self):
+            raise TypeError("how long it is, is not known")
+
+        def __iter__(self):
+            return iter([(ONES, ZEROS)] * 3)
+
+    model = one_weight()
+    history = model.fit(Loader(), epochs=2, verbose=0)
+    assert history.params["steps"] == 3 and len(history.epoch) == 2
+    assert model.predict(Loader(), verbose=0).shape == (3 * len(ONES), 1)
+
+
 def test_a_generator_that_runs_out_ends_with_a_warning():
     recorder = Recorder()
     with pytest.warns(UserWarning, match="ran out"):
@@ -384,6 +398,12 @@ def test_early_stopping_min_delta_and_mode():
     model = one_weight()
     assert model.fit(ONES, ZEROS, epochs=4, verbose=0, callbacks=[SetWeight([1, 2, 2.01, 9]), stop]).epoch == [0, 1, 2]
     assert float(model.get_weights()[0][0, 0]) == 2.0
+
+
+def test_an_unknown_mode_counts_as_auto():
+    for make in (callbacks.EarlyStopping, lambda **more: callbacks.ModelCheckpoint("a.safetensors", **more)):
+        with pytest.warns(UserWarning, match=r"`mode` of .*'auto' is taken"):
+            assert make(mode="least").mode == "auto"
 
 
 def test_model_checkpoint(tmp_path):

@@ -276,6 +276,42 @@ def test_weights_of_steps_in_any_shape():
     assert ignoring.counts([0, -1], np.zeros(2)).tolist() == [1, 0]
 
 
+def test_losses_and_metrics_by_position_and_name():
+    y, p = [[1.0, 0.0]], [[0.5, 1.0]]
+    assert float(losses.MeanSquaredError("sum", "mine")(y, p)) == 0.625
+    assert losses.Huber(0.5, "sum").get_config() == {"delta": 0.5, "reduction": "sum", "name": "huber_loss"}
+    assert losses.BinaryCrossentropy(True, 0.1, -1, None).reduction is None
+    for name, function in [
+        ("mse", losses.mean_squared_error),
+        ("MAE", losses.mean_absolute_error),
+        ("huber_loss", losses.huber),
+        ("bce", losses.binary_crossentropy),
+        ("sparse_categorical_crossentropy", losses.sparse_categorical_crossentropy),
+    ]:
+        assert losses.get(name) is function is losses.deserialize(name)
+    assert losses.get(losses.huber) is losses.huber and losses.get(None) is None
+    assert losses.get("mse")(y, p) == pytest.approx([0.625])
+    assert isinstance(losses.get("MeanSquaredError"), losses.MeanSquaredError)
+    described = losses.get({"class_name": "huber", "config": {"delta": 2}})
+    assert isinstance(described, losses.Huber) and described.delta == 2
+    for metric in (metrics.MeanSquaredError("m"), metrics.Mean("m"), metrics.BinaryAccuracy("m", 0.7)):
+        assert metric.name == "m" and metric.dtype == "float32"
+    assert [v.name for v in metrics.Sum().variables] == ["total"] and len(metrics.Mean().variables) == 2
+
+
+class Kept(metrics.MeanSquaredError):
+    def reset_state(self):
+        pass
+
+
+@pytest.mark.parametrize("metric", [Kept(), metrics.Accuracy()], ids=["own", "Accuracy"])
+def test_metrics_that_compile_cannot_have(metric):
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    with pytest.raises(ValueError, match=f"`metrics`: the core does not know {type(metric).__name__}"):
+        model.compile("sgd", "mse", metrics=[metric])
+    assert float(metric([[1.0]], [[1.0]])) == float(isinstance(metric, metrics.Accuracy))
+
+
 def test_mean_metric():
     mean = metrics.Mean()
     mean.update_state([1.0, 3.0], sample_weight=[1.0, 3.0])
@@ -358,6 +394,9 @@ def test_orthogonal(shape):
 
 
 def test_identity():
+    assert initializers.IdentityInitializer is initializers.Identity
+    assert isinstance(initializers.get("OrthogonalInitializer"), initializers.Orthogonal)
+    assert isinstance(initializers.get({"class_name": "he_normal", "config": {"seed": 3}}), initializers.HeNormal)
     assert np.array_equal(initializers.Identity(gain=3.0)((3, 3)), 3 * np.eye(3))
 
 

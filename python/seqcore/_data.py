@@ -100,6 +100,13 @@ class ArrayBatches:
             yield batch
 
 
+def _length(source: Any) -> int | None:
+    try:
+        return len(source)
+    except TypeError:  # it has none, or does not know (some loaders')
+        return None
+
+
 class StreamBatches:
     """A generator, any other iterable, or something with `__len__` and `__getitem__`."""
 
@@ -110,7 +117,7 @@ class StreamBatches:
         if not self.indexed and not hasattr(source, "__iter__"):
             raise TypeError(f"`x`: expected an array, an iterable or a PyDataset, got {type(source).__name__}")
         self.limit = steps
-        self.steps = steps or (len(source) if hasattr(source, "__len__") else None)
+        self.steps = steps or _length(source)
         if self.indexed and len(source) == 0:
             raise ValueError(NO_BATCHES)
         self._current: Iterator[Any] | None = None

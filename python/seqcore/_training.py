@@ -87,7 +87,9 @@ class Trainer:
                 f"(metrics are given as `metrics=`)"
             )
         chosen = optimizers.get(optimizer)
-        chosen_loss = losses.get(loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss)
+        if chosen is None:
+            raise ValueError("`optimizer`: expected a name or an optimizer, got None")
+        chosen_loss = losses.resolve(loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss)
         if chosen_loss is not None and not chosen_loss.known:
             raise ValueError(
                 f"`loss`: the gradient of {type(chosen_loss).__name__} is not known; expected a loss of seqcore's own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -286,7 +287,9 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"`mode`: expected 'auto', 'min' or 'max', got {mode!r}")
+            what = f"`mode` of {type(self).__name__}: expected 'auto', 'min' or 'max', got {mode!r}; 'auto' is taken"
+            warnings.warn(what, stacklevel=3)
+            mode = "auto"
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self._warned = False
 
@@ -312,8 +315,6 @@ class _Monitor(Callback):
         self._rises()
         found = (logs or {}).get(self.monitor)
         if found is None and not self._warned:
-            import warnings
-
             self._warned = True
             warnings.warn(
                 f"{type(self).__name__} monitors {self.monitor!r}, which is not in the logs; there are "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class Loss(Configurable):
     name: str | None = arg(optional(text), default=None, kw_only=True)
 
     _ignored = frozenset({"dtype", "fn"})
+    _by_position = True
+    dtype: ClassVar[str] = "float32"
     sparse: ClassVar[bool] = False  # targets are class indices
 
     def _setup(self) -> None:
@@ -251,8 +253,19 @@ _registry: Registry[Loss] = Registry(
 )  # fmt: skip
 
 
-def get(identifier: Any) -> Loss | None:
-    """The loss that `identifier` names: a string, a class, an instance, a function of this module or a description."""
+def get(identifier: Any) -> Loss | Callable[..., Any] | None:
+    """What `identifier` names: a function of this module for "mse" and the like, an instance of the class for
+    "MeanSquaredError", a class or a description; instances, functions and None are what they are."""
+    if callable(identifier) and not isinstance(identifier, type):
+        return cast(Callable[..., Any], identifier)
+    loss = _registry.get(identifier)
+    if isinstance(identifier, str) and identifier not in _registry.classes:
+        return next(f for f, c in _functions.items() if type(loss) is c)
+    return loss
+
+
+def resolve(identifier: Any) -> Loss | None:
+    """The loss that `compile` was given: as in `get`, but always an object."""
     if callable(identifier) and not isinstance(identifier, (type, Loss)):
         if identifier not in _functions:
             raise ValueError(
@@ -268,6 +281,6 @@ def serialize(loss: Loss) -> dict[str, Any]:
     return dict(to_config(loss))
 
 
-def deserialize(config: Any) -> Loss | None:
-    """The loss of a {"class_name", "config"} description, or of a name."""
+def deserialize(config: Any) -> Loss | Callable[..., Any] | None:
+    """The loss of a {"class_name", "config"} description, or the function of a name."""
     return get(config)

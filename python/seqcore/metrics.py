@@ -45,9 +45,10 @@ class Metric(Configurable):
         0.5
     """
 
-    name: str | None = arg(optional(text), default=None, kw_only=True)
+    name: str | None = arg(optional(text), default=None)
 
     _ignored = frozenset({"dtype", "fn"})
+    dtype: ClassVar[str] = "float32"
     sparse: ClassVar[bool] = False
     larger_is_better: ClassVar[bool] = False
 
@@ -127,6 +128,11 @@ class Sum(_Running):
 
     def result(self) -> Any:
         return np.float32(self._total)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The running sum."""
+        return super().variables[:1]
 
 
 class _LossMetric(Metric):
@@ -259,7 +265,7 @@ class SparseCategoricalAccuracy(Metric):
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> _engine.Float:
     """Binary accuracy of each number."""
-    return BinaryAccuracy(threshold).values(y_true, y_pred)
+    return BinaryAccuracy(threshold=threshold).values(y_true, y_pred)
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> _engine.Float:
@@ -313,6 +319,11 @@ def resolve(identifier: Any, output_shape: tuple[int | None, ...], sparse: bool)
         metric = get(identifier)
     if metric is None or isinstance(metric, _Running):
         raise ValueError(f"`metrics`: expected metrics of targets and predictions, got {identifier!r}")
+    if isinstance(metric, Accuracy) or type(metric) not in _registry.classes.values():
+        raise ValueError(
+            f"`metrics`: the core does not know {type(metric).__name__}, which can be called on arrays only; got "
+            f"{identifier!r}"
+        )
     if isinstance(identifier, str):
         metric.name = identifier
     return metric
