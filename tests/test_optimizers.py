@@ -259,3 +259,29 @@ def test_copies_of_an_optimizer_have_its_arguments():
     rate = lambda: 0.5  # noqa: E731
     assert float(copy.deepcopy(optimizers.SGD(rate)).learning_rate) == 0.5
     assert float(copy.deepcopy(optimizers.SGD(lr=0.125)).learning_rate) == 0.125
+
+
+def test_a_schedule_leaves_no_learning_rate_among_the_variables():
+    counts = []
+    for rate in (0.1, optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)):
+        model = seqcore.Sequential([seqcore.Input((2,)), layers.Dense(3)])
+        model.compile(optimizers.Adam(rate), "mse")
+        model.fit(np.ones((8, 2)), np.ones((8, 3)), batch_size=2, verbose=0)
+        names = [v.name for v in model.optimizer.variables]
+        counts.append(model.count_optimizer_params())
+        assert names[0] == "iteration" and model.optimizer.variables[0] == 4
+        assert ("learning_rate" in names) == (rate == 0.1)
+    assert counts == [2 + 2 * 9, 1 + 2 * 9]
+
+
+def test_what_get_and_schedules_take():
+    assert optimizers.get(None) is None
+    for name, kind in [("sgd", optimizers.SGD), ("adamw", optimizers.AdamW), ("Adam", optimizers.Adam)]:
+        got = optimizers.get({"class_name": name, "config": {"weight_decay": 0.05}})
+        assert type(got) is kind and got.weight_decay == 0.05
+    with pytest.raises(ValueError, match="`optimizer`: expected a name or an optimizer, got None"):
+        seqcore.Sequential([layers.Dense(1)]).compile(None, "mse")
+    optimizer = optimizers.SGD(0.5)
+    optimizer.learning_rate = optimizers.schedules.PolynomialDecay(optimizer.learning_rate, 4, 0.1)
+    assert float(optimizer.learning_rate) == 0.5 and optimizer.schedule(4) == pytest.approx(0.1)
+    assert optimizers.schedules.CosineDecay(np.array(0.25), 2).get_config()["initial_learning_rate"] == 0.25

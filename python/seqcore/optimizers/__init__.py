@@ -49,9 +49,7 @@ def _learning_rate(value: Any, where: str) -> Any:
         return schedules.deserialize(value)
     if callable(value) and not isinstance(value, type):
         return _Called(value)
-    if isinstance(value, Variable) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        value = float(value)
-    return float(np.float32(non_negative(value, where)))  # Keras keeps it as a float32
+    return float(np.float32(schedules.rate(value, where)))  # Keras keeps it as a float32
 
 
 class Optimizer(Configurable):
@@ -153,11 +151,11 @@ class Optimizer(Configurable):
 
     @property
     def variables(self) -> list[Variable]:
-        """iteration, learning_rate, then the slots."""
+        """iteration, learning_rate (where no schedule gives it), then the slots."""
         slots = [] if self._core is None else self._core.optimizer_variables()
         return [
             self.iterations,
-            self.learning_rate,
+            *([self.learning_rate] if self.schedule is None else []),
             *(Variable(n, v.shape, read=lambda v=v: v) for n, v in slots),  # type: ignore[misc]
         ]
 
@@ -234,21 +232,18 @@ class AdamW(Optimizer):
     amsgrad: bool = arg(boolean, default=False)
 
 
-_registry: Registry[Optimizer] = Registry("optimizer", Optimizer, [SGD, Adam, AdamW], adamw=lambda: AdamW())
+_registry: Registry[Optimizer] = Registry("optimizer", Optimizer, [SGD, Adam, AdamW], adamw=AdamW)
 
 
-def get(identifier: Any) -> Optimizer:
-    """The optimizer that `identifier` names: a string, a class, an instance or a description."""
+def get(identifier: Any) -> Optimizer | None:
+    """The optimizer that `identifier` names: a string, a class, an instance or a description; None for None."""
     if isinstance(identifier, str):
         if identifier.lower() == "rmsprop":
             raise ValueError(
                 "`optimizer`: rmsprop (the default, as Keras's) is not available; give 'adam', 'adamw' or 'sgd'"
             )
         identifier = identifier if identifier in ("SGD", "AdamW", "Adam") else identifier.lower()
-    optimizer = _registry.get(identifier)
-    if optimizer is None:
-        raise ValueError("`optimizer`: expected a name or an optimizer, got None")
-    return optimizer
+    return _registry.get(identifier)
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:

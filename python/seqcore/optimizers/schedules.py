@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .._config import (
     Configurable,
     Registry,
@@ -19,11 +21,19 @@ from .._config import (
     text,
     to_config,
 )
+from .._variable import Variable
 
 __all__ = [
     "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LearningRateSchedule",
     "PiecewiseConstantDecay", "PolynomialDecay", "deserialize", "serialize",
 ]  # fmt: skip
+
+
+def rate(value: Any, where: str) -> float:
+    """A learning rate: a number, or the variable of an optimizer's as it is now."""
+    if isinstance(value, Variable) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = float(value)
+    return non_negative(value, where)
 
 
 class LearningRateSchedule(Configurable):
@@ -45,7 +55,7 @@ class LearningRateSchedule(Configurable):
 class ExponentialDecay(LearningRateSchedule):
     """`initial · decay_rate ^ (step / decay_steps)`, in whole steps of the exponent if `staircase`."""
 
-    initial_learning_rate: float = arg(non_negative)
+    initial_learning_rate: float = arg(rate)
     decay_steps: float = arg(positive)
     decay_rate: float = arg(number)
     staircase: bool = arg(boolean, default=False)
@@ -59,7 +69,7 @@ class ExponentialDecay(LearningRateSchedule):
 class InverseTimeDecay(LearningRateSchedule):
     """`initial / (1 + decay_rate · step / decay_steps)`, in whole steps if `staircase`."""
 
-    initial_learning_rate: float = arg(non_negative)
+    initial_learning_rate: float = arg(rate)
     decay_steps: float = arg(positive)
     decay_rate: float = arg(number)
     staircase: bool = arg(boolean, default=False)
@@ -94,7 +104,7 @@ class PolynomialDecay(LearningRateSchedule):
     """From the initial rate to `end_learning_rate` in `decay_steps`, as a power of the way left; again and again, over
     longer and longer spans, if `cycle`."""
 
-    initial_learning_rate: float = arg(non_negative)
+    initial_learning_rate: float = arg(rate)
     decay_steps: float = arg(positive)
     end_learning_rate: float = arg(non_negative, default=0.0001)
     power: float = arg(number, default=1.0)
@@ -113,7 +123,7 @@ class CosineDecay(LearningRateSchedule):
     """A half cosine from the initial rate (or, after `warmup_steps` of a straight rise, from `warmup_target`) to
     `alpha` times it (Loshchilov and Hutter, 2016)."""
 
-    initial_learning_rate: float = arg(non_negative)
+    initial_learning_rate: float = arg(rate)
     decay_steps: float = arg(positive)
     alpha: float = arg(number, default=0.0)
     name: str = arg(text, default="CosineDecay")
@@ -134,7 +144,7 @@ class CosineDecayRestarts(LearningRateSchedule):
     """Half cosines one after another, each `t_mul` times longer and `m_mul` times as high (Loshchilov and Hutter,
     2016)."""
 
-    initial_learning_rate: float = arg(non_negative)
+    initial_learning_rate: float = arg(rate)
     first_decay_steps: float = arg(positive)
     t_mul: float = arg(number, default=2.0)
     m_mul: float = arg(number, default=1.0)
