@@ -402,7 +402,7 @@ def test_early_stopping_min_delta_and_mode():
 
 def test_an_unknown_mode_counts_as_auto():
     for make in (callbacks.EarlyStopping, lambda **more: callbacks.ModelCheckpoint("a.safetensors", **more)):
-        with pytest.warns(UserWarning, match=r"`mode` of .*'auto' is taken"):
+        with pytest.warns(UserWarning, match="mode 'least' is unknown, fallback to auto mode"):
             assert make(mode="least").mode == "auto"
 
 
@@ -543,6 +543,37 @@ def test_trainable_false_takes_effect_at_compile():
     model.fit(X, Y, verbose=0)
     after = model.get_weights()
     assert [np.array_equal(a, b) for a, b in zip(before, after)] == [True, True, True, False, False]
+
+
+def test_frozen_models_and_frozen_layers_inside_layers(tmp_path):
+    def changed(model):
+        model.compile("sgd", "mse")
+        before = model.get_weights()
+        model.fit(np.ones((4, 3, 2)), np.zeros((4, 3, 1)), verbose=0)
+        return [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+
+    def build(**more):
+        inner = layers.Bidirectional(layers.SimpleRNN(2, return_sequences=True, use_bias=False, trainable=False))
+        return models.Sequential([layers.Input((3, 2)), layers.Dense(2), inner, layers.Dense(1)], **more)
+
+    model = build()
+    assert changed(model) == [True, True, False, False, False, False, True, True]
+    assert len(model.trainable_weights) == 4 and len(model.layers[1].non_trainable_weights) == 4
+    model.layers[1].backward_layer.trainable = True
+    assert changed(model) == [True, True, False, False, True, True, True, True]
+    model.save(tmp_path / "m.safetensors")
+    again = models.load_model(tmp_path / "m.safetensors")
+    for one in (model, again):
+        one.fit(np.ones((4, 3, 2)), np.zeros((4, 3, 1)), verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+    model.trainable = False
+    assert not any(layer.trainable for layer in model.layers) and not any(changed(model))
+    model.trainable = True
+    assert sum(changed(model)) == 6  # the forward layer has its own
+    assert not any(changed(build(trainable=False)))
+    wrapped = layers.TimeDistributed(layers.Dense(1, trainable=False))
+    model = models.Sequential([layers.Input((3, 2)), layers.Dense(2), wrapped])
+    assert changed(model) == [True, True, False, False] and wrapped.trainable_weights == []
 
 
 def test_stateful_across_batches_and_epochs_until_reset():

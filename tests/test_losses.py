@@ -295,7 +295,7 @@ def test_losses_and_metrics_by_position_and_name():
     described = losses.get({"class_name": "huber", "config": {"delta": 2}})
     assert isinstance(described, losses.Huber) and described.delta == 2
     for metric in (metrics.MeanSquaredError("m"), metrics.Mean("m"), metrics.BinaryAccuracy("m", 0.7)):
-        assert metric.name == "m" and metric.dtype == "float32"
+        assert metric.name == "m" and metric.dtype == metric.get_config()["dtype"] == "float32"
     assert [v.name for v in metrics.Sum().variables] == ["total"] and len(metrics.Mean().variables) == 2
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import layers, models, regularizers, utils
+from seqcore import constraints, layers, models, regularizers, utils
 from support import Case, chain, random_case, rng_pick, sequential, spec
 
 RNG = np.random.default_rng(0)
@@ -111,6 +111,11 @@ def test_penalties_on_weights():
     assert table.losses == pytest.approx([0.12]) and both.losses == pytest.approx([1.5, 1.5])
     assert lstm.losses == pytest.approx([0.5 * 2 * 8, 2 * 2 * 8]) and dense.losses == pytest.approx([1.0, 0.0])
     assert model.losses == pytest.approx([0.12, 1.5, 1.5, 8, 32, 1, 0])
+    assert lstm.recurrent_kernel.regularizer is lstm.recurrent_regularizer and lstm.bias.regularizer is None
+    limited = layers.Dense(2, kernel_constraint="non_neg", bias_constraint="max_norm")
+    limited.build((None, 3))
+    assert limited.kernel.constraint is limited.kernel_constraint
+    assert limited.bias.constraint.get_config() == constraints.MaxNorm().get_config()
     lstm.trainable = False
     assert lstm.losses == [] and layers.Dense(1, kernel_regularizer="l1").losses == []
     assert layers.TimeDistributed(dense).losses == dense.losses

@@ -43,12 +43,10 @@ class Network:
         )
         self.layers = list(layers)
         self.output_shapes = [tuple(s) for s in self.core.output_shapes]
-        self.weight_layers: list[Layer] = []
         self.variables: list[Variable] = []
         places: list[list[int]] = [[] for _ in layers]
         for index, weight in enumerate(self.core.weights):
             places[weight.layer].append(index)
-            self.weight_layers.append(self.layers[weight.layer])
         self._check_built(places)
         for layer, indices, shape in zip(self.layers, places, input_shapes, strict=True):
             if not layer.bound:

@@ -90,7 +90,7 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
             "loss": to_config(model._loss),
             "metrics": named[:plain],
             "weighted_metrics": named[plain:],
-            "trainable": [model._trainable_at_compile.get(id(layer), layer.trainable) for layer in model.layers],
+            "trainable": [any(model._trainable_at_compile[id(layer)]) for layer in model.layers],
         }
         header["state"] = {
             "iterations": core.iterations,

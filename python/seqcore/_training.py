@@ -35,7 +35,7 @@ class Trainer:
         self._metrics_given: tuple[list[Any], list[Any]] = ([], [])
         self._metrics: list[_metrics.Metric] = []
         self._metric_names: list[str] = []
-        self._trainable_at_compile: dict[int, bool] = {}
+        self._trainable_at_compile: dict[int, list[bool]] = {}  # by layer, of each weight
         self._core_compiled: _engine.CoreModel | None = None
         self._shuffles = 0
         self._trained = False
@@ -47,6 +47,11 @@ class Trainer:
     @abstractmethod
     def _existing_network(self) -> Network | None:
         """The network where it can be built without seeing data."""
+
+    @property
+    @abstractmethod
+    def trainable(self) -> bool:
+        """Whether training changes any weight."""
 
     @property
     @abstractmethod
@@ -98,17 +103,20 @@ class Trainer:
         for entry in (*given[0], *given[1]):  # unknown ones are named now, not at the first fit
             _check_metric(entry)
         self.optimizer, self.loss, self._loss, self._metrics_given = chosen, loss, chosen_loss, given
-        self._trainable_at_compile = {id(layer): layer.trainable for layer in self.layers}
+        self._trainable_at_compile = self._trainable_now()
         self._core_compiled = None
         self.compiled = True
         if self._existing_network() is not None:
             self._compiled_network(self._existing_network(), "training")
 
+    def _trainable_now(self) -> dict[int, list[bool]]:
+        return {id(layer): [self.trainable and trained for trained in layer.trained] for layer in self.layers}
+
     def _compiled_network(self, network: Network | None, what: str) -> Network:
         assert network is not None
         if not self.compiled:
             raise RuntimeError(NOT_COMPILED.format(what))
-        flags = {id(layer): layer.trainable for layer in self.layers}
+        flags = self._trainable_now()
         if flags != self._trainable_at_compile and (
             self._core_compiled is None or self._core_compiled.iterations + self._core_compiled.accumulated == 0
         ):  # Keras's optimizer meets its variables at the first step: freezing counts until then
@@ -126,9 +134,7 @@ class Trainer:
                     "loss": self._loss.describe() if self._loss is not None else None,
                     "metrics": [m.describe() for m in plain],
                     "weighted_metrics": [m.describe() for m in weighted],
-                    "trainable": [
-                        self._trainable_at_compile.get(id(layer), layer.trainable) for layer in network.weight_layers
-                    ],
+                    "trainable": [t for layer in network.layers for t in self._trainable_at_compile[id(layer)]],
                 }
             )
         )

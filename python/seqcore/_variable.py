@@ -18,12 +18,15 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
     the model that trains next takes the home over, the others fetch from it (`_network.Network.pull`).
     """
 
-    __slots__ = ("_core", "_index", "_read", "_write", "dtype", "name", "path", "shape", "trainable")
+    __slots__ = ("_core", "_index", "_read", "_write", "constraint", "dtype", "name", "path", "regularizer", "shape",
+                 "trainable")  # fmt: skip
 
     def __init__(self, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None = None,
                  write: Callable[[_engine.Float], None] | None = None, dtype: str = "float32") -> None:  # fmt: skip
         self.name = self.path = name
         self.shape, self.dtype, self.trainable = shape, dtype, True
+        self.regularizer: Any = None  # what its layer was given for it
+        self.constraint: Any = None
         self._read, self._write = read, write
         self._core: _engine.CoreModel | None = None
         self._index = -1

@@ -287,7 +287,7 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            what = f"`mode` of {type(self).__name__}: expected 'auto', 'min' or 'max', got {mode!r}; 'auto' is taken"
+            what = f"{type(self).__name__} mode {mode!r} is unknown, fallback to auto mode; others are 'min' and 'max'"
             warnings.warn(what, stacklevel=3)
             mode = "auto"
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)

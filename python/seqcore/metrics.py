@@ -94,9 +94,12 @@ class Metric(Configurable):
         self.update_state(y_true, y_pred, sample_weight)
         return self.result()
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dtype": self.dtype}
+
     def describe(self) -> dict[str, Any]:
         """What the core is told."""
-        config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis")}
+        config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis", "dtype")}
         return {"class_name": type(self).__name__, "config": config}
 
 

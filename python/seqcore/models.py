@@ -56,7 +56,7 @@ class Sequential(Trainer):
     def __init__(self, layers: Sequence[Layer] | None = None, trainable: bool = True, name: str | None = None) -> None:
         super().__init__()
         self.name = name or unique_name("sequential")
-        self.trainable = trainable
+        self._trainable = trainable
         self.seed = _engine.next_seed()
         self._input: InputLayer | None = None
         self._layers: list[Layer] = []
@@ -128,6 +128,17 @@ class Sequential(Trainer):
     @layers.setter
     def layers(self, _: Any) -> None:
         raise AttributeError("`layers` cannot be set: use add and pop")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes any weight. To set it sets that of all layers."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self._layers:
+            layer.trainable = self._trainable
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that place."""

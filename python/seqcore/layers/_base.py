@@ -164,14 +164,19 @@ class Layer(Configurable):
         return self.variables
 
     @property
+    def trained(self) -> list[bool]:
+        """Of each weight whether training changes it."""
+        return [self.trainable] * len(self.variables)
+
+    @property
     def trainable_weights(self) -> list[Variable]:
         """The weights that training changes."""
-        return self.variables if self.trainable else []
+        return [v for v, trained in zip(self.variables, self.trained, strict=True) if trained]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
         """The weights that training leaves alone."""
-        return [] if self.trainable else self.variables
+        return [v for v, trained in zip(self.variables, self.trained, strict=True) if not trained]
 
     @property
     def trainable_variables(self) -> list[Variable]:
@@ -187,9 +192,7 @@ class Layer(Configurable):
     def losses(self) -> list[float]:
         """The penalties on the weights that are trained, as they are now. Those on outputs are part of the training
         loss alone."""
-        trained = self.trainable_weights
-        regularizers = [getattr(self, v.name.removesuffix("_kernel") + "_regularizer") for v in trained]
-        return [penalty(v) for penalty, v in zip(regularizers, trained, strict=True) if penalty is not None]
+        return [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
 
     def get_weights(self) -> list[_engine.Array]:
         """Copies of all weights."""
@@ -217,6 +220,10 @@ class Layer(Configurable):
             Variable.of_weight(core, i, weights[i].shape, f"{self.name}/{weights[i].name.rpartition('/')[2]}")
             for i in indices
         ]
+        for variable in self._variables:  # `recurrent_kernel` has a `recurrent_regularizer`
+            stem = variable.name.removesuffix("_kernel")
+            variable.regularizer = getattr(self, f"{stem}_regularizer")
+            variable.constraint = getattr(self, f"{stem}_constraint")
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
 

@@ -55,8 +55,8 @@ class TimeDistributed(Layer):
         return self.layer.variables
 
     @property
-    def losses(self) -> list[float]:
-        return self.layer.losses
+    def trained(self) -> list[bool]:
+        return [self.trainable and trained for trained in self.layer.trained]
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         self.layer.bind(core, indices, (input_shape[0], *input_shape[2:]))
@@ -163,8 +163,8 @@ class Bidirectional(Layer):
         return [*self.forward_layer.variables, *self._backward.variables]
 
     @property
-    def losses(self) -> list[float]:
-        return [*self.forward_layer.losses, *self._backward.losses]
+    def trained(self) -> list[bool]:
+        return [self.trainable and trained for trained in (*self.forward_layer.trained, *self._backward.trained)]
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         forward = [i for i in indices if core.weights[i].name.startswith("forward_layer/")]
