@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import callbacks, layers, models, optimizers
+from seqcore import callbacks, layers, models, optimizers, utils
 from support import run_python
 
 RNG = np.random.default_rng(0)
@@ -255,6 +255,47 @@ def test_a_loader_that_does_not_know_its_length():
     history = model.fit(Loader(), epochs=2, verbose=0)
     assert history.params["steps"] == 3 and len(history.epoch) == 2
     assert model.predict(Loader(), verbose=0).shape == (3 * len(ONES), 1)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "list", "dataset"])
+def test_more_steps_than_batches(kind):
+    """An epoch ends where the data end; the next one begins anew."""
+
+    class Dataset(utils.PyDataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            return X[10 * i : 10 * i + 10], Y[10 * i : 10 * i + 10]
+
+    counts = []
+
+    class Count(callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            counts.append(0)
+
+        def on_batch_end(self, batch, logs=None):
+            counts[-1] += 1
+
+    data = {"arrays": X, "list": Iterates(Dataset()), "dataset": Dataset()}[kind]
+    more = {"y": Y, "batch_size": 10} if kind == "arrays" else {}
+    model = classifier()
+    for steps, expected in [(3, [3, 2, 3, 2]), (4, [4, 1, 4, 1]), (5, [5, 5, 5, 5]), (7, [5, 5, 5, 5])]:
+        counts.clear()
+        model.fit(data, **more, epochs=4, steps_per_epoch=steps, verbose=0, callbacks=[Count()])
+        assert counts == expected
+    if kind != "arrays":
+        with pytest.warns(UserWarning, match="`steps`: the data set ran out after 5 of 7 batches"):
+            values = model.evaluate(data, steps=7, verbose=0)
+        assert values == pytest.approx(model.evaluate(X, Y, batch_size=10, verbose=0))
+
+
+class Iterates:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return (self.batches[i] for i in range(len(self.batches)))
 
 
 def test_a_generator_that_runs_out_ends_with_a_warning():

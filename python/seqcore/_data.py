@@ -58,7 +58,7 @@ def unpack(item: Any) -> tuple[Any, Any, Any]:
 class ArrayBatches:
     """Arrays in memory, prepared once; a batch is a set of row numbers."""
 
-    ran_out = False
+    short = ran_out = False
 
     def __init__(self, x: Any, y: Any, weight: Any, batch_size: int, steps: int | None, shuffle: bool | str,
                  order: Callable[[int], NDArray[np.int64]]) -> None:  # fmt: skip
@@ -121,7 +121,8 @@ class StreamBatches:
         if self.indexed and len(source) == 0:
             raise ValueError(NO_BATCHES)
         self._current: Iterator[Any] | None = None
-        self.ran_out = False  # the last epoch had no batches, or fewer than the steps asked for
+        self.short = False  # the last epoch had no batches, or fewer than the steps asked for
+        self.ran_out = False  # and there are no more to come
 
     def _items(self) -> Iterator[Any]:
         if not self.indexed:
@@ -131,31 +132,34 @@ class StreamBatches:
         return (self.source[int(i)] for i in order)
 
     def epoch(self) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """The batches of one epoch. With a number of steps given, an epoch goes on where the last one stopped, and ends
+        early where the data end, as Keras's does; what can begin anew does so in the next."""
         if hasattr(self.source, "on_epoch_begin"):
             self.source.on_epoch_begin()
         items = self._current if self._current is not None else self._items()
-        self._current = items if self.limit else None
-        self.ran_out = False
-        done, fresh = 0, True
+        went_on, self._current = self._current is not None, items if self.limit else None
+        done, ended = 0, False
         while self.limit is None or done < self.limit:
             try:
                 item = next(items)
             except StopIteration:
-                if self.limit is None or not self._again(fresh):
-                    break
-                items = self._current = self._items()
-                fresh = False
-                continue
-            fresh = True
+                if done == 0 and went_on and self._begins_anew():  # the last epoch took all there was
+                    went_on, items = False, self._items()
+                    self._current = items
+                    continue
+                ended = True
+                break
             done += 1
             yield (*self._prepare(*unpack(item)), None)
-        self.ran_out = done == 0 or (self.limit is not None and done < self.limit)
+        self.short = done == 0 or (self.limit is not None and done < self.limit)
+        self.ran_out = self.short and not (done and self._begins_anew())
+        if ended and not self.ran_out:
+            self._current = None
         if hasattr(self.source, "on_epoch_end"):
             self.source.on_epoch_end()
 
-    def _again(self, fresh: bool) -> bool:
-        return fresh and (self.indexed or iter(self.source) is not self.source)
+    def _begins_anew(self) -> bool:
+        return self.indexed or iter(self.source) is not self.source
 
 
 def put_back(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -697,5 +697,5 @@ def _validates(epoch: int, freq: int | frozenset[int]) -> bool:
 
 
 def _warn_short(batches: _data.ArrayBatches | _data.StreamBatches, done: int) -> None:
-    if batches.ran_out:
+    if batches.short:
         warnings.warn(f"`steps`: the data set ran out after {done} of {batches.steps} batches", stacklevel=3)
