@@ -116,13 +116,13 @@ class Trainer:
         assert network is not None
         if not self.compiled:
             raise RuntimeError(NOT_COMPILED.format(what))
-        flags = self._trainable_now()
-        if flags != self._trainable_at_compile and (
-            self._core_compiled is None or self._core_compiled.iterations + self._core_compiled.accumulated == 0
-        ):  # Keras's optimizer meets its variables at the first step: freezing counts until then
-            self._trainable_at_compile, self._core_compiled = flags, None
-        if self._core_compiled is network.core:
+        compiled = self._core_compiled is network.core
+        if compiled and network.core.iterations + network.core.accumulated:
             return network
+        flags = self._trainable_now()  # as Keras: freezing counts until the optimizer's first step
+        if compiled and flags == self._trainable_at_compile:
+            return network
+        self._trainable_at_compile = flags
         assert self.optimizer is not None
         sparse = self._loss is not None and self._loss.sparse
         shape = network.output_shapes[-1]
