@@ -142,15 +142,16 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
 }
 template <class Kind, Layout layout, int MR, int P, int U>
 SEQCORE_INLINE void run_tile(const Product& t, std::int64_t row, std::int64_t column) {
-  if constexpr (MR >= kFetchRows) {
-    if (t.ahead > kPad) return tile<Kind, layout, MR, P, U, 2>(t, row, column);
+  if constexpr (layout == Layout::rows && MR >= kFetchRows && U == 2) {
+    if constexpr (Kind::one_instruction)
+      if (t.ahead > kPad) return tile<Kind, layout, MR, P, U, 2>(t, row, column);
     if (t.ahead > 0) return tile<Kind, layout, MR, P, U, 1>(t, row, column);
   }
-  tile<Kind, layout, MR, P, U, 0>(t, row, column);
+  tile<Kind, layout, MR, P, U, layout == Layout::interleaved && MR >= kFetchRows>(t, row, column);
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
-template <class Kind, Layout layout, int MR, int P = tile_panels(MR)>
+template <class Kind, Layout layout, int MR, int P = layout == Layout::rows ? tile_panels(MR) : 1>
 SEQCORE_INLINE void run_panels(const Product& t, std::int64_t row, std::int64_t column, std::int64_t panels) {
   for (; panels >= P; panels -= P, column += P * kPanel) run_tile<Kind, layout, MR, P, 2>(t, row, column);
   if constexpr (P > 1) run_panels<Kind, layout, MR, P / 2>(t, row, column, panels);
