@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <type_traits>
 
 #include "base/parallel.h"
 #include "capi/handles.h"
@@ -26,14 +27,11 @@ constexpr std::int64_t kBatch = 128;  // samples that predict takes at a time; n
 
 using Models = Handles<std::shared_ptr<const Snapshot>, 1>;
 using Streams = Handles<std::unique_ptr<Stream>, 2>;
-Models& models() {  // never destroyed: threads may be in calls when the process ends
-  static Models* const all = new Models;
-  return *all;
-}
-Streams& streams() {
-  static Streams* const all = new Streams;
-  return *all;
-}
+// Nothing makes them at run time, which a fork in another thread might cut in two, and nothing destroys them: threads may
+// be in calls when the process ends.
+static_assert(std::is_trivially_destructible_v<Models> && std::is_trivially_destructible_v<Streams>);
+Models models;
+Streams streams;
 
 std::uint64_t number(const void* handle) { return reinterpret_cast<std::uintptr_t>(handle); }
 template <class Handle>
@@ -121,7 +119,7 @@ void copy_dims(const Dims& dims, int* rank, std::int64_t* to) {
 
 seqcore_status predict(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps, const float* values,
                        const std::int32_t* ids, std::size_t count, float* y, std::size_t y_count) noexcept {
-  const auto* const found = models().find(number(model));
+  const auto* const found = models.find(number(model));
   if (!found) return no_handle("model", "model");
   return guarded([&] {
     const Snapshot& snapshot = **found;
@@ -142,7 +140,7 @@ seqcore_status predict(seqcore_model model, int precision, std::int64_t batch, s
 seqcore_status run(seqcore_stream stream, std::int64_t steps, const std::int64_t* which, std::size_t which_count,
                    const float* values, const std::int32_t* ids, std::size_t count, float* y,
                    std::size_t y_count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     Stream& s = **found;
@@ -238,23 +236,23 @@ int seqcore_num_threads(void) noexcept {
 seqcore_status seqcore_model_load(const char* path, seqcore_model* model) noexcept {
   if (!path) return fail(SEQCORE_INVALID_ARGUMENT, "path: null");
   if (!model) return fail(SEQCORE_INVALID_ARGUMENT, "model: null");
-  return guarded([&] { *model = to_handle<seqcore_model>(models().add(load_model(path))); }, SEQCORE_INVALID_FILE);
+  return guarded([&] { *model = to_handle<seqcore_model>(models.add(load_model(path))); }, SEQCORE_INVALID_FILE);
 }
 
 seqcore_status seqcore_model_parse(const void* data, std::size_t size, seqcore_model* model) noexcept {
   if (!data) return fail(SEQCORE_INVALID_ARGUMENT, "data: null");
   if (!model) return fail(SEQCORE_INVALID_ARGUMENT, "model: null");
   return guarded(
-      [&] { *model = to_handle<seqcore_model>(models().add(parse_model(static_cast<const std::byte*>(data), size))); },
+      [&] { *model = to_handle<seqcore_model>(models.add(parse_model(static_cast<const std::byte*>(data), size))); },
       SEQCORE_INVALID_FILE);
 }
 
 seqcore_status seqcore_model_free(seqcore_model model) noexcept {
-  return !model || models().remove(number(model)) ? SEQCORE_OK : no_handle("model", "model");
+  return !model || models.remove(number(model)) ? SEQCORE_OK : no_handle("model", "model");
 }
 
 seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_model_info* info) noexcept {
-  const auto* const found = models().find(number(model));
+  const auto* const found = models.find(number(model));
   if (!found) return no_handle("model", "model");
   return guarded([&] {
     need(info, "info");
@@ -288,30 +286,30 @@ seqcore_status seqcore_model_predict_ids(seqcore_model model, int precision, std
 
 seqcore_status seqcore_stream_create(seqcore_model model, int precision, std::int64_t count, int threads,
                                      seqcore_stream* stream) noexcept {
-  const auto* const found = models().find(number(model));
+  const auto* const found = models.find(number(model));
   if (!found) return no_handle("model", "model");
   return guarded([&] {
     need(stream, "stream");
     *stream =
-        to_handle<seqcore_stream>(streams().add(std::make_unique<Stream>(*found, parse(precision), count, threads)));
+        to_handle<seqcore_stream>(streams.add(std::make_unique<Stream>(*found, parse(precision), count, threads)));
   });
 }
 
 seqcore_status seqcore_stream_copy(seqcore_stream stream, seqcore_stream* copy) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     need(copy, "copy");
-    *copy = to_handle<seqcore_stream>(streams().add((*found)->copy()));
+    *copy = to_handle<seqcore_stream>(streams.add((*found)->copy()));
   });
 }
 
 seqcore_status seqcore_stream_free(seqcore_stream stream) noexcept {
-  return !stream || streams().remove(number(stream)) ? SEQCORE_OK : no_handle("stream", "stream");
+  return !stream || streams.remove(number(stream)) ? SEQCORE_OK : no_handle("stream", "stream");
 }
 
 seqcore_status seqcore_stream_get_info(seqcore_stream stream, seqcore_stream_info* info) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     need(info, "info");
@@ -322,7 +320,7 @@ seqcore_status seqcore_stream_get_info(seqcore_stream stream, seqcore_stream_inf
 
 seqcore_status seqcore_stream_step(seqcore_stream stream, const float* x, std::size_t x_count, float* y,
                                    std::size_t y_count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   Stream& s = **found;
   if (const seqcore_status bad = check_step(s, false, x, x_count, y, y_count)) return bad;
@@ -330,7 +328,7 @@ seqcore_status seqcore_stream_step(seqcore_stream stream, const float* x, std::s
 }
 
 seqcore_status seqcore_stream_step_id(seqcore_stream stream, std::int32_t id, float* y, std::size_t y_count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   Stream& s = **found;
   if (const seqcore_status bad = check_step(s, true, &id, 1, y, y_count)) return bad;
@@ -360,7 +358,7 @@ seqcore_status seqcore_stream_run_ids(seqcore_stream stream, std::int64_t steps,
 
 seqcore_status seqcore_stream_reset(seqcore_stream stream, const std::int64_t* which,
                                     std::size_t which_count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     if (which_count > 0) need(which, "which");
@@ -369,7 +367,7 @@ seqcore_status seqcore_stream_reset(seqcore_stream stream, const std::int64_t* w
 }
 
 seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, std::size_t count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     const Stream& s = **found;
@@ -380,7 +378,7 @@ seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, std
 }
 
 seqcore_status seqcore_stream_set_state(seqcore_stream stream, const float* state, std::size_t count) noexcept {
-  const auto* const found = streams().find(number(stream));
+  const auto* const found = streams.find(number(stream));
   if (!found) return no_handle("stream", "stream");
   return guarded([&] {
     Stream& s = **found;

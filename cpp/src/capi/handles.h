@@ -16,12 +16,14 @@ namespace seqcore {
 template <class T, std::uint64_t kKind>
 class Handles {
  public:
+  constexpr Handles() = default;
+
   // Throws std::bad_alloc.
   std::uint64_t add(T object) {
     const ForkGate gate;
     const std::lock_guard<std::mutex> lock(changing_);
-    if (free_ == kNone) grow();
-    const std::uint32_t index = free_;
+    if (free_ == 0) grow();
+    const std::uint32_t index = free_ - 1;
     Slot& slot = *at(index);
     free_ = slot.next_free;
     slot.object = std::move(object);
@@ -45,17 +47,17 @@ class Handles {
     slot->generation.fetch_add(1, std::memory_order_release);
     object = std::move(slot->object);
     slot->next_free = free_;
-    free_ = static_cast<std::uint32_t>(handle & kIndex);
+    free_ = static_cast<std::uint32_t>(handle & kIndex) + 1;
     return true;
   }
 
  private:
-  static constexpr std::uint32_t kNone = ~std::uint32_t{0}, kIndex = (1u << 24) - 1;
+  static constexpr std::uint32_t kIndex = (1u << 24) - 1;
   static constexpr std::uint32_t kBlock = 1024, kBlocks = (kIndex + 1) / kBlock;
 
   struct Slot {
     std::atomic<std::uint32_t> generation{0};  // even: free
-    std::uint32_t next_free = kNone;
+    std::uint32_t next_free = 0;
     T object;
   };
 
@@ -72,13 +74,13 @@ class Handles {
     if (count_ == kBlocks) throw std::bad_alloc();
     Slot* const block = new Slot[kBlock];
     const std::uint32_t first = count_ * kBlock;
-    for (std::uint32_t i = 0; i + 1 < kBlock; i++) block[i].next_free = first + i + 1;
-    free_ = first;
+    for (std::uint32_t i = 0; i + 1 < kBlock; i++) block[i].next_free = first + i + 2;
+    free_ = first + 1;
     blocks_[count_++].store(block, std::memory_order_release);
   }
 
-  std::mutex changing_;  // guards the next two
-  std::uint32_t free_ = kNone, count_ = 0;
+  std::mutex changing_;                      // guards the next two
+  std::uint32_t free_ = 0, count_ = 0;       // the first free slot, from 1 on, 0 if none; blocks
   std::atomic<Slot*> blocks_[kBlocks] = {};  // never given back: what a stale handle points at stays readable
 };
 
