@@ -16,7 +16,7 @@ constexpr std::int64_t kRowBlock = 64;                  // rows whose offsets ar
 constexpr std::int64_t kFar = INT64_C(2) << 20;         // bytes that no L2 holds
 constexpr std::int64_t kFarWeights = INT64_C(1) << 19;  // bytes that not every L2 keeps until they are read again
 constexpr int kWideRows = 6;                            // of a tile with two panels
-constexpr std::int64_t kWideDepth = 768;                // of them at most: 192 KB with AVX-512
+constexpr std::int64_t kWideDepth = 768;                // of a sum over two panels, at most: 192 KB with AVX-512
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 constexpr int kFetchRows = kTileRows < 4 ? kTileRows : 4;  // fewer leave the bus no time but for their own weights
 // Panels side by side: with few rows it takes several to have enough chains in flight.
@@ -226,13 +226,15 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
     return;
   }
   Product t = product;
-  std::int64_t k = 0;
-  for (int s = 0; s < t.segments; ++s) k += t.a[s].k;
+  const auto depth = [&](int begin, int end) {
+    std::int64_t k = 0;
+    for (int s = begin; s < end; ++s) k += t.a[s].k;
+    return k;
+  };
+  const std::int64_t k = depth(0, t.segments);
   const int half = t.segments / 2;
-  std::int64_t k_half = 0;
-  for (int s = 0; s < half; ++s) k_half += t.a[s].k;
-  if (may_be_wide<Kind>(vectors) && m > kTileRows && k > kWideDepth && k_half <= kWideDepth &&
-      k - k_half <= kWideDepth) {
+  if (may_be_wide<Kind>(vectors) && m > kTileRows && k > kWideDepth && depth(0, half) <= kWideDepth &&
+      depth(half, t.segments) <= kWideDepth) {
     // In two passes, each short enough for two panels side by side: chains go on where the first left them.
     t.segments = half;
     multiply<Kind>(t, m, vectors);

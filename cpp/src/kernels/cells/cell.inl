@@ -471,7 +471,7 @@ std::int64_t forward_scratch(CellKind kind, const CellForwardArgs& a) {
   return pad(size);
 }
 
-// Slots of the whole sequence that no L2 holds: a group's are fetched during its products.
+// Slots of the whole sequence that no L2 holds: they are fetched while products are made.
 template <class Args>
 bool slots_are_far(const Args& a, std::int64_t slots) {
   return (a.t_end - a.t_begin) * a.batch * slots * pad(a.units) * 4 >= kFar;
