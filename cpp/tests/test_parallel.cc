@@ -127,17 +127,38 @@ void test_teams() {
   CHECK(wrong == 0);
 }
 
+using Clock = std::chrono::steady_clock;
+
+// What is true for 100 ms after the caller was kept waiting, if it can be seen at all: `stall` says whether the caller was,
+// while it was on its core itself; `holds` is looked at where all of it lay within that time.
+template <class Stall, class Holds>
+bool for_a_while_after(Stall&& stall, Holds&& holds) {
+  for (int attempt = 0; attempt < 500; ++attempt) {
+    if (!stall()) continue;
+    const Clock::time_point start = Clock::now();
+    const bool held = holds();
+    if (Clock::now() - start < std::chrono::milliseconds(90)) return held;
+    std::this_thread::sleep_for(std::chrono::milliseconds(450));
+  }
+  return false;
+}
+
 // A helper that keeps the caller waiting more than it helps: for a while after the caller works alone.
 void test_without_the_slow() {
   set_num_threads(2);
+  Clock::duration mine{};
   const auto helped = [&](std::chrono::milliseconds delay) {
     std::atomic<int> here{0};
     std::atomic<bool> met{false};
+    const Clock::time_point start = Clock::now();
     parallel_for(2, 0, [&](std::int64_t, int worker) {
       ++here;
-      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
-      while (here < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-      if (worker == 0) return;
+      const auto end = Clock::now() + std::chrono::milliseconds(1);
+      while (here < 2 && Clock::now() < end) std::this_thread::yield();
+      if (worker == 0) {
+        mine = Clock::now() - start;
+        return;
+      }
       met = true;
       std::this_thread::sleep_for(delay);
     });
@@ -149,22 +170,33 @@ void test_without_the_slow() {
     return false;
   };
   CHECK(soon());
-  bool stalled = false;
-  for (int i = 0; i < 500 && !stalled; ++i) stalled = helped(std::chrono::milliseconds(20));
-  CHECK(stalled);
-  for (int i = 0; i < 10; ++i) CHECK(!helped(std::chrono::milliseconds(0)));
+  const auto stalls = [&] { return helped(std::chrono::milliseconds(20)) && mine < std::chrono::milliseconds(3); };
+  const auto alone = [&] {
+    bool any = false;
+    for (int i = 0; i < 10; ++i) any = helped(std::chrono::milliseconds(0)) || any;
+    return !any;
+  };
+  CHECK(for_a_while_after(stalls, alone));
   std::this_thread::sleep_for(std::chrono::milliseconds(450));
   CHECK(soon());
 }
 
+struct Workers {
+  int count;
+  Clock::duration caller;  // how long it worked
+};
+
 // Workers of one region with a task for each of `threads`, the caller's taking 2 ms and the others' `others`.
-int workers_of(int threads, std::chrono::microseconds others) {
+Workers workers_of(int threads, std::chrono::microseconds others) {
   std::atomic<unsigned> seen{0};
+  Clock::duration caller{};
+  const Clock::time_point start = Clock::now();
   parallel_for(threads, 0, [&](std::int64_t, int worker) {
     seen |= 1u << worker;
     std::this_thread::sleep_for(worker == 0 ? std::chrono::microseconds(2000) : others);
+    if (worker == 0) caller = Clock::now() - start;
   });
-  return __builtin_popcount(seen);
+  return {__builtin_popcount(seen), caller};
 }
 
 // Many helpers stay if the caller waits for longer than it works but is far ahead of itself alone, and are halved if not.
@@ -173,15 +205,21 @@ void test_many_helpers() {
   std::this_thread::sleep_for(std::chrono::milliseconds(450));  // whatever they were found to be before is forgotten
   int most = 0;
   for (int i = 0; i < 60; ++i) {
-    const int workers = workers_of(7, std::chrono::microseconds(4500));
+    const int workers = workers_of(7, std::chrono::microseconds(4500)).count;
     if (i >= 40) most = std::max(most, workers);
   }
   CHECK(most > 4);
   set_num_threads(4);
-  most = 0;
-  for (int i = 0; i < 500 && most < 3; ++i) most = workers_of(4, std::chrono::milliseconds(60));
-  CHECK(most >= 3);
-  for (int i = 0; i < 5; ++i) CHECK(workers_of(4, std::chrono::microseconds(2000)) <= 2);
+  const auto stalls = [] {
+    const Workers workers = workers_of(4, std::chrono::milliseconds(60));
+    return workers.count >= 3 && workers.caller < std::chrono::milliseconds(8);
+  };
+  const auto few = [] {
+    int many = 0;
+    for (int i = 0; i < 5; ++i) many += workers_of(4, std::chrono::microseconds(2000)).count > 2;
+    return many == 0;
+  };
+  CHECK(for_a_while_after(stalls, few));
 }
 
 void test_nested() {
