@@ -47,7 +47,7 @@ void cell(benchmark::State& state, const Kernels& k, CellKind kind, Shape s, Pas
   Numbers packed(packed_size), packed_back(k.packed_cell_backward_size(kind, s.units));
   const CellWeights weights{s.input, s.units, w.data, u.data, b.data};
   k.pack_cell(kind, weights, dropout, {precision, k.dot.byte_offset}, packed.data);
-  k.pack_cell_backward(kind, weights, packed_back.data);
+  k.pack_cell_backward(kind, weights, {}, packed_back.data);
   CellForwardArgs f{s.batch,
                     s.input,
                     s.units,
@@ -200,7 +200,7 @@ void pack_backward(benchmark::State& state, const Kernels& k, CellKind kind, std
   const std::int64_t gates = cell_gates(kind), size = k.packed_cell_backward_size(kind, units);
   Numbers w(gates * units), u(units * gates * units), b(2 * gates * units), packed(size);
   measure(state, peak(k, Precision::float32), 0, 4.0 * static_cast<double>(units * gates * units + size), [&] {
-    k.pack_cell_backward(kind, {1, units, w.data, u.data, b.data}, packed.data);
+    k.pack_cell_backward(kind, {1, units, w.data, u.data, b.data}, {}, packed.data);
   });
 }
 

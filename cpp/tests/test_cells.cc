@@ -337,7 +337,7 @@ struct Run {
     rows_to(p.dc, dc);
     const CellWeights weights{p.input, p.units, p.w.data(), p.u.data(), p.b.empty() ? nullptr : p.b.data()};
     kernels.pack_cell(p.kind, weights, p.per_gate, {}, packed.data());
-    kernels.pack_cell_backward(p.kind, weights, packed_back.data());
+    kernels.pack_cell_backward(p.kind, weights, {}, packed_back.data());
     const bool lstm = p.kind == CellKind::lstm;
 
     CellForwardArgs f{};

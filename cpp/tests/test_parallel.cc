@@ -82,48 +82,41 @@ void test_helpers_help() {
   CHECK(met);
 }
 
-// One team: every part once, and no part ahead of another across a meeting.
-bool team_is_right(int most, int meetings) {
-  constexpr int kParts = 64;
-  std::atomic<int> seen[kParts] = {}, size{0};
+// Teams: every part of each once, and no part ahead of another of its team across a meeting.
+bool teams_are_right(int most_teams, int most_parts, int meetings) {
+  constexpr int kSeats = 64;
+  std::atomic<int> seen[kSeats] = {}, size{0};
   std::atomic<bool> right{true};
-  const int limit = most > 0 ? std::min(most, num_threads()) : num_threads();
-  parallel_team(most, 1e-3, [&](int part, int parts, Meeting& meeting) {
-    if (part < 0 || part >= parts || parts > limit) {
+  const int limit = std::min(most_teams * most_parts, num_threads());
+  parallel_team(most_teams, most_parts, 1e-3, [&](const Seat& seat) {
+    const int first = seat.team * seat.parts;
+    if (seat.part < 0 || seat.part >= seat.parts || seat.team < 0 || seat.team >= seat.teams ||
+        seat.parts > most_parts || seat.teams > most_teams || seat.teams * seat.parts > limit) {
       right = false;
       return;
     }
-    size = parts;
+    size = seat.teams * seat.parts;
     for (int i = 1; i <= meetings; ++i) {
-      ++seen[part];
-      meeting.wait();
-      for (int other = 0; other < parts; ++other)
-        if (seen[other] < i || seen[other] > i + 1) right = false;
+      ++seen[first + seat.part];
+      seat.meeting.wait();
+      for (int other = 0; other < seat.parts; ++other)
+        if (seen[first + other] < i || seen[first + other] > i + 1) right = false;
     }
-    ++seen[part];
+    ++seen[first + seat.part];
   });
-  for (int part = 0; part < kParts; ++part) right = right && seen[part] == (part < size ? meetings + 1 : 0);
+  for (int i = 0; i < kSeats; ++i) right = right && seen[i] == (i < size ? meetings + 1 : 0);
   return right;
 }
 
 void test_teams() {
-  for (int threads = 1; threads <= 5; ++threads) {
+  for (int threads = 1; threads <= 7; ++threads) {
     set_num_threads(threads);
-    for (const int most : {0, 1, 2, 3})
-      for (const int meetings : {0, 1, 50}) CHECK(team_is_right(most, meetings));
+    for (const int teams : {1, 2, 3})
+      for (const int parts : {1, 2, 3})
+        for (const int meetings : {0, 1, 50}) CHECK(teams_are_right(teams, parts, meetings));
   }
-  set_num_threads(2);
-  int largest = 0;
-  for (int i = 0; i < 200 && largest < 2; ++i) {
-    parallel_team(0, 1e-3, [&](int part, int parts, Meeting& meeting) {
-      if (part == 0) largest = parts;
-      meeting.wait();
-    });
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  CHECK(largest == 2);
   std::atomic<int> wrong{0};
-  parallel_for(2, 0, [&](std::int64_t, int) { wrong += !team_is_right(0, 3); });  // inside a region: alone
+  parallel_for(2, 0, [&](std::int64_t, int) { wrong += !teams_are_right(1, 2, 3); });  // inside a region: alone
   CHECK(wrong == 0);
 }
 
@@ -287,6 +280,36 @@ int in_child(F&& body) {
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
   return 99;
+}
+
+// How often all that were asked for sat where they had the last time, of `times` times that they all came.
+int same_seats(int teams, int parts, int times) {
+  int same = 0;
+  std::vector<std::thread::id> last, now(static_cast<std::size_t>(teams * parts));
+  for (int full = 0, i = 0; full < times && i < 100; ++i) {
+    bool all = false;
+    parallel_team(teams, parts, 0.1, [&](const Seat& seat) {
+      now[static_cast<std::size_t>(seat.team * seat.parts + seat.part)] = std::this_thread::get_id();
+      if (seat.team + seat.part == 0) all = seat.teams == teams && seat.parts == parts;
+      seat.meeting.wait();
+    });
+    if (!all) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(450));  // what helpers were found to be is forgotten
+      continue;
+    }
+    if (full++ > 0) same += now == last;
+    last = now;
+  }
+  return same;
+}
+
+// A helper sits where it sat. In a child, which has no more helpers than it asks for.
+void test_seats() {
+  if (kSanitized) return;
+  CHECK(in_child([] {
+          set_num_threads(3);
+          return same_seats(1, 3, 5) == 4 && same_seats(3, 1, 5) == 4;
+        }) == 0);
 }
 
 void test_fork() {
@@ -620,6 +643,7 @@ int main(int argc, char**) {
   test_many_helpers();
   test_nested();
   test_many_callers();
+  test_seats();
   test_fork();
   test_own_team();
   test_many_own_teams();

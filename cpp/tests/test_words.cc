@@ -159,6 +159,37 @@ void check_not_finite() {
       }
 }
 
+// Parts pack together what one call packs.
+void check_parts() {
+  const auto precision = static_cast<Precision>(pick(0, 2));
+  const auto kind = static_cast<CellKind>(pick(0, kCellKinds - 1));
+  const std::int64_t input = pick(1, 40), units = pick(1, coin() ? 20 : 150), gates = cell_gates(kind);
+  const int parts = static_cast<int>(pick(2, 9));
+  Buffer w(input * gates * units, 1.0f), u(units * gates * units, 1.0f), b(2 * gates * units, 1.0f);
+  const CellWeights weights{input, units, w.data(), u.data(), b.data()};
+  for (const char* isa : available_isas()) {
+    const Kernels* const k = kernels_for(isa);
+    const auto same = [&](std::int64_t size, auto pack) {
+      std::vector<float> whole(at(size), 0.0f), pieces(at(size), 0.0f);
+      Packing how{precision, k->dot.byte_offset};
+      pack(how, whole.data());
+      for (how.parts = parts; how.part < parts; ++how.part) pack(how, pieces.data());
+      return std::memcmp(whole.data(), pieces.data(), whole.size() * sizeof(float)) == 0;
+    };
+    for (const bool per_gate : {false, true}) {
+      if (per_gate && precision != Precision::float32) continue;
+      CHECK(same(k->packed_cell_size(kind, input, units, per_gate, precision),
+                 [&](Packing how, float* to) { k->pack_cell(kind, weights, per_gate, how, to); }));
+    }
+    CHECK(same(k->packed_product_size(input, gates * units, precision), [&](Packing how, float* to) {
+      k->pack_product(w.data(), gates * units, 1, input, gates * units, how, to);
+    }));
+    if (precision == Precision::float32)
+      CHECK(same(k->packed_cell_backward_size(kind, units),
+                 [&](Packing how, float* to) { k->pack_cell_backward(kind, weights, how, to); }));
+  }
+}
+
 struct Cell {
   CellKind kind;
   std::int64_t batch, steps, input, units;
@@ -264,5 +295,6 @@ int main() {
     for (int kind = 0; kind < kCellKinds; ++kind)
       for (int i = 0; i < 30; ++i) check_cell(static_cast<CellKind>(kind));
   }
+  for (int i = 0; i < 60; ++i) check_parts();
   return check::report();
 }

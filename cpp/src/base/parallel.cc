@@ -1,6 +1,9 @@
 #include "base/parallel.h"
 
 #include <pthread.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 #ifdef __linux__
 #include <sched.h>
 #endif
@@ -79,7 +82,7 @@ class Pool {
     body_ = body;
     context_ = context;
     next_.store(0, std::memory_order_relaxed);
-    team_body_ = nullptr;
+    seat_body_ = nullptr;
     const Clock::time_point start = Clock::now();
     open(helpers);
     const std::int64_t mine = work(0);
@@ -92,26 +95,29 @@ class Pool {
     return true;
   }
 
-  bool run_team(int parts, Clock::duration patience, detail::TeamBody body, void* context) {
-    const int helpers = take(parts - 1);
+  bool run_teams(int teams, int parts, Clock::duration patience, detail::SeatBody body, void* context) {
+    const int helpers = take(teams * parts - 1);
     if (helpers == 0) return false;
-    team_body_ = body;
+    seat_body_ = body;
     context_ = context;
-    meeting_.here_.store(0, std::memory_order_relaxed);
-    meeting_.waited_.store(0, std::memory_order_relaxed);
     gathered_.store(0, std::memory_order_relaxed);
     open(helpers);
     const Clock::time_point called = Clock::now();
     while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
-    const int came = joined(door_.fetch_and(~kOpen)) + 1;
-    meeting_.parts_ = came;
+    const std::uint64_t door = door_.fetch_and(~kOpen);
+    const int came = joined(door) + 1;
+    parts_ = std::min(parts, came);
+    teams_ = std::min(teams, came / parts_);
+    for (int i = 0; i < teams_; i++) meetings_[i].begin(parts_);
+    give_seats(door & kEpoch, came);
     gathered_.store(1, std::memory_order_release);
     const Clock::time_point start = Clock::now();
-    team(0);
+    sit(0);
     await_helpers();
     const Clock::time_point end = Clock::now();
-    const std::chrono::nanoseconds waited(meeting_.waited_.load(std::memory_order_relaxed));
-    settle(helpers, (end - start) * came - waited, end - called);
+    std::chrono::nanoseconds waited(0);
+    for (int i = 0; i < teams_; i++) waited += meetings_[i].waited();
+    settle(helpers, (end - start) * (teams_ * parts_) - waited, end - called);
     taken_.store(false, std::memory_order_release);
     return true;
   }
@@ -188,11 +194,22 @@ class Pool {
     return done;
   }
 
-  void team(int part) {
+  // In the order of the helpers, so that each has the part of the job that it had of the last, and what it reads in its cache.
+  void give_seats(std::uint64_t epoch, int came) {
+    int next;
+    do {
+      next = 1;
+      for (int id = 0; id < helpers_; id++)
+        if (came_[id].load(std::memory_order_acquire) == epoch) seats_[id] = next++;
+    } while (next < came);
+  }
+
+  void sit(int seat) {
+    if (seat >= teams_ * parts_) return;
     const FlushGuard flush;
     inside = true;
-    while (gathered_.load(std::memory_order_acquire) == 0) pause();
-    team_body_(context_, part, meeting_.parts_, meeting_);
+    const int team = seat / parts_;
+    seat_body_(context_, {team, teams_, seat % parts_, parts_, meetings_[team]});
     inside = false;
   }
 
@@ -209,7 +226,7 @@ class Pool {
     return false;
   }
 
-  void help() {
+  void help(int id) {
     std::uint64_t seen = 0;
     int worker = 0;
     for (;;) {
@@ -221,12 +238,15 @@ class Pool {
         sleepers_.fetch_sub(1);
         lock.unlock();
         const std::uint64_t door = door_.load();
-        if ((door & kOpen) && (team_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
+        if ((door & kOpen) && (seat_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
       }
-      if (team_body_)
-        team(worker);
-      else
+      if (seat_body_) {
+        came_[id].store(seen, std::memory_order_release);
+        while (gathered_.load(std::memory_order_acquire) == 0) pause();
+        sit(seats_[id]);
+      } else {
         work(worker);
+      }
       const std::uint64_t door = door_.fetch_sub(kActiveOne);
       if ((door & kActive) == kActiveOne && waiting_.load()) {
         {
@@ -244,14 +264,14 @@ class Pool {
     try {
 #ifdef _OPENMP
       if (const int more = helpers - helpers_; more > 0) {
-        std::thread([this, more] {
+        std::thread([this, more, first = helpers_] {
 #pragma omp parallel num_threads(more)
-          help();
+          help(first + omp_get_thread_num());
         }).detach();
         helpers_ = helpers;
       }
 #else
-      for (; helpers_ < helpers; helpers_++) std::thread([this] { help(); }).detach();
+      for (; helpers_ < helpers; helpers_++) std::thread([this, id = helpers_] { help(id); }).detach();
 #endif
     } catch (const std::system_error&) {  // no more threads: those there are do the tasks
     } catch (const std::bad_alloc&) {     // nor memory for them
@@ -266,9 +286,12 @@ class Pool {
   Clock::duration fewer_for_{}, alone_{}, took_{}, needed_{};
   std::int64_t tasks_ = 0;
   detail::Body body_ = nullptr;
-  detail::TeamBody team_body_ = nullptr;
+  detail::SeatBody seat_body_ = nullptr;
   void* context_ = nullptr;
-  Meeting meeting_;
+  int teams_ = 1, parts_ = 1;
+  Meeting meetings_[kMostTeams];
+  int seats_[kMaxThreads] = {};                        // of the helpers, where they sit
+  std::atomic<std::uint64_t> came_[kMaxThreads] = {};  // the helper's last job of this kind
   std::atomic<int> gathered_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint64_t> door_{0};
@@ -440,15 +463,17 @@ void run(std::int64_t tasks, int max_threads, Body body, void* context) {
   inside = outer;
 }
 
-void run_team(int max_threads, double patience, TeamBody body, void* context) {
-  const int parts = threads_for(max_threads);
+void run_teams(int teams, int parts, double patience, SeatBody body, void* context) {
+  const int threads = threads_for(teams * parts);
   const auto patient = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience));
-  if (parts > 1 && the_pool().run_team(parts, patient, body, context)) return;
+  parts = std::min(parts, threads);
+  teams = std::min({teams, threads / parts, kMostTeams});
+  if (teams * parts > 1 && the_pool().run_teams(teams, parts, patient, body, context)) return;
   const FlushGuard flush;
   const bool outer = inside;
   inside = true;
   Meeting alone;
-  body(context, 0, 1, alone);
+  body(context, {0, 1, 0, 1, alone});
   inside = outer;
 }
 

@@ -6,7 +6,8 @@
 //   Results never depend on who ran what. The body must not throw and must not call parallel_for (it would run serial).
 // - There is one set of helpers for the process, num_threads()-1 at most. They belong to one region at a time; callers on
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
-// - parallel_team is a region whose parts run at the same time and meet at a barrier: as many as come within `patience`.
+// - parallel_team is a region whose threads run at the same time, in teams, each of which meets at its barrier: as many as
+//   come within `patience`. A helper has the same seat in the next one if the same come.
 // - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
 //   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
 //   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be
@@ -16,6 +17,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -59,17 +61,31 @@ class Meeting {
  private:
   friend class Pool;
   friend class Team;
+  void begin(int parts) {
+    parts_ = parts;
+    here_.store(0, std::memory_order_relaxed);
+    waited_.store(0, std::memory_order_relaxed);
+  }
+  std::chrono::nanoseconds waited() const { return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed)); }
   int parts_ = 1;
   alignas(64) std::atomic<std::uint32_t> here_{0};
   alignas(64) std::atomic<std::uint32_t> round_{0};
   std::atomic<std::int64_t> waited_{0};  // ns, of all parts together
 };
 
+// A thread's place in parallel_team: one of the `parts` of a team, which meet, and in one of `teams` that do not.
+struct Seat {
+  int team, teams, part, parts;
+  Meeting& meeting;  // the team's
+};
+inline constexpr int kMostTeams = 64;
+
 namespace detail {
 using Body = void (*)(void* context, std::int64_t task, int worker);
 void run(std::int64_t tasks, int max_threads, Body body, void* context);
+using SeatBody = void (*)(void* context, const Seat& seat);
+void run_teams(int teams, int parts, double patience, SeatBody body, void* context);
 using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
-void run_team(int max_threads, double patience, TeamBody body, void* context);
 }  // namespace detail
 
 // body(task, worker) for every task in [0, tasks); worker is in [0, max_threads) and unique among concurrent bodies
@@ -82,17 +98,13 @@ void parallel_for(std::int64_t tasks, int max_threads, F&& body) {
       [](void* context, std::int64_t task, int worker) { (*static_cast<Plain*>(context))(task, worker); }, &body);
 }
 
-// body(part, parts, meeting) on parts threads at once, part in [0, parts) and parts in [1, max_threads]. All parts must
-// call meeting.wait() equally often. patience: in seconds.
+// body(seat) on teams * parts threads at once or, where fewer come, in fewer teams or one smaller team. All parts of a team
+// must call meeting.wait() equally often. teams <= kMostTeams; patience: in seconds.
 template <class F>
-void parallel_team(int max_threads, double patience, F&& body) {
+void parallel_team(int teams, int parts, double patience, F&& body) {
   using Plain = std::remove_reference_t<F>;
-  detail::run_team(
-      max_threads, patience,
-      [](void* context, int part, int parts, Meeting& meeting) {
-        (*static_cast<Plain*>(context))(part, parts, meeting);
-      },
-      &body);
+  detail::run_teams(
+      teams, parts, patience, [](void* context, const Seat& seat) { (*static_cast<Plain*>(context))(seat); }, &body);
 }
 
 // A team of its owner's own, for bodies of microseconds: helpers start with it and end with it, spin between bodies for

@@ -24,13 +24,12 @@ void clip(std::int64_t n, float lo, float hi, float* y) {
   for_each(n, [=](auto at) { at.store(y, clamp(at.load(y), lo, hi)); });
 }
 
-// Float sums of blocks of 4096 elements, added in double in order.
+// Float sums of blocks of kSumBlock elements, added in double in order.
 template <class F>
 SEQCORE_INLINE double block_sums(std::int64_t n, const float* x, F body) {
-  constexpr std::int64_t kBlock = 4096;
   double total = 0.0;
-  for (std::int64_t i = 0; i < n; i += kBlock) {
-    const std::int64_t m = n - i < kBlock ? n - i : kBlock;
+  for (std::int64_t i = 0; i < n; i += kSumBlock) {
+    const std::int64_t m = n - i < kSumBlock ? n - i : kSumBlock;
     const float* p = x + i;
     total += static_cast<double>(sum(m, [=](auto at, vec acc) { return body(at.load(p), acc); }));
   }

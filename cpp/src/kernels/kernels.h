@@ -21,6 +21,8 @@ namespace seqcore {
 
 inline constexpr std::int64_t kPad = 16;         // floats; a multiple of every ISA's vector width
 inline constexpr std::int64_t kGradBlock = 256;  // rows summed in one chain by the weight gradients
+inline constexpr std::int64_t kSumBlock =
+    4096;  // elements of a vector whose sum is one float, by sum_squares and sum_abs
 inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
 // Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
@@ -109,10 +111,14 @@ struct Dot {
   const char* int8_by;
 };
 
-// How matrices are packed. A product's weights must be packed for its precision and its Dot.
+// How matrices are packed. A product's weights must be packed for its precision and its Dot. Several calls may pack one
+// matrix together: call `part` of `parts` packs its share of the panels, or of a cell's groups.
 struct Packing {
   Precision precision = Precision::float32;
   std::int32_t byte_offset = 0;
+  int part = 0, parts = 1;
+  std::int64_t begin(std::int64_t n) const { return n * part / parts; }
+  std::int64_t end(std::int64_t n) const { return n * (part + 1) / parts; }
 };
 
 // ------------------------------------------------------------------------------------------- products (product.inl)
@@ -360,7 +366,7 @@ struct Kernels {
                                    Precision precision);
   void (*pack_cell)(CellKind kind, const CellWeights& weights, bool per_gate, Packing packing, float* packed);
   std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
-  void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, float* packed);
+  void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, Packing packing, float* packed);
   // Parts that a step's units can be cut into so that each has something to do (Share).
   std::int64_t (*cell_shares)(CellKind kind, std::int64_t units, bool backward);
   // Floats of scratch that a call needs; what only says where things are is not looked at.
@@ -389,7 +395,7 @@ struct Kernels {
   void (*scale)(std::int64_t n, float s, const float* a, float* y);            // y = s * a
   void (*axpy)(std::int64_t n, float s, const float* x, float* y);             // y = fma(s, x, y)
   void (*clip)(std::int64_t n, float lo, float hi, float* y);                  // y = min(max(y, lo), hi), NaN stays NaN
-  // sum of squares / of absolute values: blocks of 4096 elements, 16 lanes and the fixed tree in each, blocks added in
+  // sum of squares / of absolute values: blocks of kSumBlock elements, 16 lanes and the fixed tree in each, blocks added in
   // double in order.
   double (*sum_squares)(std::int64_t n, const float* x);
   double (*sum_abs)(std::int64_t n, const float* x);

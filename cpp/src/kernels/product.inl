@@ -34,8 +34,9 @@ void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stri
                   Packing packing, float* packed) {
   const std::int64_t columns = packed_columns(n);
   float* const to = packed + words_at(packing.precision, columns);
-  for (std::int64_t j = 0; j < n; j += kPanel) {
-    const std::int64_t width = least(kPanel, columns - j);
+  const std::int64_t panels = (n + kPanel - 1) / kPanel;
+  for (std::int64_t panel = packing.begin(panels); panel < packing.end(panels); ++panel) {
+    const std::int64_t j = panel * kPanel, width = least(kPanel, columns - j);
     if (packing.precision == Precision::float32) {
       pack_panel(w + j * n_stride, k_stride, n_stride, k, n - j, width, to + j * k);
     } else {

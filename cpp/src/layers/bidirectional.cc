@@ -108,9 +108,9 @@ class Bidirectional final : public Layer {
     forward_->name_weights(prefix + "forward_layer/");
     backward_->name_weights(prefix + "backward_layer/");
   }
-  void pack(const Kernels& k, const float* w, float* packed, Copy copy) const override {
-    forward_->pack(k, w, packed, copy);
-    backward_->pack(k, w, packed, copy);
+  void pack(const Kernels& k, const float* w, float* packed, Copy copy, const Packing& how) const override {
+    forward_->pack(k, w, packed, copy, how);
+    backward_->pack(k, w, packed, copy, how);
   }
   const char* stream_refusal() const override { return "its backward half needs the whole sequence"; }
 

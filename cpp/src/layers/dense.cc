@@ -46,12 +46,12 @@ class Dense final : public Layer {
                                   : k.packed_product_size(input_, units_, precision_of(copy));
   }
 
-  void pack(const Kernels& k, const float* weights, float* to, Copy copy) const override {
+  void pack(const Kernels& k, const float* weights, float* to, Copy copy, const Packing& how) const override {
     const float* w = weight(weights, kernel_);
     if (copy == Copy::backward)
-      k.pack_product(w, 1, units_, units_, input_, {}, to + packed_at(copy));
+      k.pack_product(w, 1, units_, units_, input_, how, to + packed_at(copy));
     else
-      k.pack_product(w, units_, 1, input_, units_, {precision_of(copy), k.dot.byte_offset}, to + packed_at(copy));
+      k.pack_product(w, units_, 1, input_, units_, how, to + packed_at(copy));
   }
 
   const Layer* logits_source() const override { return activity ? nullptr : this; }

@@ -93,12 +93,13 @@ struct Run {
   int workers(double flops) const;  // how many threads that much work deserves
 };
 
-inline constexpr double kRegionFlops = 1e9;     // polled at least this often: some 10 ms
-inline constexpr double kSplitFlops = 6e6;      // less work than this is one thread's
-inline constexpr double kThreadFlops = 2e6;     // of more, each thread has at least this
-inline constexpr double kTeamFlops = 1e8;       // of a region in which threads wait for each other: about a millisecond
-inline constexpr double kMeetingFlops = 1e5;    // between two meetings, for each thread: some microseconds
-inline constexpr double kPatience = 5e-12;      // seconds a flop to wait for a team: a fraction of what it takes alone
+inline constexpr double kRegionFlops = 1e9;  // polled at least this often: some 10 ms
+inline constexpr double kSplitFlops = 6e6;   // less work than this is one thread's
+inline constexpr double kThreadFlops = 2e6;  // of more, each thread has at least this
+inline constexpr double kCopyFlops = 20;     // what could be done while a float is copied to where no cache has it
+inline constexpr double kTeamFlops = 1e8;    // a thread's, of a region in which they wait for each other: a millisecond
+inline constexpr double kPatience =
+    5e-12;  // seconds to wait for a team, a flop of each thread: a fraction of what it takes
 inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest register tile
 
 class Layer {
@@ -126,9 +127,9 @@ class Layer {
   // its own weights.
   Tensor backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const;
 
-  // `pack` takes the starts of the model's arenas.
+  // `pack` takes the starts of the model's arenas, and what part of the whole this call packs.
   virtual std::int64_t packed_size(const Kernels&, Copy) const { return 0; }
-  virtual void pack(const Kernels&, const float* /*weights*/, float* /*packed*/, Copy) const {}
+  virtual void pack(const Kernels&, const float* /*weights*/, float* /*packed*/, Copy, const Packing&) const {}
 
   // The last layer of a classifier may hand its pre-activations to the loss: then backward takes their gradient.
   // The layer to name in Run::logits_of, or null where that cannot be.

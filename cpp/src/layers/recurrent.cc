@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "layers/step.h"
 
@@ -112,19 +113,18 @@ std::int64_t Recurrent::packed_size(const Kernels& k, Copy copy) const {
          cell_gates(kind_) * pad(k.packed_product_size(units_, input_, Precision::float32));
 }
 
-void Recurrent::pack(const Kernels& k, const float* weights, float* packed, Copy copy) const {
+void Recurrent::pack(const Kernels& k, const float* weights, float* packed, Copy copy, const Packing& how) const {
   const CellWeights w = cell_weights(weights);
   float* to = packed + packed_at(copy);
   if (copy != Copy::backward) {
-    const Precision precision = precision_of(copy);
-    k.pack_cell(kind_, w, per_gate(precision), {precision, k.dot.byte_offset}, to);
+    k.pack_cell(kind_, w, per_gate(how.precision), how, to);
     return;
   }
-  k.pack_cell_backward(kind_, w, to);
+  k.pack_cell_backward(kind_, w, how, to);
   to += pad(k.packed_cell_backward_size(kind_, units_));
   const std::int64_t g = cell_gates(kind_), one = pad(k.packed_product_size(units_, input_, Precision::float32));
   for (std::int64_t i = 0; i < g; i++)
-    k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, {}, to + i * one);
+    k.pack_product(w.w + i * units_, 1, g * units_, units_, input_, how, to + i * one);
 }
 
 // Dropout, one mask for all time steps. With recurrent dropout every gate has its own masks (Keras's implementation 1;
@@ -160,36 +160,55 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
     if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
 }
 
-// Who does what (ARCHITECTURE.md, "Threads"): rows, which never meet, or units, so that each thread reads its share of the
-// weights only and meets the others once a step; whichever brings more, counting in rows a second: tiles of few rows are
-// slower, as if they had kLostRows more, and meetings cost a fifth. In stretches of time short enough to poll after and,
-// with meetings, to do without a thread that was taken off its core.
+// Who does what (ARCHITECTURE.md, "Threads"): teams that have some of the rows each and never meet; within a team, parts that
+// have some of the units each and meet once a step. What a step costs a thread, in the flops that it could do meanwhile:
+// tiles of few rows are slower, as if they had kLostRows more; weights that its L2 does not hold; what others made of the
+// step before; the meeting.
+Recurrent::Teams Recurrent::teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards) const {
+  constexpr double kLostRows = 2.5, kFarWeights = 15, kForeign = 100, kMeeting = 1e5, kL2 = 1.5e6;
+  const double gates = cell_gates(kind_), units = static_cast<double>(units_);
+  const double weights = gates * units * (units + static_cast<double>(backwards ? 0 : input_));
+  const double kept = units * (backwards ? gates : 1);
+  const int most = splits_units() ? static_cast<int>(std::min<std::int64_t>(threads, shares)) : 1;
+  Teams best{1, 1};
+  double least = std::numeric_limits<double>::infinity();
+  for (int parts = 1; parts <= most; parts++) {
+    const auto teams = static_cast<int>(std::min<std::int64_t>({threads / parts, batch, kMostTeams}));
+    const auto rows = static_cast<double>((batch + teams - 1) / teams);
+    const double own = weights * static_cast<double>((shares + parts - 1) / parts) / static_cast<double>(shares);
+    double cost = own * (2 * (rows + kLostRows) + (own * sizeof(float) > kL2 ? kFarWeights : 0));
+    if (parts > 1) cost += rows * kept * (parts - 1) / parts * kForeign + kMeeting;
+    if (cost < least) best = {teams, parts};
+    least = std::min(least, cost);
+  }
+  return best;
+}
+
+// In stretches of time short enough to poll after and, with meetings, to do without a thread that was taken off its core.
 template <class Args>
 void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                              void (*kernel)(const Args&), Run& run) const {
   const std::int64_t scratch = pad(scratch_floats);
   const double step = step_flops(args.batch);
-  const int team = run.workers(step * static_cast<double>(steps));
-  float* scratches = run.scratch->only(scratch * team);
-  const auto rows = static_cast<double>(args.batch), each = std::ceil(rows / team);
-  const auto shares = static_cast<double>(run.k.cell_shares(kind_, units_, backwards));
-  const int sharers = static_cast<int>(std::min({static_cast<double>(team), shares, step / kMeetingFlops}));
-  constexpr double kLostRows = 2.5;
-  const bool by_units =
-      splits_units() && sharers > 1 &&
-      0.8 * shares / std::ceil(shares / sharers) * rows / (rows + kLostRows) > rows / (each + kLostRows);
+  const int threads = run.workers(step * static_cast<double>(steps));
+  float* scratches = run.scratch->only(scratch * threads);
+  const Teams teams = teams_for(threads, args.batch, run.k.cell_shares(kind_, units_, backwards), backwards);
+  const double team_flops = kTeamFlops * teams.count * teams.parts;
   const std::int64_t stretch =
-      std::max<std::int64_t>(1, static_cast<std::int64_t>((by_units ? kTeamFlops : kRegionFlops) / step));
+      std::max<std::int64_t>(1, static_cast<std::int64_t>((teams.parts > 1 ? team_flops : kRegionFlops) / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
     const std::int64_t count = std::min(stretch, steps - done);
     Args all = args;
     all.t_begin = backwards ? steps - done - count : done;
     all.t_end = all.t_begin + count;
-    if (by_units) {
-      parallel_team(sharers, kPatience * step * static_cast<double>(count), [&](int part, int parts, Meeting& meeting) {
+    if (teams.parts > 1) {
+      const double patience = kPatience * step * static_cast<double>(count) / (teams.count * teams.parts);
+      parallel_team(teams.count, teams.parts, patience, [&](const Seat& seat) {
         Args mine = all;
-        if (parts > 1) mine.share = {part, parts, Meeting::wait, &meeting};
-        mine.scratch = scratches + part * scratch;
+        mine.row_begin = args.batch * seat.team / seat.teams;
+        mine.row_end = args.batch * (seat.team + 1) / seat.teams;
+        if (seat.parts > 1) mine.share = {seat.part, seat.parts, Meeting::wait, &seat.meeting};
+        mine.scratch = scratches + (seat.team * seat.parts + seat.part) * scratch;
         kernel(mine);
       });
       run.check();

@@ -16,7 +16,7 @@ class Recurrent final : public Layer {
   std::vector<StateShape> states() const override { return {{units_, kind_ == CellKind::lstm}}; }
   bool stateful() const override { return stateful_; }
   std::int64_t packed_size(const Kernels& k, Copy copy) const override;
-  void pack(const Kernels& k, const float* weights, float* packed, Copy copy) const override;
+  void pack(const Kernels& k, const float* weights, float* packed, Copy copy, const Packing& how) const override;
   const char* stream_refusal() const override { return go_backwards_ ? "it runs backwards in time" : nullptr; }
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
@@ -35,6 +35,10 @@ class Recurrent final : public Layer {
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   void drop(Cache& c, Run& run) const;
   void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
+  struct Teams {
+    int count, parts;
+  };
+  Teams teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards) const;
   template <class Args>
   void each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                     void (*kernel)(const Args&), Run& run) const;

@@ -46,8 +46,8 @@ class TimeDistributed final : public Layer {
   void place(Place& at) override { layer_->place(at); }
   std::vector<WeightSpec*> weights() override { return layer_->weights(); }
   void name_weights(const std::string& prefix) override { layer_->name_weights(prefix + "layer/"); }
-  void pack(const Kernels& k, const float* w, float* packed, Copy copy) const override {
-    layer_->pack(k, w, packed, copy);
+  void pack(const Kernels& k, const float* w, float* packed, Copy copy, const Packing& how) const override {
+    layer_->pack(k, w, packed, copy, how);
   }
   const char* stream_refusal() const override {
     return flat_ && takes_vectors_ ? layer_->stream_refusal() : "its layer does not map one vector to one vector";

@@ -145,11 +145,11 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   run.batch = x.shape[0];
   std::vector<States> next = states_;
   if (network_->stateful()) run.states = run.next_states = &next;
-  Tensor input = network_->gather(x, nullptr, 0, x.shape[0], lease.memory().flip[1]);
+  Tensor input = network_->gather(x, nullptr, 0, x.shape[0], lease.memory().flip[1], run);
   if (mask) {
     const std::int64_t steps = x.shape[1];
     auto* time_major = run.masks->allocate<std::uint8_t>(steps * x.shape[0]);
-    to_time_major(mask, nullptr, 0, x.shape[0], steps, 1, time_major, 1);
+    to_time_major(mask, nullptr, 0, x.shape[0], steps, 1, time_major, 1, run);
     input.mask = time_major;
   }
   std::vector<Tensor> initial, finals;
@@ -177,8 +177,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   run.final_state = &finals;
   const Tensor y = network_->run_layers(input, run, &lease.memory(), nullptr);
   Result result;
-  result.outputs.push_back(to_output(y));
-  for (const Tensor& state : finals) result.outputs.push_back(to_output(state));
+  result.outputs.push_back(to_output(y, run));
+  for (const Tensor& state : finals) result.outputs.push_back(to_output(state, run));
   if (y.mask) {
     result.mask.emplace(static_cast<std::size_t>(y.steps() * y.batch));
     for (std::int64_t t = 0; t < y.steps(); t++)
@@ -375,11 +375,11 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
   const std::int64_t per_row = elements(batch.y.shape) / batch.y.shape[0] / (steps * inner);  // 1, or n
   if (batch.y.ids) {
     auto* labels = run.arena->allocate<std::int32_t>(rows * per_row);
-    to_time_major(batch.y.ids, pick, 0, count, steps, inner * per_row, labels, inner * per_row);
+    to_time_major(batch.y.ids, pick, 0, count, steps, inner * per_row, labels, inner * per_row, run);
     p.y.labels = labels;
   } else {
     float* values = run.arena->floats(rows * per_row);
-    to_time_major(batch.y.values, pick, 0, count, steps, inner * per_row, values, inner * per_row);
+    to_time_major(batch.y.values, pick, 0, count, steps, inner * per_row, values, inner * per_row, run);
     p.y.values = values;
     p.y.ld = per_row;
   }
@@ -480,7 +480,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
   const bool fused = last.logits_source() && loss_->fuses(last.output_activation());
   if (fused) run.logits_of = last.logits_source();
   std::vector<void*> caches;
-  const Tensor x = network_->gather(batch.x, batch.rows, 0, count, *run.arena);
+  const Tensor x = network_->gather(batch.x, batch.rows, 0, count, *run.arena, run);
   if (x.ids)
     network_->check_ids(x.ids, elements(batch.x.shape) / batch.x.shape[0] * count,
                         elements(batch.x.shape) / batch.x.shape[0]);

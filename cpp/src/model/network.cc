@@ -12,16 +12,20 @@ namespace seqcore {
 
 namespace {
 
+constexpr std::int64_t kPackedPiece = 32768;                 // floats that are worth a thread: some ten microseconds
 constexpr std::size_t kKeptMemory = std::size_t{512} << 20;  // what an idle network may hold on to for the next call
 
 // [T][B][inner][ld] to [B][T][inner][features], at row `first` of the whole.
-void to_batch_major(const Tensor& y, float* to, std::int64_t first) {
+void to_batch_major(const Tensor& y, float* to, std::int64_t first, const Run& run) {
   const std::int64_t steps = y.steps(), inner = y.inner(), n = y.features();
-  for (std::int64_t b = 0; b < y.batch; b++)
-    for (std::int64_t t = 0; t < steps; t++)
-      for (std::int64_t i = 0; i < inner; i++)
-        std::memcpy(to + (((first + b) * steps + t) * inner + i) * n, y.data + ((t * y.batch + b) * inner + i) * y.ld,
-                    static_cast<std::size_t>(n) * sizeof(float));
+  run.rows(
+      y.batch, kCopyFlops * static_cast<double>(steps * inner * n), 1, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t b = begin; b < end; b++)
+          for (std::int64_t t = 0; t < steps; t++)
+            for (std::int64_t i = 0; i < inner; i++)
+              std::memcpy(to + (((first + b) * steps + t) * inner + i) * n,
+                          y.data + ((t * y.batch + b) * inner + i) * y.ld, static_cast<std::size_t>(n) * sizeof(float));
+      });
 }
 
 }  // namespace
@@ -39,12 +43,12 @@ std::int64_t elements(const std::vector<std::int64_t>& shape) {
   return n;
 }
 
-Output to_output(const Tensor& y) {
+Output to_output(const Tensor& y, const Run& run) {
   Output out;
   out.shape.push_back(y.batch);
   for (int i = 0; i < y.dims.rank; i++) out.shape.push_back(y.dims.d[i]);
   out.values.resize(static_cast<std::size_t>(y.rows() * y.features()));
-  to_batch_major(y, out.values.data(), 0);
+  to_batch_major(y, out.values.data(), 0, run);
   return out;
 }
 
@@ -148,7 +152,12 @@ void Network::pack(const float* weights, Copy copy, PackedWeights* packed) const
   if (precision_of(copy) != Precision::float32) allow_tiles();
   packed->memory.reset();
   packed->data = packed->memory.floats(packed_sizes_[static_cast<int>(copy)]);
-  for (const auto& layer : layers_) layer->pack(k_, weights, packed->data, copy);
+  const std::int64_t pieces = packed_sizes_[static_cast<int>(copy)] / kPackedPiece;
+  const auto parts = static_cast<int>(std::clamp<std::int64_t>(pieces, 1, 4 * num_threads()));
+  parallel_for(parts, 0, [&](std::int64_t part, int) {
+    const Packing how{precision_of(copy), k_.dot.byte_offset, static_cast<int>(part), parts};
+    for (const auto& layer : layers_) layer->pack(k_, weights, packed->data, copy, how);
+  });
 }
 
 Run Network::make_run(Memory& memory, const Weights& weights, int threads, const Poll& poll) const {
@@ -201,8 +210,8 @@ void Network::check_batches(const Input& x, std::int64_t batch_size) const {
   if (batch_size < 1) throw std::invalid_argument("batch_size must be at least 1, got " + std::to_string(batch_size));
 }
 
-Tensor Network::gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count,
-                       Arena& arena) const {
+Tensor Network::gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena,
+                       const Run& run) const {
   Tensor t;
   t.batch = count;
   t.dims.rank = static_cast<int>(x.shape.size()) - 1;
@@ -227,11 +236,11 @@ Tensor Network::gather(const Input& x, const std::int64_t* rows, std::int64_t fi
   }
   if (x.ids) {
     auto* ids = arena.allocate<std::int32_t>(count * steps * block);
-    to_time_major(x.ids, rows, first, count, steps, block, ids, block);
+    to_time_major(x.ids, rows, first, count, steps, block, ids, block, run);
     t.ids = ids;
   } else {
     t.data = arena.floats(count * steps * block);
-    to_time_major(x.values, rows, first, count, steps, block, t.data, block);
+    to_time_major(x.values, rows, first, count, steps, block, t.data, block, run);
   }
   return t;
 }
@@ -270,8 +279,8 @@ void Network::predict(const Input& x, std::int64_t batch_size, const Weights& we
     const std::int64_t count = std::min(batch_size, x.shape[0] - first);
     Run run = make_run(memory, weights, num_threads(), poll);
     run.states = run.next_states = states;
-    const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1]), run, &memory, nullptr);
-    to_batch_major(y, to, first);
+    const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1], run), run, &memory, nullptr);
+    to_batch_major(y, to, first, run);
     run.check();
   }
 }

@@ -107,7 +107,8 @@ class Network {
 
   Run make_run(Memory& memory, const Weights& weights, int threads, const Poll& poll) const;
   // Samples first .. first + count of x, or those that `rows` names, time-major.
-  Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena) const;
+  Tensor gather(const Input& x, const std::int64_t* rows, std::int64_t first, std::int64_t count, Arena& arena,
+                const Run& run) const;
   // With caches everything stays in run.arena. With `memory` two arenas take turns: two layers' memory, not all layers'.
   Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
   // The outputs for all of x, in batches. `states`: of stateful layers, carried on; else null. `y` has
@@ -138,12 +139,14 @@ std::int64_t elements(const std::vector<std::int64_t>& shape);
 // Rearranges [n][T][block] (picking rows) into [T][count][block].
 template <class T>
 void to_time_major(const T* from, const std::int64_t* rows, std::int64_t first, std::int64_t count, std::int64_t steps,
-                   std::int64_t block, T* to, std::int64_t ld) {
-  for (std::int64_t b = 0; b < count; b++) {
-    const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
-    for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
-  }
+                   std::int64_t block, T* to, std::int64_t ld, const Run& run) {
+  run.rows(count, kCopyFlops * static_cast<double>(steps * block), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; b++) {
+      const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
+      for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
+    }
+  });
 }
-Output to_output(const Tensor& y);  // batch-major
+Output to_output(const Tensor& y, const Run& run);  // batch-major
 
 }  // namespace seqcore

@@ -1,6 +1,8 @@
 #include "model/optimizers.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "layers/config.h"
 
@@ -19,6 +21,19 @@ bool finite(const float* x, std::int64_t n) {
   bool all = true;
   for (std::int64_t i = 0; i < n; i++) all &= std::isfinite(x[i]);
   return all;
+}
+
+// k.sum_squares, its blocks shared out and added in the same order.
+double sum_squares(std::int64_t n, const float* x, const Run& run) {
+  constexpr double kCost = 5;  // flops an element
+  if (run.workers(kCost * static_cast<double>(n)) == 1) return run.k.sum_squares(n, x);
+  const std::int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
+  auto* sums = run.arena->allocate<double>(blocks);
+  run.rows(blocks, kCost * kSumBlock, 1, [&](std::int64_t from, std::int64_t to, int) {
+    for (std::int64_t i = from; i < to; i++)
+      sums[i] = run.k.sum_squares(std::min(kSumBlock, n - i * kSumBlock), x + i * kSumBlock);
+  });
+  return std::accumulate(sums, sums + blocks, 0.0);
 }
 
 }  // namespace
@@ -93,7 +108,7 @@ std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
 bool Optimizer::clip(float* grads, const std::vector<Variable>& variables, Run& run) const {
   double total = 0;
   for (const Variable& v : variables) {
-    const double sum = run.k.sum_squares(v.size, grads + v.offset);
+    const double sum = sum_squares(v.size, grads + v.offset, run);
     if (!std::isfinite(sum) && !finite(grads + v.offset, v.size)) return false;
     total += sum;
     if (options_.clipnorm > 0 && std::sqrt(sum) > options_.clipnorm)

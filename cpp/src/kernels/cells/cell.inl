@@ -177,9 +177,13 @@ void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip
 void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, Packing packing, float* packed) {
   const std::int64_t row = cell_gates(kind) * w.units;
   const Geometry geometry{w.input, w.units, per_gate, packing.precision};
-  for (const Strips& strips : kPasses[static_cast<int>(kind)])
-    for (std::int64_t unit = 0; unit < w.units && strips.count > 0; unit += strips.width * W) {
-      const std::int64_t n = geometry.group_units(strips, unit);
+  for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
+    if (strips.count == 0) break;
+    const std::int64_t groups = geometry.groups(strips), width = strips.width * W;
+    float* const pass = packed;
+    packed += packing.begin(groups) * geometry.group_size(strips, width);
+    for (std::int64_t group = packing.begin(groups); group < packing.end(groups); ++group) {
+      const std::int64_t unit = group * width, n = geometry.group_units(strips, unit);
       for (int i = 0; i < strips.count; ++i) {
         const Strip& strip = strips.strip[i];
         const std::int64_t columns = packed_columns(strip.gates * n);
@@ -198,6 +202,8 @@ void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, Packing packi
         packed += geometry.state_size(strip, columns);
       }
     }
+    packed = pass + geometry.pass_size(strips);
+  }
 }
 
 // The transposed recurrent weights, a product of depth H for each gate.
@@ -205,11 +211,11 @@ std::int64_t packed_cell_backward_size(CellKind kind, std::int64_t units) {
   return cell_gates(kind) * packed_product_size(units, units, Precision::float32);
 }
 
-void pack_cell_backward(CellKind kind, const CellWeights& w, float* packed) {
+void pack_cell_backward(CellKind kind, const CellWeights& w, Packing packing, float* packed) {
   const std::int64_t row = cell_gates(kind) * w.units;
   const std::int64_t one = packed_product_size(w.units, w.units, Precision::float32);
   for (int g = 0; g < cell_gates(kind); ++g)
-    pack_product(w.u + g * w.units, 1, row, w.units, w.units, {}, packed + g * one);
+    pack_product(w.u + g * w.units, 1, row, w.units, w.units, packing, packed + g * one);
 }
 
 // ------------------------------------------------------------------------------------------------------- forward
