@@ -104,12 +104,11 @@ class Pool {
     open(helpers);
     const Clock::time_point called = Clock::now();
     while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
-    const std::uint64_t door = door_.fetch_and(~kOpen);
-    const int came = joined(door) + 1;
+    const int came = joined(door_.fetch_and(~kOpen)) + 1;
     parts_ = std::min(parts, came);
     teams_ = std::min(teams, came / parts_);
     for (int i = 0; i < teams_; i++) meetings_[i].begin(parts_);
-    give_seats(door & kEpoch, came);
+    give_seats(came);
     gathered_.store(1, std::memory_order_release);
     const Clock::time_point start = Clock::now();
     sit(0);
@@ -195,13 +194,14 @@ class Pool {
   }
 
   // In the order of the helpers, so that each has the part of the job that it had of the last, and what it reads in its cache.
-  void give_seats(std::uint64_t epoch, int came) {
+  void give_seats(int came) {
     int next;
-    do {
+    do {  // the last of them have joined but may not have said so yet
       next = 1;
       for (int id = 0; id < helpers_; id++)
-        if (came_[id].load(std::memory_order_acquire) == epoch) seats_[id] = next++;
+        if (came_[id].load(std::memory_order_acquire)) seats_[id] = next++;
     } while (next < came);
+    for (int id = 0; id < helpers_; id++) came_[id].store(false, std::memory_order_relaxed);
   }
 
   void sit(int seat) {
@@ -241,7 +241,7 @@ class Pool {
         if ((door & kOpen) && (seat_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
       }
       if (seat_body_) {
-        came_[id].store(seen, std::memory_order_release);
+        came_[id].store(true, std::memory_order_release);
         while (gathered_.load(std::memory_order_acquire) == 0) pause();
         sit(seats_[id]);
       } else {
@@ -290,8 +290,8 @@ class Pool {
   void* context_ = nullptr;
   int teams_ = 1, parts_ = 1;
   Meeting meetings_[kMostTeams];
-  int seats_[kMaxThreads] = {};                        // of the helpers, where they sit
-  std::atomic<std::uint64_t> came_[kMaxThreads] = {};  // the helper's last job of this kind
+  int seats_[kMaxThreads] = {};  // of the helpers
+  std::atomic<bool> came_[kMaxThreads] = {};
   std::atomic<int> gathered_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint64_t> door_{0};
@@ -349,7 +349,7 @@ void in_child() {
   forks++;
   new (&fork_gate()) std::shared_mutex;  // the one who locked it was the parent's thread
 }
-[[maybe_unused]] const int registered = pthread_atfork(before_fork, after_fork, in_child);
+[[maybe_unused]] const int registered = (fork_gate(), pthread_atfork(before_fork, after_fork, in_child));
 
 #ifdef __linux__
 

@@ -1,5 +1,6 @@
 #include "kernels/dispatch.h"
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -84,29 +85,28 @@ Cpu detect() {
 }
 
 #ifdef SEQCORE_HAVE_AVX512
-// The table with the products of words that this processor has instructions for.
-const Kernels& avx512_table(const Cpu& cpu) {
-  static const Kernels table = [&] {
-    Kernels k = avx512::kTable;
-    if (cpu.vnni) {
-      k.dot.int8 = avx512_vnni::dot;
-      k.dot.byte_offset = 128;
-      k.dot.int8_by = "avx512_vnni";
-    }
-    if (cpu.bf16) {
-      k.dot.bfloat16 = avx512_bf16::dot;
-      k.dot.bfloat16_by = "avx512_bf16";
-    }
-    if (cpu.amx) {
-      k.dot.bfloat16 = amx::bfloat16;
-      k.dot.bfloat16_by = "amx_bf16";
-      k.dot.int8 = amx::int8;
-      k.dot.int8_by = "amx_int8";
-    }
-    return k;
-  }();
-  return table;
-}
+// The table with the products of words that this processor has instructions for. Made when the library is loaded: what is
+// made at its first use keeps others waiting meanwhile, and in the child of a fork for ever.
+const Kernels avx512_table = [] {
+  const Cpu cpu = detect();
+  Kernels k = avx512::kTable;
+  if (cpu.vnni) {
+    k.dot.int8 = avx512_vnni::dot;
+    k.dot.byte_offset = 128;
+    k.dot.int8_by = "avx512_vnni";
+  }
+  if (cpu.bf16) {
+    k.dot.bfloat16 = avx512_bf16::dot;
+    k.dot.bfloat16_by = "avx512_bf16";
+  }
+  if (cpu.amx) {
+    k.dot.bfloat16 = amx::bfloat16;
+    k.dot.bfloat16_by = "amx_bf16";
+    k.dot.int8 = amx::int8;
+    k.dot.int8_by = "amx_int8";
+  }
+  return k;
+}();
 #endif
 
 // Worst first.
@@ -117,7 +117,7 @@ std::vector<const Kernels*> tables() {
   if (cpu.avx2) result.push_back(&avx2::kTable);
 #endif
 #ifdef SEQCORE_HAVE_AVX512
-  if (cpu.avx512) result.push_back(&avx512_table(cpu));
+  if (cpu.avx512) result.push_back(&avx512_table);
 #endif
 #ifdef SEQCORE_HAVE_NEON
   result.push_back(&neon::kTable);
@@ -137,8 +137,10 @@ const Kernels& choose() {
 }  // namespace
 
 const Kernels& kernels() {
-  static const Kernels& chosen = choose();
-  return chosen;
+  static std::atomic<const Kernels*> chosen{nullptr};  // several threads may choose at once: the same
+  const Kernels* k = chosen.load(std::memory_order_acquire);
+  if (!k) chosen.store(k = &choose(), std::memory_order_release);
+  return *k;
 }
 
 std::vector<const char*> available_isas() {
