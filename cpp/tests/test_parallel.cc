@@ -108,6 +108,17 @@ bool teams_are_right(int most_teams, int most_parts, int meetings) {
   return right;
 }
 
+void test_fit() {
+  const auto fits = [](int teams, int parts, int threads, int fit_teams, int fit_parts) {
+    const detail::Grid grid = detail::fit({teams, parts}, threads);
+    return grid.teams == fit_teams && grid.parts == fit_parts;
+  };
+  CHECK(fits(2, 8, 16, 2, 8) && fits(2, 8, 100, 2, 8));
+  CHECK(fits(2, 8, 15, 2, 7) && fits(4, 4, 15, 3, 4));
+  CHECK(fits(1, 16, 15, 1, 15) && fits(16, 1, 15, 15, 1));
+  CHECK(fits(3, 5, 1, 1, 1) && fits(3, 5, 2, 1, 2) && fits(3, 5, 7, 2, 3));
+}
+
 void test_teams() {
   for (int threads = 1; threads <= 7; ++threads) {
     set_num_threads(threads);
@@ -638,6 +649,7 @@ int main(int argc, char**) {
   test_regions();
   test_flush();
   test_helpers_help();
+  test_fit();
   test_teams();
   test_without_the_slow();
   test_many_helpers();

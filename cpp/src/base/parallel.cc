@@ -66,7 +66,23 @@ bool spin(F&& ready, Clock::duration patience = kSpin) {
   return false;
 }
 
+// Spins, and beyond that gives the processor away between looks: whoever is missing may be waiting for it.
+template <class F>
+void wait_for(F&& ready) {
+  if (!spin(ready))
+    while (!ready()) std::this_thread::sleep_for(kNap);
+}
+
 }  // namespace
+
+detail::Grid detail::fit(Grid most, int threads) {
+  Grid best{1, 1};
+  for (int parts = std::min(most.parts, threads); parts > 0; parts--) {
+    const int teams = std::min(most.teams, threads / parts);
+    if (teams * parts > best.teams * best.parts) best = {teams, parts};
+  }
+  return best;
+}
 
 // The helpers and the one job they may join. A caller opens the door, works, closes it when no task is left, and waits
 // only for those who came in: a helper that the system has not scheduled in time is not waited for, so a busy neighbour
@@ -95,8 +111,8 @@ class Pool {
     return true;
   }
 
-  bool run_teams(int teams, int parts, Clock::duration patience, detail::SeatBody body, void* context) {
-    const int helpers = take(teams * parts - 1);
+  bool run_teams(detail::Grid most, Clock::duration patience, detail::SeatBody body, void* context) {
+    const int helpers = take(most.teams * most.parts - 1);
     if (helpers == 0) return false;
     seat_body_ = body;
     context_ = context;
@@ -105,18 +121,16 @@ class Pool {
     const Clock::time_point called = Clock::now();
     while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
     const int came = joined(door_.fetch_and(~kOpen)) + 1;
-    parts_ = std::min(parts, came);
-    teams_ = std::min(teams, came / parts_);
-    for (int i = 0; i < teams_; i++) meetings_[i].begin(parts_);
+    grid_ = detail::fit(most, came);
+    for (int i = 0; i < grid_.teams; i++) meetings_[i].begin(grid_.parts);
     give_seats(came);
+    worked_.store(0, std::memory_order_relaxed);
     gathered_.store(1, std::memory_order_release);
-    const Clock::time_point start = Clock::now();
     sit(0);
     await_helpers();
-    const Clock::time_point end = Clock::now();
-    std::chrono::nanoseconds waited(0);
-    for (int i = 0; i < teams_; i++) waited += meetings_[i].waited();
-    settle(helpers, (end - start) * (teams_ * parts_) - waited, end - called);
+    std::chrono::nanoseconds worked(worked_.load(std::memory_order_relaxed));
+    for (int i = 0; i < grid_.teams; i++) worked -= meetings_[i].waited();
+    settle(helpers, worked, Clock::now() - called);
     taken_.store(false, std::memory_order_release);
     return true;
   }
@@ -193,23 +207,41 @@ class Pool {
     return done;
   }
 
-  // In the order of the helpers, so that each has the part of the job that it had of the last, and what it reads in its cache.
+  // Where it sat the last time, who can: it has in its cache what it read there. Who has joined may not have said so yet.
   void give_seats(int came) {
-    int next;
-    do {  // the last of them have joined but may not have said so yet
-      next = 1;
-      for (int id = 0; id < helpers_; id++)
-        if (came_[id].load(std::memory_order_acquire)) seats_[id] = next++;
-    } while (next < came);
-    for (int id = 0; id < helpers_; id++) came_[id].store(false, std::memory_order_relaxed);
+    wait_for([&] {
+      int said = 1;
+      for (int id = 0; id < helpers_; id++) said += came_[id].load(std::memory_order_acquire);
+      return said == came;
+    });
+    std::fill_n(free_, came, true);
+    for (int id = 0; id < helpers_; id++) {
+      if (!came_[id].load(std::memory_order_relaxed)) continue;
+      int& seat = seats_[id];
+      if (seat < came && free_[seat])
+        free_[seat] = false;
+      else
+        seat = 0;  // the caller's
+    }
+    int next = 1;
+    for (int id = 0; id < helpers_; id++) {
+      if (!came_[id].load(std::memory_order_relaxed)) continue;
+      came_[id].store(false, std::memory_order_relaxed);
+      if (seats_[id] > 0) continue;
+      while (!free_[next]) next++;
+      seats_[id] = next++;
+    }
   }
 
   void sit(int seat) {
-    if (seat >= teams_ * parts_) return;
+    const auto [teams, parts] = grid_;
+    if (seat >= teams * parts) return;
     const FlushGuard flush;
     inside = true;
-    const int team = seat / parts_;
-    seat_body_(context_, {team, teams_, seat % parts_, parts_, meetings_[team]});
+    const int team = seat / parts;
+    const Clock::time_point start = Clock::now();
+    seat_body_(context_, {team, teams, seat % parts, parts, meetings_[team]});
+    worked_.fetch_add(std::chrono::nanoseconds(Clock::now() - start).count(), std::memory_order_relaxed);
     inside = false;
   }
 
@@ -231,18 +263,20 @@ class Pool {
     int worker = 0;
     for (;;) {
       const auto joined = [&] { return join(seen, worker); };
-      if (!spin(joined)) {
+      const bool slept = !spin(joined);
+      if (slept) {
         std::unique_lock<std::mutex> lock(gate_);
         sleepers_.fetch_add(1);
         wake_.wait(lock, joined);
         sleepers_.fetch_sub(1);
-        lock.unlock();
+      }
+      if (seat_body_) came_[id].store(true, std::memory_order_release);
+      if (slept) {
         const std::uint64_t door = door_.load();
         if ((door & kOpen) && (seat_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
       }
       if (seat_body_) {
-        came_[id].store(true, std::memory_order_release);
-        while (gathered_.load(std::memory_order_acquire) == 0) pause();
+        wait_for([this] { return gathered_.load(std::memory_order_acquire) != 0; });
         sit(seats_[id]);
       } else {
         work(worker);
@@ -288,11 +322,13 @@ class Pool {
   detail::Body body_ = nullptr;
   detail::SeatBody seat_body_ = nullptr;
   void* context_ = nullptr;
-  int teams_ = 1, parts_ = 1;
+  detail::Grid grid_{1, 1};
   Meeting meetings_[kMostTeams];
   int seats_[kMaxThreads] = {};  // of the helpers
+  bool free_[kMaxThreads] = {};  // of the seats
   std::atomic<bool> came_[kMaxThreads] = {};
   std::atomic<int> gathered_{0};
+  std::atomic<std::int64_t> worked_{0};  // ns, of all seats together
   alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint64_t> door_{0};
   std::mutex gate_;
@@ -301,7 +337,6 @@ class Pool {
   std::atomic<bool> waiting_{false};
 };
 
-// Spins, and beyond that gives the processor away between looks: whoever is missing may be waiting for it.
 void Meeting::wait() {
   if (parts_ == 1) return;
   const std::uint32_t round = round_.load(std::memory_order_relaxed);
@@ -316,8 +351,7 @@ void Meeting::wait() {
     pause();
   }
   const Clock::time_point start = Clock::now();
-  if (!spin(over))
-    while (!over()) std::this_thread::sleep_for(kNap);
+  wait_for(over);
   waited_.fetch_add(std::chrono::nanoseconds(Clock::now() - start).count(), std::memory_order_relaxed);
 }
 
@@ -466,9 +500,8 @@ void run(std::int64_t tasks, int max_threads, Body body, void* context) {
 void run_teams(int teams, int parts, double patience, SeatBody body, void* context) {
   const int threads = threads_for(teams * parts);
   const auto patient = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience));
-  parts = std::min(parts, threads);
-  teams = std::min({teams, threads / parts, kMostTeams});
-  if (teams * parts > 1 && the_pool().run_teams(teams, parts, patient, body, context)) return;
+  const Grid grid = fit({std::min(teams, kMostTeams), parts}, threads);
+  if (grid.teams * grid.parts > 1 && the_pool().run_teams(grid, patient, body, context)) return;
   const FlushGuard flush;
   const bool outer = inside;
   inside = true;

@@ -7,7 +7,7 @@
 // - There is one set of helpers for the process, num_threads()-1 at most. They belong to one region at a time; callers on
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
 // - parallel_team is a region whose threads run at the same time, in teams, each of which meets at its barrier: as many as
-//   come within `patience`. A helper has the same seat in the next one if the same come.
+//   come within `patience`. A helper sits where it sat the last time, if it can.
 // - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
 //   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
 //   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be
@@ -83,6 +83,10 @@ inline constexpr int kMostTeams = 64;
 namespace detail {
 using Body = void (*)(void* context, std::int64_t task, int worker);
 void run(std::int64_t tasks, int max_threads, Body body, void* context);
+struct Grid {
+  int teams, parts;
+};
+Grid fit(Grid most, int threads);  // the grid within `most` that has a use for most of them; the largest teams of such
 using SeatBody = void (*)(void* context, const Seat& seat);
 void run_teams(int teams, int parts, double patience, SeatBody body, void* context);
 using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
@@ -98,7 +102,7 @@ void parallel_for(std::int64_t tasks, int max_threads, F&& body) {
       [](void* context, std::int64_t task, int worker) { (*static_cast<Plain*>(context))(task, worker); }, &body);
 }
 
-// body(seat) on teams * parts threads at once or, where fewer come, in fewer teams or one smaller team. All parts of a team
+// body(seat) on teams * parts threads at once or, where fewer come, in fewer or smaller teams. All parts of a team
 // must call meeting.wait() equally often. teams <= kMostTeams; patience: in seconds.
 template <class F>
 void parallel_team(int teams, int parts, double patience, F&& body) {

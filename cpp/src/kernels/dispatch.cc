@@ -158,10 +158,14 @@ const Kernels* kernels_for(const char* isa) {
 bool allow_tiles() noexcept {
 #if defined(SEQCORE_HAVE_AVX512) && defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // Linux: ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  static const bool allowed =
-      kernels().dot.bfloat16 == amx::bfloat16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  __atomic_store_n(&amx::allowed, allowed, __ATOMIC_RELAXED);
-  return allowed;
+  static std::atomic<int> answer{-1};                          // not asked yet
+  int allowed = answer.load(std::memory_order_acquire);
+  if (allowed < 0) {
+    allowed = kernels().dot.bfloat16 == amx::bfloat16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    __atomic_store_n(&amx::allowed, allowed != 0, __ATOMIC_RELAXED);
+    answer.store(allowed, std::memory_order_release);
+  }
+  return allowed != 0;
 #else
   return false;
 #endif

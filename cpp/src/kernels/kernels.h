@@ -117,8 +117,6 @@ struct Packing {
   Precision precision = Precision::float32;
   std::int32_t byte_offset = 0;
   int part = 0, parts = 1;
-  std::int64_t begin(std::int64_t n) const { return n * part / parts; }
-  std::int64_t end(std::int64_t n) const { return n * (part + 1) / parts; }
 };
 
 // ------------------------------------------------------------------------------------------- products (product.inl)

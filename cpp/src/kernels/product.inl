@@ -30,12 +30,20 @@ void pack_panel(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride
     for (std::int64_t j = 0; j < width; ++j) out[i * width + j] = j < columns ? w[i * k_stride + j * n_stride] : 0.0f;
 }
 
+// Of n panels or groups, those that a call packs.
+struct Stretch {
+  std::int64_t begin, end;
+};
+SEQCORE_INLINE Stretch stretch_of(std::int64_t n, Packing packing) {
+  return {n * packing.part / packing.parts, n * (packing.part + 1) / packing.parts};
+}
+
 void pack_product(const float* w, std::ptrdiff_t k_stride, std::ptrdiff_t n_stride, std::int64_t k, std::int64_t n,
                   Packing packing, float* packed) {
   const std::int64_t columns = packed_columns(n);
   float* const to = packed + words_at(packing.precision, columns);
-  const std::int64_t panels = (n + kPanel - 1) / kPanel;
-  for (std::int64_t panel = packing.begin(panels); panel < packing.end(panels); ++panel) {
+  const Stretch mine = stretch_of((n + kPanel - 1) / kPanel, packing);
+  for (std::int64_t panel = mine.begin; panel < mine.end; ++panel) {
     const std::int64_t j = panel * kPanel, width = least(kPanel, columns - j);
     if (packing.precision == Precision::float32) {
       pack_panel(w + j * n_stride, k_stride, n_stride, k, n - j, width, to + j * k);

@@ -38,7 +38,7 @@ class Recurrent final : public Layer {
   struct Teams {
     int count, parts;
   };
-  Teams teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards) const;
+  Teams teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards, Precision precision) const;
   template <class Args>
   void each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                     void (*kernel)(const Args&), Run& run) const;

@@ -70,7 +70,7 @@ Model::Packed Model::packed(Precision precision, bool backward) const {
     // Nobody else holds it: write over it. Else leave theirs alone.
     if (!kept || kept.use_count() > 1) kept = std::make_shared<PackedWeights>();
     kept->version = 0;
-    network_->pack(data_, copy, kept.get());
+    network_->pack(data_, copy, num_threads(), kept.get());
     kept->version = version;
     return kept;
   };

@@ -18,14 +18,16 @@ constexpr std::size_t kKeptMemory = std::size_t{512} << 20;  // what an idle net
 // [T][B][inner][ld] to [B][T][inner][features], at row `first` of the whole.
 void to_batch_major(const Tensor& y, float* to, std::int64_t first, const Run& run) {
   const std::int64_t steps = y.steps(), inner = y.inner(), n = y.features();
-  run.rows(
-      y.batch, kCopyFlops * static_cast<double>(steps * inner * n), 1, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t b = begin; b < end; b++)
-          for (std::int64_t t = 0; t < steps; t++)
-            for (std::int64_t i = 0; i < inner; i++)
-              std::memcpy(to + (((first + b) * steps + t) * inner + i) * n,
-                          y.data + ((t * y.batch + b) * inner + i) * y.ld, static_cast<std::size_t>(n) * sizeof(float));
-      });
+  to += first * steps * inner * n;
+  const double cost = kCopyFlops * static_cast<double>(inner * n);
+  run.rows(y.batch * steps, cost, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; row++) {
+      const std::int64_t b = row / steps, t = row % steps;
+      for (std::int64_t i = 0; i < inner; i++)
+        std::memcpy(to + (row * inner + i) * n, y.data + ((t * y.batch + b) * inner + i) * y.ld,
+                    static_cast<std::size_t>(n) * sizeof(float));
+    }
+  });
 }
 
 }  // namespace
@@ -148,13 +150,13 @@ Network::Network(const Json& json) : k_(seqcore::kernels()) {
 
 // ------------------------------------------------------------------------------------------------------------ running
 
-void Network::pack(const float* weights, Copy copy, PackedWeights* packed) const {
+void Network::pack(const float* weights, Copy copy, int threads, PackedWeights* packed) const {
   if (precision_of(copy) != Precision::float32) allow_tiles();
   packed->memory.reset();
   packed->data = packed->memory.floats(packed_sizes_[static_cast<int>(copy)]);
   const std::int64_t pieces = packed_sizes_[static_cast<int>(copy)] / kPackedPiece;
-  const auto parts = static_cast<int>(std::clamp<std::int64_t>(pieces, 1, 4 * num_threads()));
-  parallel_for(parts, 0, [&](std::int64_t part, int) {
+  const auto parts = static_cast<int>(std::clamp<std::int64_t>(pieces, 1, threads > 1 ? 4 * threads : 1));
+  parallel_for(parts, threads, [&](std::int64_t part, int) {
     const Packing how{precision_of(copy), k_.dot.byte_offset, static_cast<int>(part), parts};
     for (const auto& layer : layers_) layer->pack(k_, weights, packed->data, copy, how);
   });
@@ -281,7 +283,6 @@ void Network::predict(const Input& x, std::int64_t batch_size, const Weights& we
     run.states = run.next_states = states;
     const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1], run), run, &memory, nullptr);
     to_batch_major(y, to, first, run);
-    run.check();
   }
 }
 

@@ -27,13 +27,17 @@ bool finite(const float* x, std::int64_t n) {
 double sum_squares(std::int64_t n, const float* x, const Run& run) {
   constexpr double kCost = 5;  // flops an element
   if (run.workers(kCost * static_cast<double>(n)) == 1) return run.k.sum_squares(n, x);
-  const std::int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
-  auto* sums = run.arena->allocate<double>(blocks);
-  run.rows(blocks, kCost * kSumBlock, 1, [&](std::int64_t from, std::int64_t to, int) {
-    for (std::int64_t i = from; i < to; i++)
-      sums[i] = run.k.sum_squares(std::min(kSumBlock, n - i * kSumBlock), x + i * kSumBlock);
-  });
-  return std::accumulate(sums, sums + blocks, 0.0);
+  constexpr std::int64_t kAtOnce = 1024;
+  double sums[kAtOnce], total = 0;
+  for (const float* const end = x + n; x < end; x += kAtOnce * kSumBlock) {
+    const std::int64_t left = std::min(end - x, kAtOnce * kSumBlock), blocks = (left + kSumBlock - 1) / kSumBlock;
+    run.rows(blocks, kCost * kSumBlock, 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t i = from; i < to; i++)
+        sums[i] = run.k.sum_squares(std::min(kSumBlock, left - i * kSumBlock), x + i * kSumBlock);
+    });
+    total = std::accumulate(sums, sums + blocks, total);
+  }
+  return total;
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ Weights Snapshot::weights(Precision precision) const {
   const ForkGate gate;
   const std::lock_guard<std::mutex> lock(packing_);
   PackedWeights& packed = packed_[static_cast<int>(precision)];
-  if (!packed.data) network_->pack(weights_, forward_copy(precision), &packed);
+  if (!packed.data) network_->pack(weights_, forward_copy(precision), 1, &packed);  // streams need no other threads
   return {weights_, packed.data, nullptr, precision};
 }
 

@@ -179,10 +179,11 @@ void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, Packing packi
   const Geometry geometry{w.input, w.units, per_gate, packing.precision};
   for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
     if (strips.count == 0) break;
-    const std::int64_t groups = geometry.groups(strips), width = strips.width * W;
+    const std::int64_t width = strips.width * W;
+    const Stretch mine = stretch_of(geometry.groups(strips), packing);
     float* const pass = packed;
-    packed += packing.begin(groups) * geometry.group_size(strips, width);
-    for (std::int64_t group = packing.begin(groups); group < packing.end(groups); ++group) {
+    packed += mine.begin * geometry.group_size(strips, width);
+    for (std::int64_t group = mine.begin; group < mine.end; ++group) {
       const std::int64_t unit = group * width, n = geometry.group_units(strips, unit);
       for (int i = 0; i < strips.count; ++i) {
         const Strip& strip = strips.strip[i];
