@@ -562,6 +562,7 @@ def test_predict_forms():
     whole = model.predict(X, verbose=0)
     assert whole.dtype == np.float32 and whole.shape == (50, 3)
     assert np.array_equal(model.predict(X, batch_size=7, verbose=0), whole)
+    assert np.array_equal(np.concatenate([model.predict(X[i : i + 7], verbose=0) for i in range(0, 50, 7)]), whole)
     assert np.array_equal(model.predict_on_batch(X), whole)
     assert np.array_equal(np.asarray(model(X)), whole)
     assert not np.array_equal(model.predict(X[::-1], verbose=0), whole)

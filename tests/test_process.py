@@ -242,6 +242,27 @@ print(x.nbytes, peak() - before)
     assert growth < size + 32 * 2**20
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_predict_takes_no_more_at_once_than_is_small(threads):
+    """Batches of one are put together, but not those of a megabyte each."""
+    out = run_python(
+        f"""
+import numpy as np, seqcore
+from seqcore import layers, models
+{PEAK}
+seqcore.set_num_threads({threads})
+model = models.Sequential([layers.Input((None, 8)), layers.LSTM(256, return_sequences=True), layers.Dense(1)])
+x = np.ones((96, 1000, 8), np.float32)
+model.predict(x[:, :2], batch_size=1, verbose=0)
+before = peak()
+model.predict(x, batch_size=1, verbose=0)
+print(peak() - before)
+"""
+    )
+    print(f"grew by {int(out) / 2**20:.1f} MiB")
+    assert int(out) < 64 * 2**20
+
+
 @pytest.mark.parametrize("layer, kept", [("LSTM", 6), ("GRU", 5), ("SimpleRNN", 2)])
 def test_training_keeps_its_caches_once(layer, kept):
     """A long batch after a short one: the input, and of each unit and step the gates, h and, where there is one, c."""

@@ -421,6 +421,8 @@ def test_predict_in_a_precision(precision, off):
     seqcore.set_num_threads(2)
     for size in (1, 5, 64):
         assert same_bits(model.predict(x, batch_size=size, verbose=0, precision=precision), y)
+        parts = [model.predict(x[i : i + size], verbose=0, precision=precision) for i in range(0, len(x), size)]
+        assert same_bits(np.concatenate(parts), y)
     assert same_bits(model.predict(x, verbose=0), exact)
 
 

@@ -18,6 +18,7 @@ from .callbacks import CallbackList, History, make_list
 if TYPE_CHECKING:
     from ._network import Network
 
+_SAMPLES_AT_ONCE = 1024  # of predict, between two looks at its bar
 NOT_COMPILED = "You must call `compile()` before {}: the model has no loss and optimizer yet"
 
 
@@ -555,6 +556,7 @@ class Trainer:
         if self._several and precision != "float32":
             raise ValueError(f"`precision`: a model with several outputs predicts in float32 only, got {precision!r}")
         stream: _data.StreamBatches | None = None
+        once, together = 1, None  # batches at a time: several, of `together` samples each, where nobody hears of each
         if _data.is_array(x):
             network = self._network_for(x)
             ready = network.prepare(x)
@@ -562,10 +564,12 @@ class Trainer:
             size = self._batch_size(network, size, len(ready))
             if steps is not None:
                 ready = ready[: steps * size]
-            if not verbose and callbacks is None and not self._several:
-                return network.core.predict(ready, size, precision)
+            if callbacks is None and not self._several:
+                if not verbose:
+                    return network.core.predict(ready, size, precision)
+                once, together = max(1, _SAMPLES_AT_ONCE // size), size
             total: int | None = -(-len(ready) // size)
-            parts: Iterator[Any] = (ready[i : i + size] for i in range(0, len(ready), size))
+            parts: Iterator[Any] = (ready[i : i + once * size] for i in range(0, len(ready), once * size))
         else:
             stream = _data.StreamBatches(x, lambda x, y, w: (x, None, None), steps, False, self._order)
             total, parts = stream.steps, (batch[0] for batch in stream.epoch())
@@ -578,11 +582,11 @@ class Trainer:
         results: list[Any] = []
         for i, part in enumerate(parts):
             hooks.on_predict_batch_begin(i)
-            results.append(self._predict_on_batch(part, precision))
+            results.append(self._predict_on_batch(part, precision, together))
             if end:
                 hooks.on_predict_batch_end(i, {"outputs": results[-1]})
             if hooks.bar is not None:
-                hooks.bar.step(i + 1, dict)
+                hooks.bar.step(min((i + 1) * once, total or i + 1), dict)
             if self.stop_predicting:
                 break
         if not results:
@@ -604,13 +608,13 @@ class Trainer:
         """What the model gives for one batch."""
         return self._predict_on_batch(x, "float32")
 
-    def _predict_on_batch(self, x: Any, precision: str) -> Any:
+    def _predict_on_batch(self, x: Any, precision: str, batch_size: int | None = None) -> Any:
         network = self._network_for(x)
         ready = network.prepare(x)
         network.pull()
         if self._several:
             return network.core.forward(ready, False, None, None)[0]
-        return network.core.predict(ready, len(ready), precision)
+        return network.core.predict(ready, batch_size or len(ready), precision)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False

@@ -273,12 +273,25 @@ Output Network::predict(const Input& x, std::int64_t batch_size, const Weights& 
   return out;
 }
 
+// Rows enough for every thread's tiles, as long as what a layer makes of them is small.
+std::int64_t Network::samples_at_once(const Input& x, std::int64_t batch_size) const {
+  constexpr std::int64_t kRows = 64, kFloats = std::int64_t{4} << 20;
+  std::int64_t largest = elements(x.shape) / x.shape[0];
+  for (const Dims& dims : outputs_) {
+    std::int64_t size = 1;
+    for (int i = 0; i < dims.rank; i++) size *= dims.d[i] < 0 ? x.shape[1] : dims.d[i];
+    largest = std::max(largest, size);
+  }
+  return std::max(batch_size, std::min(kRows * num_threads(), kFloats / largest));
+}
+
 void Network::predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
                       const Poll& poll, float* to) const {
   const Lease lease(*this);
   Memory& memory = lease.memory();
-  for (std::int64_t first = 0; first < x.shape[0]; first += batch_size) {
-    const std::int64_t count = std::min(batch_size, x.shape[0] - first);
+  const std::int64_t at_once = states ? batch_size : samples_at_once(x, batch_size);
+  for (std::int64_t first = 0; first < x.shape[0]; first += at_once) {
+    const std::int64_t count = std::min(at_once, x.shape[0] - first);
     Run run = make_run(memory, weights, num_threads(), poll);
     run.states = run.next_states = states;
     const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1], run), run, &memory, nullptr);

@@ -111,14 +111,16 @@ class Network {
                 const Run& run) const;
   // With caches everything stays in run.arena. With `memory` two arenas take turns: two layers' memory, not all layers'.
   Tensor run_layers(Tensor x, Run& run, Memory* memory, std::vector<void*>* caches) const;
-  // The outputs for all of x, in batches. `states`: of stateful layers, carried on; else null. `y` has
-  // elements(output_shape(x.shape)).
+  // The outputs for all of x, in batches; or in larger ones where there are no states, since no result depends on it.
+  // `states`: of stateful layers, carried on; else null. `y` has elements(output_shape(x.shape)).
   Output predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
                  const Poll& poll) const;
   void predict(const Input& x, std::int64_t batch_size, const Weights& weights, std::vector<States>* states,
                const Poll& poll, float* y) const;
 
  private:
+  std::int64_t samples_at_once(const Input& x, std::int64_t batch_size) const;
+
   const Kernels& k_;
   Dims input_;
   std::int64_t input_batch_ = -1;
