@@ -88,7 +88,7 @@ bool teams_are_right(int most_teams, int most_parts, int meetings) {
   std::atomic<int> seen[kSeats] = {}, size{0};
   std::atomic<bool> right{true};
   const int limit = std::min(most_teams * most_parts, num_threads());
-  parallel_team(most_teams, most_parts, 1e-3, [&](const Seat& seat) {
+  parallel_team({most_teams, most_parts}, 1e-3, [&](const Seat& seat) {
     const int first = seat.team * seat.parts;
     if (seat.part < 0 || seat.part >= seat.parts || seat.team < 0 || seat.team >= seat.teams ||
         seat.parts > most_parts || seat.teams > most_teams || seat.teams * seat.parts > limit) {
@@ -110,7 +110,7 @@ bool teams_are_right(int most_teams, int most_parts, int meetings) {
 
 void test_fit() {
   const auto fits = [](int teams, int parts, int threads, int fit_teams, int fit_parts) {
-    const detail::Grid grid = detail::fit({teams, parts}, threads);
+    const Grid grid = fit({teams, parts}, threads);
     return grid.teams == fit_teams && grid.parts == fit_parts;
   };
   CHECK(fits(2, 8, 16, 2, 8) && fits(2, 8, 100, 2, 8));
@@ -299,7 +299,7 @@ int same_seats(int teams, int parts, int times) {
   std::vector<std::thread::id> last, now(static_cast<std::size_t>(teams * parts));
   for (int full = 0, i = 0; full < times && i < 100; ++i) {
     bool all = false;
-    parallel_team(teams, parts, 0.1, [&](const Seat& seat) {
+    parallel_team({teams, parts}, 0.1, [&](const Seat& seat) {
       now[static_cast<std::size_t>(seat.team * seat.parts + seat.part)] = std::this_thread::get_id();
       if (seat.team + seat.part == 0) all = seat.teams == teams && seat.parts == parts;
       seat.meeting.wait();

@@ -75,11 +75,11 @@ void wait_for(F&& ready) {
 
 }  // namespace
 
-detail::Grid detail::fit(Grid most, int threads) {
+Grid fit(Grid most, int threads) {
   Grid best{1, 1};
   for (int parts = std::min(most.parts, threads); parts > 0; parts--) {
     const int teams = std::min(most.teams, threads / parts);
-    if (teams * parts > best.teams * best.parts) best = {teams, parts};
+    if (teams * parts > best.seats()) best = {teams, parts};
   }
   return best;
 }
@@ -111,8 +111,8 @@ class Pool {
     return true;
   }
 
-  bool run_teams(detail::Grid most, Clock::duration patience, detail::SeatBody body, void* context) {
-    const int helpers = take(most.teams * most.parts - 1);
+  bool run_teams(Grid most, Clock::duration patience, detail::SeatBody body, void* context) {
+    const int helpers = take(most.seats() - 1);
     if (helpers == 0) return false;
     seat_body_ = body;
     context_ = context;
@@ -121,7 +121,7 @@ class Pool {
     const Clock::time_point called = Clock::now();
     while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
     const int came = joined(door_.fetch_and(~kOpen)) + 1;
-    grid_ = detail::fit(most, came);
+    grid_ = fit(most, came);
     for (int i = 0; i < grid_.teams; i++) meetings_[i].begin(grid_.parts);
     give_seats(came);
     worked_.store(0, std::memory_order_relaxed);
@@ -234,10 +234,10 @@ class Pool {
   }
 
   void sit(int seat) {
-    const auto [teams, parts] = grid_;
-    if (seat >= teams * parts) return;
+    if (seat >= grid_.seats()) return;
     const FlushGuard flush;
     inside = true;
+    const auto [teams, parts] = grid_;
     const int team = seat / parts;
     const Clock::time_point start = Clock::now();
     seat_body_(context_, {team, teams, seat % parts, parts, meetings_[team]});
@@ -322,7 +322,7 @@ class Pool {
   detail::Body body_ = nullptr;
   detail::SeatBody seat_body_ = nullptr;
   void* context_ = nullptr;
-  detail::Grid grid_{1, 1};
+  Grid grid_{1, 1};
   Meeting meetings_[kMostTeams];
   int seats_[kMaxThreads] = {};  // of the helpers
   bool free_[kMaxThreads] = {};  // of the seats
@@ -497,11 +497,10 @@ void run(std::int64_t tasks, int max_threads, Body body, void* context) {
   inside = outer;
 }
 
-void run_teams(int teams, int parts, double patience, SeatBody body, void* context) {
-  const int threads = threads_for(teams * parts);
+void run_teams(Grid most, double patience, SeatBody body, void* context) {
   const auto patient = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience));
-  const Grid grid = fit({std::min(teams, kMostTeams), parts}, threads);
-  if (grid.teams * grid.parts > 1 && the_pool().run_teams(grid, patient, body, context)) return;
+  const Grid grid = fit({std::min(most.teams, kMostTeams), most.parts}, threads_for(most.seats()));
+  if (grid.seats() > 1 && the_pool().run_teams(grid, patient, body, context)) return;
   const FlushGuard flush;
   const bool outer = inside;
   inside = true;

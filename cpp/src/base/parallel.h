@@ -73,22 +73,26 @@ class Meeting {
   std::atomic<std::int64_t> waited_{0};  // ns, of all parts together
 };
 
-// A thread's place in parallel_team: one of the `parts` of a team, which meet, and in one of `teams` that do not.
+// Threads in teams that do not meet, of parts that do.
+struct Grid {
+  int teams, parts;
+  int seats() const { return teams * parts; }
+};
+inline constexpr int kMostTeams = 64;
+// The grid within `most` that has a use for most of so many threads; of such, the one with the largest teams.
+Grid fit(Grid most, int threads);
+
+// A thread's place in it.
 struct Seat {
   int team, teams, part, parts;
   Meeting& meeting;  // the team's
 };
-inline constexpr int kMostTeams = 64;
 
 namespace detail {
 using Body = void (*)(void* context, std::int64_t task, int worker);
 void run(std::int64_t tasks, int max_threads, Body body, void* context);
-struct Grid {
-  int teams, parts;
-};
-Grid fit(Grid most, int threads);  // the grid within `most` that has a use for most of them; the largest teams of such
 using SeatBody = void (*)(void* context, const Seat& seat);
-void run_teams(int teams, int parts, double patience, SeatBody body, void* context);
+void run_teams(Grid most, double patience, SeatBody body, void* context);
 using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
 }  // namespace detail
 
@@ -102,13 +106,13 @@ void parallel_for(std::int64_t tasks, int max_threads, F&& body) {
       [](void* context, std::int64_t task, int worker) { (*static_cast<Plain*>(context))(task, worker); }, &body);
 }
 
-// body(seat) on teams * parts threads at once or, where fewer come, in fewer or smaller teams. All parts of a team
-// must call meeting.wait() equally often. teams <= kMostTeams; patience: in seconds.
+// body(seat) on all seats at once or, where fewer threads come, in a smaller grid. All parts of a team must call
+// meeting.wait() equally often. Of more teams than kMostTeams there are as many; patience: in seconds.
 template <class F>
-void parallel_team(int teams, int parts, double patience, F&& body) {
+void parallel_team(Grid most, double patience, F&& body) {
   using Plain = std::remove_reference_t<F>;
   detail::run_teams(
-      teams, parts, patience, [](void* context, const Seat& seat) { (*static_cast<Plain*>(context))(seat); }, &body);
+      most, patience, [](void* context, const Seat& seat) { (*static_cast<Plain*>(context))(seat); }, &body);
 }
 
 // A team of its owner's own, for bodies of microseconds: helpers start with it and end with it, spin between bodies for

@@ -98,8 +98,7 @@ inline constexpr double kSplitFlops = 6e6;   // less work than this is one threa
 inline constexpr double kThreadFlops = 2e6;  // of more, each thread has at least this
 inline constexpr double kCopyFlops = 20;     // what could be done while a float is copied to where no cache has it
 inline constexpr double kTeamFlops = 1e8;    // a thread's, of a region in which they wait for each other: a millisecond
-inline constexpr double kPatience =
-    5e-12;  // seconds to wait for a team, a flop of each thread: a fraction of what it takes
+inline constexpr double kPatience = 5e-12;   // seconds to wait for a team, a flop of each thread: half of what it takes
 inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest register tile
 
 class Layer {

@@ -164,15 +164,15 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
 // have some of the units each and meet once a step. What a step costs a thread, in the flops that it could do meanwhile:
 // tiles of few rows are slower, as if they had kLostRows more; weights that its L2 does not hold; what others made of the
 // step before; the meeting.
-Recurrent::Teams Recurrent::teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards,
-                                      Precision precision) const {
+Grid Recurrent::grid_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards,
+                         Precision precision) const {
   constexpr double kLostRows = 2.5, kFarWeights = 15, kForeign = 100, kMeeting = 1e5, kL2 = 1.5e6, kWorthIt = 0.9;
   const double gates = cell_gates(kind_), units = static_cast<double>(units_);
   const auto depth = static_cast<double>(words(precision, units_ + (backwards ? 0 : input_)));
   const double weights = gates * units * depth;
   const double kept = units * (backwards ? gates : 1);
   const int most = splits_units() ? static_cast<int>(std::min<std::int64_t>(threads, shares)) : 1;
-  Teams best{1, 1};
+  Grid best{1, 1};
   double least = std::numeric_limits<double>::infinity();
   for (int parts = 1; parts <= most; parts++) {
     const std::int64_t rooms = parts > 1 ? std::min(threads / parts, kMostTeams) : threads;
@@ -196,18 +196,18 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const double step = step_flops(args.batch);
   const int threads = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * threads);
-  const Teams teams =
-      teams_for(threads, args.batch, run.k.cell_shares(kind_, units_, backwards), backwards, run.precision);
-  const double flops = teams.parts > 1 ? std::min(kTeamFlops * teams.count * teams.parts, kRegionFlops) : kRegionFlops;
+  const Grid grid =
+      grid_for(threads, args.batch, run.k.cell_shares(kind_, units_, backwards), backwards, run.precision);
+  const double flops = grid.parts > 1 ? std::min(kTeamFlops * grid.seats(), kRegionFlops) : kRegionFlops;
   const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(flops / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
     const std::int64_t count = std::min(stretch, steps - done);
     Args all = args;
     all.t_begin = backwards ? steps - done - count : done;
     all.t_end = all.t_begin + count;
-    if (teams.parts > 1) {
-      const double patience = kPatience * step * static_cast<double>(count) / (teams.count * teams.parts);
-      parallel_team(teams.count, teams.parts, patience, [&](const Seat& seat) {
+    if (grid.parts > 1) {
+      const double patience = kPatience * step * static_cast<double>(count) / grid.seats();
+      parallel_team(grid, patience, [&](const Seat& seat) {
         Args mine = all;
         mine.row_begin = args.batch * seat.team / seat.teams;
         mine.row_end = args.batch * (seat.team + 1) / seat.teams;

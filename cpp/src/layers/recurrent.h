@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/parallel.h"
 #include "layers/config.h"
 #include "layers/layer.h"
 
@@ -35,10 +36,7 @@ class Recurrent final : public Layer {
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   void drop(Cache& c, Run& run) const;
   void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
-  struct Teams {
-    int count, parts;
-  };
-  Teams teams_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards, Precision precision) const;
+  Grid grid_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards, Precision precision) const;
   template <class Args>
   void each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
                     void (*kernel)(const Args&), Run& run) const;
