@@ -86,6 +86,19 @@ def test_threads(threads, here):
     assert digest() == here
 
 
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_grids(kind):
+    """Layers so wide that threads share their units, and batches so large that teams of them share the rows."""
+    head = [spec("Dense", units=3, activation="softmax")]
+    for batch in (2, 24):
+        case = Case(chain((None, 6, 64), spec(kind, units=290), *head), ENTROPY, batch, seed=batch)
+        seqcore.set_num_threads(1)
+        alone = list(results(case))
+        for threads in (2, 4, 6, 9):
+            seqcore.set_num_threads(threads)
+            assert all(np.array_equal(a, b) for a, b in zip(results(case), alone, strict=True))
+
+
 @pytest.mark.parametrize("isa", seqcore.show_config()["available_isas"])
 def test_instruction_sets(isa, here):
     out = run_python(
@@ -108,7 +121,9 @@ def test_batch_of_64_is_64_batches_of_one(seed):
     model = _core.Model(json.dumps(case.description), 5)
     whole = model.predict(x, 64)
     for size in (1, 7, 32):
-        assert np.array_equal(model.predict(x, size), whole)
+        assert np.array_equal(model.predict(x, size), whole)  # may put batches together
+        parts = [model.predict(x[i : i + size], size) for i in range(0, 64, size)]
+        assert np.array_equal(np.concatenate(parts), whole)
     rows = [model.forward(x[i : i + 1], False, None, None)[0][0][0] for i in range(64)]
     assert np.array_equal(np.stack(rows), whole)
 
