@@ -126,6 +126,18 @@ void test_teams() {
       for (const int parts : {1, 2, 3})
         for (const int meetings : {0, 1, 50}) CHECK(teams_are_right(teams, parts, meetings));
   }
+  set_num_threads(2);
+  for (const Grid most : {Grid{1, 2}, Grid{2, 1}}) {
+    int largest = 0;
+    for (int i = 0; i < 200 && largest < 2; ++i) {
+      parallel_team(most, 1e-3, [&](const Seat& seat) {
+        if (seat.team + seat.part == 0) largest = seat.teams * seat.parts;
+        seat.meeting.wait();
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    CHECK(largest == 2);
+  }
   std::atomic<int> wrong{0};
   parallel_for(2, 0, [&](std::int64_t, int) { wrong += !teams_are_right(1, 2, 3); });  // inside a region: alone
   CHECK(wrong == 0);

@@ -21,8 +21,7 @@ namespace seqcore {
 
 inline constexpr std::int64_t kPad = 16;         // floats; a multiple of every ISA's vector width
 inline constexpr std::int64_t kGradBlock = 256;  // rows summed in one chain by the weight gradients
-inline constexpr std::int64_t kSumBlock =
-    4096;  // elements of a vector whose sum is one float, by sum_squares and sum_abs
+inline constexpr std::int64_t kSumBlock = 4096;  // elements whose sum is one float in sum_squares and sum_abs
 inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
 // Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
