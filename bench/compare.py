@@ -1,12 +1,12 @@
 """seqcore beside its peers, both sides in one run: a Markdown table of medians and ratios.
 
-    python bench/compare.py [--threads N] [--rows TEXT …] [--peers NAME …] [--turns N] [--seconds S]
-                            [--json FILE] [--markdown FILE] [--plot FILE]
+    python bench/compare.py [--threads N] [--rows TEXT …] [--case "KIND CELL ACTIVATION I H B T OUTPUTS" …]
+                            [--peers NAME …] [--turns N] [--seconds S] [--json FILE] [--markdown FILE] [--plot FILE]
 
 Every peer that is installed takes part. A turn is one process per peer, one after the other; turns are repeated, so
 that all meet the same machine. Within a turn the median of the calls counts, over the turns the median of those.
 Where peers infer, they have the same weights and data, and it is an error if the last step's output is another.
-A row is one line of ROWS; who takes part is in peers.py.
+A row is one line of ROWS, or a case of your own; who takes part is in peers.py.
 """
 
 import argparse
@@ -51,6 +51,19 @@ ROWS = [
     ("step", "gru", "tanh", 64, 128, 1, 1, 0),
     ("step", "rnn", "tanh", 8, 64, 1, 1, 0),
 ]
+
+KINDS = {row[0] for row in ROWS}
+
+
+def case(text):
+    """A row from the words of --case: ROWS' columns; OUTPUTS, of the Dense layer at the end, only for epoch and train."""
+    words = text.split()
+    kind, cell, activation, *sizes = words + ["0"] * (len(words) == 7)
+    sizes = [int(size) for size in sizes]
+    valid = kind in KINDS and cell in CELLS and len(sizes) == 5 and min(sizes[:4]) > 0
+    if not valid or (sizes[4] > 0) != (kind in ("epoch", "train")):
+        raise ValueError(text)
+    return kind, cell, activation, *sizes
 
 
 def label(row):
@@ -170,6 +183,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=0, help="of every peer; default: what each takes by itself")
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose label contains all these words")
+    parser.add_argument("--case", nargs="*", type=case, default=[], metavar="CASE",
+                        help="these instead of the rows: 'train gru tanh 13 96 24 50 5', 'infer lstm tanh 13 96 24 50'")  # fmt: skip
     parser.add_argument("--peers", nargs="*", default=[], help=f"beside seqcore, of {', '.join(PEERS)}; default: all")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="per row and turn")
@@ -178,7 +193,7 @@ def main():
     parser.add_argument("--plot", help="also draw the ratios here (.png, .svg, .pdf)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    rows = [row for row in ROWS if all(word in label(row) for word in args.rows)]
+    rows = args.case or [row for row in ROWS if all(word in label(row) for word in args.rows)]
     if not rows:
         parser.error(f"--rows: no case has all of {args.rows}; there are {', '.join(map(label, ROWS))}")
     if args.worker:

@@ -347,7 +347,7 @@ class OnnxRuntime(Peer):
     package = "onnxruntime"
     modules = ("onnx", "onnxruntime")
 
-    def onnx(self, cell, i, h, b, t, states=False):
+    def onnx(self, cell, activation, i, h, b, t, states=False):
         """The model's bytes: one LSTM, GRU or RNN node that returns the sequence, or takes and returns its states."""
         from onnx import TensorProto, helper, numpy_helper
 
@@ -357,6 +357,7 @@ class OnnxRuntime(Peer):
         names = ["h", "c"][: 2 if cell == "lstm" else 1] if states else []
         before, after = [f"initial_{n}" for n in names], [f"Y_{n}" for n in names]
         options = {"linear_before_reset": 1} if cell == "gru" else {}
+        options["activations"] = ["Sigmoid"] * (cell != "rnn") + [activation.title()] * (2 if cell == "lstm" else 1)
         node = helper.make_node(
             cell.upper(), ["X", *arrays, *([""] if states else []), *before], ["" if states else "Y", *after],
             hidden_size=h, **options,
@@ -379,7 +380,7 @@ class OnnxRuntime(Peer):
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def infer(self, cell, activation, i, h, b, t, outputs):
-        session = self.session(self.onnx(cell, i, h, b, t))
+        session = self.session(self.onnx(cell, activation, i, h, b, t))
         feed = {"X": inputs(b, t, i).swapaxes(0, 1).copy()}
         return lambda: session.run(None, feed)[0], 1
 
@@ -387,7 +388,7 @@ class OnnxRuntime(Peer):
         """Two bindings take turns, what one reads being what the other has written: half of the time of plain runs."""
         from onnxruntime import OrtValue
 
-        session = self.session(self.onnx(cell, i, h, 1, 1, states=True))
+        session = self.session(self.onnx(cell, activation, i, h, 1, 1, states=True))
         x, sides = OrtValue.ortvalue_from_numpy(inputs(1, 1, i)), []
         for _ in range(2):
             sides.append([OrtValue.ortvalue_from_numpy(np.zeros((1, 1, h), "f4")) for _ in session.get_outputs()])
@@ -421,7 +422,7 @@ class OpenVino(OnnxRuntime):
         return core.compile_model(core.read_model(onnx), "CPU", options)
 
     def infer(self, cell, activation, i, h, b, t, outputs):
-        request = self.model(self.onnx(cell, i, h, b, t)).create_infer_request()
+        request = self.model(self.onnx(cell, activation, i, h, b, t)).create_infer_request()
         feed = [inputs(b, t, i).swapaxes(0, 1).copy()]
         return lambda: request.infer(feed, share_inputs=True, share_outputs=True)[0], 1
 
@@ -429,7 +430,7 @@ class OpenVino(OnnxRuntime):
         """Two requests take turns, as ONNX Runtime's bindings."""
         import openvino
 
-        model = self.model(self.onnx(cell, i, h, 1, 1, states=True))
+        model = self.model(self.onnx(cell, activation, i, h, 1, 1, states=True))
         x, sides = openvino.Tensor(inputs(1, 1, i)), []
         for _ in range(2):
             sides.append([openvino.Tensor(np.zeros((1, 1, h), "f4")) for _ in model.outputs])

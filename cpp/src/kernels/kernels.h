@@ -365,7 +365,7 @@ struct Kernels {
   std::int64_t (*packed_cell_backward_size)(CellKind kind, std::int64_t units);
   void (*pack_cell_backward)(CellKind kind, const CellWeights& weights, Packing packing, float* packed);
   // Parts that a step's units can be cut into so that each has something to do (Share).
-  std::int64_t (*cell_shares)(CellKind kind, std::int64_t units, bool backward);
+  std::int64_t (*cell_shares)(CellKind kind, std::int64_t units, bool backward, Precision precision);
   // Floats of scratch that a call needs; what only says where things are is not looked at.
   std::int64_t (*forward_scratch)(CellKind kind, const CellForwardArgs& args);
   std::int64_t (*backward_scratch)(CellKind kind, const CellBackwardArgs& args);

@@ -196,8 +196,8 @@ void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backward
   const double step = step_flops(args.batch);
   const int threads = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * threads);
-  const Grid grid =
-      grid_for(threads, args.batch, run.k.cell_shares(kind_, units_, backwards), backwards, run.precision);
+  const std::int64_t shares = run.k.cell_shares(kind_, units_, backwards, run.precision);
+  const Grid grid = grid_for(threads, args.batch, shares, backwards, run.precision);
   const double flops = grid.parts > 1 ? std::min(kTeamFlops * grid.seats(), kRegionFlops) : kRegionFlops;
   const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(flops / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {

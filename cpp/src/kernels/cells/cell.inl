@@ -90,16 +90,28 @@ struct Strips {
   int count;
   Strip strip[3];
 };
-constexpr int kGruWidth = W < 16 ? 4 : 2;
-constexpr Strips kPasses[kCellKinds][2] = {
-    {{8, 1, {{0, 1, true, true, Bias::input}}}, {}},
-    {{2, 1, {{0, 4, true, true, Bias::input}}}, {}},
-    {{kGruWidth,
-      3,
-      {{0, 2, true, true, Bias::both}, {2, 1, true, false, Bias::input}, {2, 1, false, true, Bias::recurrent}}},
-     {}},
-    {{4, 1, {{0, 2, true, true, Bias::input}}}, {4, 1, {{2, 1, true, true, Bias::input}}}},
+constexpr Strips gru_strips(int width) {
+  return {width,
+          3,
+          {{0, 2, true, true, Bias::both}, {2, 1, true, false, Bias::input}, {2, 1, false, true, Bias::recurrent}}};
+}
+struct StripsOfPasses {
+  Strips pass[2];
+  constexpr const Strips* begin() const { return pass; }
+  constexpr const Strips* end() const { return pass + (pass[1].count > 0 ? 2 : 1); }
 };
+constexpr StripsOfPasses kPasses[kCellKinds] = {
+    {{{8, 1, {{0, 1, true, true, Bias::input}}}, {}}},
+    {{{2, 1, {{0, 4, true, true, Bias::input}}}, {}}},
+    {{gru_strips(W < 16 ? 4 : 2), {}}},
+    {{{4, 1, {{0, 2, true, true, Bias::input}}}, {4, 1, {{2, 1, true, true, Bias::input}}}}},
+};
+// Words come so fast that two vectors would be two chains that wait for themselves.
+constexpr StripsOfPasses kGruWords = {{gru_strips(4), {}}};
+constexpr const StripsOfPasses& passes_of(CellKind kind, Precision precision) {
+  const bool words = kind == CellKind::gru_reset_after && precision != Precision::float32;
+  return words ? kGruWords : kPasses[static_cast<int>(kind)];
+}
 constexpr int kGroupColumns = 16 * W;  // at most
 constexpr int kStripColumns = 8 * W;
 
@@ -128,7 +140,6 @@ struct Geometry {
     return size;
   }
   std::int64_t pass_size(const Strips& strips) const {
-    if (strips.count == 0) return 0;
     const std::int64_t whole = groups(strips) - 1;
     return whole * group_size(strips, strips.width * W) +
            group_size(strips, group_units(strips, whole * strips.width * W));
@@ -138,12 +149,13 @@ struct Geometry {
 std::int64_t packed_cell_size(CellKind kind, std::int64_t input, std::int64_t units, bool per_gate,
                               Precision precision) {
   const Geometry geometry{input, units, per_gate, precision};
-  const Strips* passes = kPasses[static_cast<int>(kind)];
-  return geometry.pass_size(passes[0]) + geometry.pass_size(passes[1]);
+  std::int64_t size = 0;
+  for (const Strips& strips : passes_of(kind, precision)) size += geometry.pass_size(strips);
+  return size;
 }
 
-std::int64_t cell_shares(CellKind kind, std::int64_t units, bool backward) {
-  const std::int64_t unit = backward ? kPanel : kPasses[static_cast<int>(kind)][0].width * W;
+std::int64_t cell_shares(CellKind kind, std::int64_t units, bool backward, Precision precision) {
+  const std::int64_t unit = backward ? kPanel : passes_of(kind, precision).pass[0].width * W;
   return (units + unit - 1) / unit;
 }
 
@@ -177,8 +189,7 @@ void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip
 void pack_cell(CellKind kind, const CellWeights& w, bool per_gate, Packing packing, float* packed) {
   const std::int64_t row = cell_gates(kind) * w.units;
   const Geometry geometry{w.input, w.units, per_gate, packing.precision};
-  for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
-    if (strips.count == 0) break;
+  for (const Strips& strips : passes_of(kind, packing.precision)) {
     const std::int64_t width = strips.width * W;
     const Stretch mine = stretch_of(geometry.groups(strips), packing);
     float* const pass = packed;
@@ -535,8 +546,7 @@ Plan make_plan(const CellForwardArgs& a, CellKind kind, const Passes& passes, st
   plan.state = {nullptr, nullptr, a.units, 0, nullptr};
   const float* packed = a.packed;
   float* hoisted = ForwardScratch::hoists(a, count) ? a.scratch + space.hoisted : nullptr;
-  for (const Strips& strips : kPasses[static_cast<int>(kind)]) {
-    if (strips.count == 0) break;
+  for (const Strips& strips : passes_of(kind, a.precision)) {
     const std::int64_t groups = s.geometry.groups(strips), width = strips.width * W;
     PassPlan& p = plan.passes[plan.count];
     p = {&strips,

@@ -20,8 +20,6 @@ SEQCORE_INLINE V gru_mix(V z, V h, V hh) {
 
 // In two rounds, for the reason that LSTM has two. In between z and the candidate's pre-activation lie where the chains of z
 // and of x_h did; where z runs over, into r's first columns, these have been read.
-using GruGroup = Vectors<kGruWidth>;
-
 template <class Each, class A, class R>
 SEQCORE_INLINE void gru_after_finish_units(const Step& s, const Block& b, Each each, A act, R rec) {
   // Not read again after each store, which might change them for all the compiler knows.
@@ -62,10 +60,12 @@ template <class A, class R>
 void gru_after_finish(const Step& s, const Block& b) {
   const A act(s.activation);
   const R rec(s.recurrent_activation);
-  if (b.width == GruGroup::size)
-    gru_after_finish_units(s, b, Just<GruGroup>{}, act, rec);
+  if (b.width == Four::size)
+    gru_after_finish_units(s, b, Just<Four>{}, act, rec);
+  else if (b.width == Two::size)
+    gru_after_finish_units(s, b, Just<Two>{}, act, rec);
   else
-    gru_after_finish_units(s, b, Upto<GruGroup::Half>{b.width}, act, rec);
+    gru_after_finish_units(s, b, Upto<Two>{b.width}, act, rec);
 }
 
 void gru_after_finish_all(const Step& s, const Block& b) {

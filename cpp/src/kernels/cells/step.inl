@@ -14,7 +14,7 @@ struct ReadyStrip {
 constexpr int kMostStrips = 3;  // of all passes
 constexpr bool strips_fit() {
   for (const auto& passes : kPasses)
-    if (passes[0].count + passes[1].count > kMostStrips) return false;
+    if (passes.pass[0].count + passes.pass[1].count > kMostStrips) return false;
   return true;
 }
 static_assert(strips_fit());
