@@ -56,7 +56,7 @@ KINDS = {row[0] for row in ROWS}
 
 
 def case(text):
-    """A row from the words of --case: ROWS' columns; OUTPUTS, of the Dense layer at the end, only for epoch and train."""
+    """A row of the words of --case: the columns of ROWS. OUTPUTS, of the last Dense layer, only for epoch and train."""
     words = text.split()
     kind, cell, activation, *sizes = words + ["0"] * (len(words) == 7)
     sizes = [int(size) for size in sizes]
@@ -183,8 +183,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=0, help="of every peer; default: what each takes by itself")
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose label contains all these words")
-    parser.add_argument("--case", nargs="*", type=case, default=[], metavar="CASE",
-                        help="these instead of the rows: 'train gru tanh 13 96 24 50 5', 'infer lstm tanh 13 96 24 50'")  # fmt: skip
+    cases = "of your own instead: 'train gru tanh 13 96 24 50 5', 'infer lstm tanh 13 96 24 50'"
+    parser.add_argument("--case", nargs="*", type=case, default=[], metavar="CASE", help=cases)
     parser.add_argument("--peers", nargs="*", default=[], help=f"beside seqcore, of {', '.join(PEERS)}; default: all")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="per row and turn")
