@@ -140,6 +140,31 @@ def test_masked_metrics():
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_functions_as_metrics(masked):
+    layers = [
+        *([spec("Masking", mask_value=0.0)] if masked else []),
+        spec("LSTM", units=4, return_sequences=True),
+        spec("Dense", units=2),
+    ]
+    case = Case(chain((None, 5, 3), *layers), spec("MeanSquaredError"), 10, seed=1)
+    case.x[np.random.default_rng(0).random(case.x.shape[:2]) < 0.4] = 0
+    histories = []
+    for library, model in zip((np, keras.ops), both(case)):
+
+        def worst(y_true, y_pred, library=library):
+            return library.max(library.abs(y_true - y_pred), -1)
+
+        model.compile("sgd", "mse", metrics=[worst], weighted_metrics=[worst])
+        fitted = model.fit(
+            case.x, case.y, batch_size=4, epochs=2, shuffle=False, validation_split=0.2, verbose=0
+        )  # fmt: skip
+        histories.append(fitted.history)
+    assert list(histories[0]) == list(histories[1]) and len(histories[0]) == 6
+    for key, values in histories[1].items():
+        np.testing.assert_allclose(histories[0][key], values, rtol=1e-4, err_msg=key)
+
+
 def test_activity_of_states_and_dropout_rates_keep_the_mean():
     """Dropout draws differ; over many draws the mean of a dropped layer is Keras's own, the undropped value."""
     x = np.ones((4000, 8), np.float32)

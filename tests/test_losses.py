@@ -299,19 +299,6 @@ def test_losses_and_metrics_by_position_and_name():
     assert [v.name for v in metrics.Sum().variables] == ["total"] and len(metrics.Mean().variables) == 2
 
 
-class Kept(metrics.MeanSquaredError):
-    def reset_state(self):
-        pass
-
-
-@pytest.mark.parametrize("metric", [Kept(), metrics.Accuracy()], ids=["own", "Accuracy"])
-def test_metrics_that_compile_cannot_have(metric):
-    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
-    with pytest.raises(ValueError, match=f"`metrics`: the core does not know {type(metric).__name__}"):
-        model.compile("sgd", "mse", metrics=[metric])
-    assert float(metric([[1.0]], [[1.0]])) == float(isinstance(metric, metrics.Accuracy))
-
-
 def test_mean_metric():
     mean = metrics.Mean()
     mean.update_state([1.0, 3.0], sample_weight=[1.0, 3.0])

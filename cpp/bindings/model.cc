@@ -54,6 +54,14 @@ Batch batch_of(const py::array& x, const std::optional<py::array>& y, const std:
   return b;
 }
 
+// (n, steps), or None.
+py::object mask_of(const Model::Result& result, std::int64_t n) {
+  if (!result.mask) return py::none();
+  py::array_t<bool> array({n, static_cast<std::int64_t>(result.mask->size()) / n});
+  std::copy(result.mask->begin(), result.mask->end(), array.mutable_data());
+  return array;
+}
+
 }  // namespace
 
 Precision parse_precision(const std::string& name) {
@@ -146,14 +154,7 @@ void bind_model(py::module_& m) {
             });
             py::list outputs;
             for (Output& out : result.outputs) outputs.append(to_array(std::move(out)));
-            py::object out_mask = py::none();
-            if (result.mask) {
-              const std::int64_t n = x.shape(0);
-              py::array_t<bool> array({n, static_cast<std::int64_t>(result.mask->size()) / n});
-              std::copy(result.mask->begin(), result.mask->end(), array.mutable_data());
-              out_mask = array;
-            }
-            return py::make_tuple(outputs, out_mask);
+            return py::make_tuple(outputs, mask_of(result, x.shape(0)));
           },
           py::arg("x"), py::arg("training"), py::arg("mask"), py::arg("initial_state"))
       .def(
@@ -196,6 +197,18 @@ void bind_model(py::module_& m) {
             return run([&](const Poll& poll) { return self.test_on_batch(batch, poll); });
           },
           py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"))
+      .def(
+          "see_batch",
+          [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight, const Maybe& rows, bool train) {
+            const Batch batch = batch_of(x, y, sample_weight, rows);
+            Model::Result seen;
+            run([&](const Poll& poll) {
+              return train ? self.train_on_batch(batch, poll, &seen) : self.test_on_batch(batch, poll, &seen);
+            });
+            const std::int64_t n = seen.outputs[0].shape[0];
+            return py::make_tuple(to_array(std::move(seen.outputs[0])), mask_of(seen, n));
+          },
+          py::arg("x"), py::arg("y"), py::arg("sample_weight"), py::arg("rows"), py::arg("train"))
       .def(
           "gradients",
           [](Model& self, const Array& x, const Array& y, const Maybe& sample_weight) {

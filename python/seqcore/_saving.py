@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from . import _engine, losses, metrics, optimizers
@@ -83,8 +84,8 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
         model._compiled_network(network, "saving")
         core, optimizer = network.core, model.optimizer
         assert optimizer is not None
-        plain = len(model._metrics_given[0])
-        named = [{**to_config(m), "name": n} for m, n in zip(model._metrics, model._metric_names, strict=True)]
+        plain, names = len(model._metrics_given[0]), model.metrics_names[1:]
+        named = [{**to_config(m), "name": n} for m, n in zip(model.metrics, names, strict=True)]
         header["compile"] = {
             "optimizer": to_config(optimizer),
             "loss": to_config(model._loss),
@@ -134,7 +135,7 @@ def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch
         variable.assign(value)
 
 
-def load_model(filepath: Any, compile: bool) -> Sequential:
+def load_model(filepath: Any, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:
     path = _path(filepath)
     tensors, metadata = _read(path)
     if "seqcore" not in metadata:
@@ -142,15 +143,16 @@ def load_model(filepath: Any, compile: bool) -> Sequential:
             f"{path}: no seqcore model: the description is missing (a file of weights alone? use load_weights)"
         )
     try:
-        return unpack(json.loads(metadata["seqcore"]), tensors, path, compile)
+        return unpack(json.loads(metadata["seqcore"]), tensors, path, compile, custom_objects)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError) as error:
         raise ValueError(f"{path}: the description is damaged: {type(error).__name__}: {error}") from error
 
 
-def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", compile: bool = True) -> Sequential:
-    """The model that `pack` took apart."""
+def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", compile: bool = True,
+           custom_objects: Mapping[str, Any] | None = None) -> Sequential:  # fmt: skip
+    """The model that `pack` took apart. custom_objects: metrics of the caller's own, by name."""
     if header.get("format_version") != _FORMAT:
         raise ValueError(
             f"format_version {header.get('format_version')!r} is not known to this version of seqcore, "
@@ -173,8 +175,8 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
         model.compile(
             optimizers.deserialize(described["optimizer"]),
             None if described["loss"] is None else losses.deserialize(described["loss"]),
-            metrics=[_metric(m) for m in described["metrics"]],
-            weighted_metrics=[_metric(m) for m in described["weighted_metrics"]],
+            metrics=[_metric(m, custom_objects) for m in described["metrics"]],
+            weighted_metrics=[_metric(m, custom_objects) for m in described["weighted_metrics"]],
         )
         for layer, flag in zip(model.layers, now, strict=True):
             layer.trainable = flag
@@ -193,8 +195,23 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
     return model
 
 
-def _metric(description: dict[str, Any]) -> metrics.Metric:
-    metric = metrics._registry.deserialize(description)
+def own_metrics(model: Sequential) -> dict[str, Any]:
+    """The `custom_objects` that the model's metrics need."""
+    own: dict[str, Any] = {}
+    for metric in model.metrics:
+        if isinstance(metric, metrics.MeanMetricWrapper):
+            own[metric.fn_name] = metric.fn
+        elif type(metric) not in metrics._registry.classes.values():
+            own[type(metric).__name__] = type(metric)
+    return own
+
+
+def _metric(description: dict[str, Any], custom_objects: Mapping[str, Any] | None) -> metrics.Metric:
+    try:
+        metric = metrics.deserialize(description, custom_objects)
+    except ValueError as error:
+        raise ValueError(f"{error} (or load the model with compile=False)") from None
+    assert metric is not None
     metric.name = str(description["name"])
     return metric
 

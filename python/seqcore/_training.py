@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _data, _engine, losses, optimizers
-from . import metrics as _metrics
+from . import metrics as _metric_module
+from ._compiled_metrics import CompiledMetrics
 from .callbacks import CallbackList, History, make_list
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Trainer:
         self.compiled = False
         self._loss: losses.Loss | None = None
         self._metrics_given: tuple[list[Any], list[Any]] = ([], [])
-        self._metrics: list[_metrics.Metric] = []
-        self._metric_names: list[str] = []
+        self._metrics: CompiledMetrics | None = None  # once the output's shape is known
         self._trainable_at_compile: dict[int, list[bool]] = {}  # by layer, of each weight
         self._core_compiled: _engine.CoreModel | None = None
         self._shuffles = 0
@@ -78,7 +78,8 @@ class Trainer:
             optimizer: a name or an optimizer.
             loss: a name or a loss.
             loss_weights: None; there is one output.
-            metrics: a list of names or metrics, means over the samples.
+            metrics: a list of names, metrics, or functions of (y_true, y_pred). Those in `metrics.IN_CORE` cost next to
+                nothing; others, your own among them, are updated in Python after each batch.
             weighted_metrics: the same, with sample weights.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras's; nothing is traced.
 
@@ -126,39 +127,36 @@ class Trainer:
         self._trainable_at_compile = flags
         assert self.optimizer is not None
         sparse = self._loss is not None and self._loss.sparse
-        shape = network.output_shapes[-1]
-        plain, weighted = ([_metrics.resolve(m, shape, sparse) for m in given] for given in self._metrics_given)
+        compiled_metrics = CompiledMetrics(*self._metrics_given, network.output_shapes[-1], sparse)
         network.core.compile(
             _engine.to_json(
                 {
                     "optimizer": self.optimizer.describe(),
                     "loss": self._loss.describe() if self._loss is not None else None,
-                    "metrics": [m.describe() for m in plain],
-                    "weighted_metrics": [m.describe() for m in weighted],
+                    **compiled_metrics.describe(),
                     "trainable": [t for layer in network.layers for t in self._trainable_at_compile[id(layer)]],
                 }
             )
         )
         self.optimizer.bind(network.core)
-        self._metrics = [*plain, *weighted]
-        self._metric_names = _unique_names(plain, weighted)
+        self._metrics = compiled_metrics
         self._core_compiled = network.core
         return network
 
     @property
     def metrics_names(self) -> list[str]:
         """The names in the logs: loss, then the metrics."""
-        return ["loss", *self._metric_names]
+        return ["loss", *(self._metrics.names if self._metrics is not None else [])]
 
     @property
-    def metrics(self) -> list[_metrics.Metric]:
+    def metrics(self) -> list[_metric_module.Metric]:
         """The metrics of `compile`, once the output's shape is known."""
-        return list(self._metrics)
+        return self._metrics.all if self._metrics is not None else []
 
     def reset_metrics(self) -> None:
         """Starts the running loss and metrics anew."""
-        if self._core_compiled is not None:
-            self._core_compiled.reset_metrics()
+        if self._core_compiled is not None and self._metrics is not None:
+            self._metrics.reset(self._core_compiled)
 
     # ---- data
 
@@ -402,12 +400,12 @@ class Trainer:
         return (x if items is not x else _data.put_back(first, items)), network
 
     def _train_epoch(self, network: Network, batches: Any, hooks: CallbackList) -> int:
-        core, optimizer = network.core, self.optimizer
-        assert optimizer is not None
+        core, optimizer, counted = network.core, self.optimizer, self._metrics
+        assert optimizer is not None and counted is not None
         network.claim()
-        core.reset_metrics()
+        counted.reset(core)
         begin, end = hooks.batch_hooks["on_train_batch_begin"], hooks.batch_hooks["on_train_batch_end"]
-        bar, train = hooks.bar, core.train_on_batch
+        bar, train = hooks.bar, counted.step(core, train=True)
         skipped, done = core.skipped_steps, 0
 
         def logs() -> dict[str, float]:
@@ -446,17 +444,19 @@ class Trainer:
         self, network: Network, batches: Any, hooks: CallbackList, bar: bool = False
     ) -> tuple[int, dict[str, float]]:
         """How many batches there were, and the logs: empty where there was none."""
-        core = network.core
+        core, counted = network.core, self._metrics
+        assert counted is not None
         self.stop_evaluating = False
         network.pull()
-        core.reset_metrics()
+        counted.reset(core)
+        test = counted.step(core, train=False)
         begin, end = hooks.batch_hooks["on_test_batch_begin"], hooks.batch_hooks["on_test_batch_end"]
         hooks.on_test_begin()
         done = 0
         for x, y, weight, rows in batches.epoch():
             if begin:
                 hooks.on_test_batch_begin(done)
-            core.test_on_batch(x, y, weight, rows)
+            test(x, y, weight, rows)
             if end:
                 hooks.on_test_batch_end(done, self._logs(network))
             done += 1
@@ -470,16 +470,18 @@ class Trainer:
 
     def _logs(self, network: Network) -> dict[str, float]:
         """The running loss and metrics, by name in order."""
-        core = network.core
-        values = dict(zip(self._metric_names, core.metric_results(), strict=True))
+        core, counted = network.core, self._metrics
+        assert counted is not None
+        values = dict(zip(counted.names, counted.results(core), strict=True))
         values["loss"] = core.loss_mean
         return dict(sorted(values.items()))
 
     def _results(self, network: Network, return_dict: bool) -> Any:
         if return_dict:
             return self._logs(network)
-        values = [network.core.loss_mean, *network.core.metric_results()]
-        return values if self._metric_names else values[0]
+        assert self._metrics is not None
+        values = [network.core.loss_mean, *self._metrics.results(network.core)]
+        return values if len(values) > 1 else values[0]
 
     # ---- the rest
 
@@ -630,15 +632,15 @@ class Trainer:
         """
         network = self._ready(x, "training")
         ready = self._prepare(network, x, y, sample_weight, class_weight)
-        core, optimizer = network.core, self.optimizer
-        assert optimizer is not None
+        core, optimizer, counted = network.core, self.optimizer, self._metrics
+        assert optimizer is not None and counted is not None
         network.claim()
         self._trained = True
         if optimizer.schedule is not None:
             core.learning_rate = optimizer.current_learning_rate(core)
         skipped = core.skipped_steps
-        core.reset_metrics()
-        core.train_on_batch(*ready, None)
+        counted.reset(core)
+        counted.step(core, train=True)(*ready, None)
         if core.skipped_steps != skipped:
             self._warn_skipped(core, skipped, 0)
         return self._results(network, return_dict)
@@ -648,8 +650,10 @@ class Trainer:
         network = self._ready(x, "evaluation")
         ready = self._prepare(network, x, y, sample_weight)
         network.pull()
-        network.core.reset_metrics()
-        network.core.test_on_batch(*ready, None)
+        counted = self._metrics
+        assert counted is not None
+        counted.reset(network.core)
+        counted.step(network.core, train=False)(*ready, None)
         return self._results(network, return_dict)
 
 
@@ -666,20 +670,7 @@ def _as_list(value: Any, name: str) -> list[Any]:
 
 
 def _check_metric(identifier: Any) -> None:
-    _metrics.resolve(identifier, (None, 2), False)
-
-
-def _unique_names(plain: list[_metrics.Metric], weighted: list[_metrics.Metric]) -> list[str]:
-    names: list[str] = []
-    for metric in plain:
-        name, n = str(metric.name), 1
-        while name in names:
-            name, n = f"{metric.name}_{n}", n + 1
-        names.append(name)
-    for metric in weighted:
-        name = str(metric.name)
-        names.append(f"weighted_{name}" if name in names else name)
-    return names
+    _metric_module.resolve(identifier, (None, 2), False)
 
 
 def _verbose(value: Any) -> int:

@@ -16,6 +16,7 @@ from ._variable import Variable
 from .layers import InputLayer, Layer
 from .layers import deserialize as _deserialize_layer
 from .layers._base import assign_all, count_params, stateful_message
+from .metrics import Metric
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -462,9 +463,9 @@ class Sequential(Trainer):
         # Copies and pickles go the way of files, so that no two models share weights by accident.
         if self._existing_network() is None:
             return Sequential.from_config, (self.get_config(),)
-        from ._saving import pack, unpack
+        from ._saving import own_metrics, pack, unpack
 
-        return unpack, pack(self)
+        return unpack, (*pack(self), "", True, own_metrics(self))
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, built={self.built}>"
@@ -478,7 +479,7 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
 
     Args:
         filepath: a `.safetensors` file. It holds data only: nothing in it is ever executed.
-        custom_objects: None; only seqcore's own layers are known.
+        custom_objects: your own metric classes and functions by name. Of layers only seqcore's are known.
         compile: whether the optimizer, the loss and the metrics are restored too.
         safe_mode: accepted as Keras's; there is no unsafe mode.
 
@@ -487,11 +488,11 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     """
     from ._saving import load_model as load
 
-    if custom_objects:
-        raise ValueError(
-            f"`custom_objects`: expected None, only seqcore's own layers can be loaded; got {custom_objects!r}"
-        )
-    return load(filepath, compile)
+    own = check_mapping(custom_objects or {}, "`custom_objects`")
+    for name, given in own.items():
+        if not callable(given) or (isinstance(given, type) and not issubclass(given, Metric)):
+            raise ValueError(f"`custom_objects`: expected metric classes and functions only, got {name!r}: {given!r}")
+    return load(filepath, compile, own)
 
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:

@@ -128,6 +128,22 @@ Output Model::predict(const Input& x, std::int64_t batch_size, Precision precisi
   return out;
 }
 
+namespace {
+
+Model::Result result_of(const Tensor& y, Run& run) {
+  Model::Result result;
+  result.outputs.push_back(to_output(y, run));
+  if (y.mask) {
+    result.mask.emplace(static_cast<std::size_t>(y.steps() * y.batch));
+    for (std::int64_t t = 0; t < y.steps(); t++)
+      for (std::int64_t b = 0; b < y.batch; b++)
+        (*result.mask)[static_cast<std::size_t>(b * y.steps() + t)] = y.mask[t * y.batch + b];
+  }
+  return result;
+}
+
+}  // namespace
+
 Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* mask,
                              const std::vector<Input>* initial_state, const Poll& poll) {
   network_->check_input(x);
@@ -176,15 +192,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   }
   run.final_state = &finals;
   const Tensor y = network_->run_layers(input, run, &lease.memory(), nullptr);
-  Result result;
-  result.outputs.push_back(to_output(y, run));
+  Result result = result_of(y, run);
   for (const Tensor& state : finals) result.outputs.push_back(to_output(state, run));
-  if (y.mask) {
-    result.mask.emplace(static_cast<std::size_t>(y.steps() * y.batch));
-    for (std::int64_t t = 0; t < y.steps(); t++)
-      for (std::int64_t b = 0; b < y.batch; b++)
-        (*result.mask)[static_cast<std::size_t>(b * y.steps() + t)] = y.mask[t * y.batch + b];
-  }
   if (network_->stateful()) states_ = std::move(next);
   if (training) rng_counter++;
   return result;
@@ -464,7 +473,7 @@ double Model::add_regularizers(float* grads) const {
 }
 
 // Forward, loss and, if asked, gradients into grads_. Metrics and states change only after the last point of return.
-double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward) {
+double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward, Result* seen) {
   check_shapes(batch);
   const std::int64_t count = batch.rows ? batch.count : batch.x.shape[0];
   if (network_->stateful() && count != network_->input_batch())
@@ -493,6 +502,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
     dy = make_zeros(run, pred, pred.features());
     dy.mask = p.masked ? pred.mask : nullptr;
   }
+  if (seen) *seen = result_of(pred, run);  // now: backward uses its memory
   loss_->rows(scores, p.y, p.scaled, p.skip, fused || loss_->from_logits(), each, backward ? &dy : nullptr, run);
   double loss = 0;
   for (std::int64_t r = 0; r < pred.rows(); r++)
@@ -529,14 +539,14 @@ std::unique_lock<std::mutex> exclusive(std::mutex& m) {
 
 }  // namespace
 
-double Model::train_on_batch(const Batch& batch, const Poll& poll) {
+double Model::train_on_batch(const Batch& batch, const Poll& poll, Result* seen) {
   const auto lock = exclusive(mutating_);
   Optimizer& opt = optimizer();
   const Network::Lease lease(*network_);
   const Packed copies = packed(Precision::float32, true);
   Run run = make_run(lease, copies, poll);
   run.training = run.keep = true;
-  const double loss = evaluate(batch, run, true, true);
+  const double loss = evaluate(batch, run, true, true, seen);
   if (opt.apply(data_, grads_.data(), trainable_, run)) {
     constrain();
     changed();
@@ -547,12 +557,12 @@ double Model::train_on_batch(const Batch& batch, const Poll& poll) {
   return loss;
 }
 
-double Model::test_on_batch(const Batch& batch, const Poll& poll) {
+double Model::test_on_batch(const Batch& batch, const Poll& poll, Result* seen) {
   const auto lock = exclusive(mutating_);
   const Network::Lease lease(*network_);
   const Packed copies = packed(Precision::float32, false);
   Run run = make_run(lease, copies, poll);
-  return evaluate(batch, run, true, false);
+  return evaluate(batch, run, true, false, seen);
 }
 
 double Model::gradients(const Batch& batch, std::vector<std::vector<float>>* out, const Poll& poll) {
@@ -561,7 +571,7 @@ double Model::gradients(const Batch& batch, std::vector<std::vector<float>>* out
   const Packed copies = packed(Precision::float32, true);
   Run run = make_run(lease, copies, poll);
   run.keep = true;
-  const double loss = evaluate(batch, run, false, true);
+  const double loss = evaluate(batch, run, false, true, nullptr);
   for (std::size_t i = 0; i < weights().size(); i++) {
     const WeightSpec& spec = *weights()[i].spec;
     if (trains_[i])

@@ -67,8 +67,9 @@ class Model {
   // Shapes, ids, labels in range, finite targets and weights of a whole data set, so that a bad sample is named before the
   // first step. Steps check their own shapes, ids and labels.
   void check_data(const Batch& batch) const;
-  double train_on_batch(const Batch& batch, const Poll& poll = {});
-  double test_on_batch(const Batch& batch, const Poll& poll = {});
+  // `seen`, where given, gets the batch's outputs, as the loss saw them, and their mask.
+  double train_on_batch(const Batch& batch, const Poll& poll = {}, Result* seen = nullptr);
+  double test_on_batch(const Batch& batch, const Poll& poll = {}, Result* seen = nullptr);
   double gradients(const Batch& batch, std::vector<std::vector<float>>* out, const Poll& poll = {});
   bool loss_takes_labels() const { return loss_ && loss_->takes_labels(); }
 
@@ -96,7 +97,7 @@ class Model {
   void check_shapes(const Batch& batch) const;
   void check_labels(const Input& y, std::int64_t n, std::int64_t per_sample) const;
   Prepared prepare(const Batch& batch, const Tensor& pred, Run& run) const;
-  double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward);
+  double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward, Result* seen);
   double add_regularizers(float* grads) const;
   void constrain();
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import losses
 from .._config import Registry, to_config
-from ._base import Mean, Metric, Running, Sum
+from ._base import Mean, MeanMetricWrapper, Metric, Running, Sum
 from ._means import (
     Accuracy,
     BinaryAccuracy,
@@ -26,9 +26,9 @@ from ._means import (
 
 __all__ = [
     "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy", "CategoricalCrossentropy", "Mean",
-    "MeanAbsoluteError", "MeanSquaredError", "Metric", "RootMeanSquaredError", "SparseCategoricalAccuracy",
-    "SparseCategoricalCrossentropy", "Sum", "binary_accuracy", "categorical_accuracy", "deserialize", "get",
-    "serialize", "sparse_categorical_accuracy",
+    "MeanAbsoluteError", "MeanMetricWrapper", "MeanSquaredError", "Metric", "RootMeanSquaredError",
+    "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy", "Sum", "binary_accuracy", "categorical_accuracy",
+    "deserialize", "get", "serialize", "sparse_categorical_accuracy",
 ]  # fmt: skip
 
 _functions: dict[Callable[..., Any], type[Metric]] = {
@@ -52,12 +52,23 @@ _registry: Registry[Metric] = Registry(
 )  # fmt: skip
 
 
+# Those that the core computes as it trains.
+IN_CORE: frozenset[type[Metric]] = frozenset(
+    {BinaryAccuracy, CategoricalAccuracy, SparseCategoricalAccuracy, MeanSquaredError, RootMeanSquaredError,
+     MeanAbsoluteError, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy}
+)  # fmt: skip
+
+
+def in_core(metric: Metric) -> bool:
+    return type(metric) in IN_CORE  # a subclass may do other things
+
+
 def get(identifier: Any) -> Metric | None:
-    """The metric that `identifier` names: a string, a class, an instance, a function of this module, a description."""
+    """The metric that `identifier` names: a string, a class, an instance, a description, or a function, of this module
+    or your own."""
     if callable(identifier) and not isinstance(identifier, (type, Metric)):
-        if identifier not in _functions:
-            raise ValueError(f"unknown metric {identifier!r}; known: {', '.join(sorted(_registry.classes))}")
-        identifier = _functions[identifier]
+        known = _functions.get(identifier)
+        return MeanMetricWrapper(identifier) if known is None else known()
     return _registry.get(identifier)
 
 
@@ -72,11 +83,6 @@ def resolve(identifier: Any, output_shape: tuple[int | None, ...], sparse: bool)
         metric = get(identifier)
     if metric is None or isinstance(metric, Running):
         raise ValueError(f"`metrics`: expected metrics of targets and predictions, got {identifier!r}")
-    if isinstance(metric, Accuracy) or type(metric) not in _registry.classes.values():
-        raise ValueError(
-            f"`metrics`: the core does not know {type(metric).__name__}, which can be called on arrays only; got "
-            f"{identifier!r}"
-        )
     if isinstance(identifier, str):
         metric.name = identifier
     return metric
@@ -87,6 +93,25 @@ def serialize(metric: Metric) -> dict[str, Any]:
     return dict(to_config(metric))
 
 
-def deserialize(config: Any) -> Metric | None:
-    """The metric of a {"class_name", "config"} description, or of a name."""
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Metric | None:
+    """The metric of a {"class_name", "config"} description, or of a name.
+
+    Args:
+        config: the description or the name.
+        custom_objects: your own metric classes and functions by the names that it has for them.
+    """
+    own = dict(custom_objects or {})
+    name = config.get("class_name") if isinstance(config, Mapping) else config
+    if isinstance(name, str) and name in own:
+        found = own[name]
+        if isinstance(found, type) and issubclass(found, Metric) and isinstance(config, Mapping):
+            return found.from_config(config.get("config") or {})
+        return get(found)
+    if name == "MeanMetricWrapper" and isinstance(config, Mapping):
+        given = dict(config.get("config") or {})
+        fn = given.pop("fn", None)
+        if fn not in own:
+            raise ValueError(f"the metric's function {fn!r} is not known: give it in `custom_objects`")
+        given.pop("dtype", None)
+        return MeanMetricWrapper(own[fn], **given)
     return get(config)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _engine, losses
-from .._config import Configurable, arg, optional, snake_case, text
+from .. import _engine, initializers, losses
+from .._config import Configurable, arg, optional, snake_case, text, to_config
 from .._variable import Variable
 
 
 class Metric(Configurable):
-    """Base of all metrics: a weighted running mean of one value per sample (and step).
+    """Base of all metrics: a weighted running mean of one value per sample (and step). Your own either give
+    `values`, or `update_state` and `result` over variables that they add.
 
     Args:
         name: the name under which logs show it.
@@ -36,6 +38,28 @@ class Metric(Configurable):
         if self.name is None:
             self.name = snake_case(type(self).__name__)
         self._total = self._weight = 0.0
+        self._added: list[tuple[Variable, Any]] = []  # with what they begin
+
+    def add_variable(
+        self, shape: tuple[int, ...] = (), initializer: Any = "zeros", dtype: str = "float32", name: str = "variable"
+    ) -> Variable:
+        """A value of the metric's own, which `reset_state` sets to its beginning.
+
+        Args:
+            shape, dtype: the value's.
+            initializer: what it begins with: a name or an initializer.
+            name: its name.
+        """
+        made = initializers.get(initializer)
+        if made is None:
+            raise ValueError("`initializer`: expected a name or an initializer, got None")
+        begin = np.asarray(made(tuple(shape)), dtype)
+        held = begin.copy()
+        variable = Variable(name, begin.shape, held.copy, lambda value: np.copyto(held, value), dtype)
+        self._added.append((variable, begin))
+        return variable
+
+    add_weight = add_variable
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         """One value per sample (and step)."""
@@ -61,10 +85,14 @@ class Metric(Configurable):
     def reset_state(self) -> None:
         """Starts anew."""
         self._total = self._weight = 0.0
+        for variable, begin in self._added:
+            variable.assign(begin)
 
     @property
     def variables(self) -> list[Variable]:
-        """The running sum and weight."""
+        """The running sum and weight; or what was added."""
+        if self._added:
+            return [variable for variable, _ in self._added]
         return [
             Variable("total", (), read=lambda: self._total),
             Variable("count", (), read=lambda: self._weight),
@@ -81,6 +109,44 @@ class Metric(Configurable):
         """What the core is told."""
         config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis", "dtype")}
         return {"class_name": type(self).__name__, "config": config}
+
+
+class MeanMetricWrapper(Metric):
+    """The weighted mean of what a function of targets and predictions gives.
+
+    Args:
+        fn: gives a value per sample (and step), or one for all.
+        name: the function's where not given.
+        kwargs: what else the function is called with.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.MeanMetricWrapper(lambda y_true, y_pred: abs(y_true - y_pred).max(-1), name="largest")
+        >>> float(m([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [3.0, 1.0]]))
+        2.0
+    """
+
+    def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
+        if not callable(fn):
+            raise TypeError(f"`fn`: expected a function, got {fn!r}")
+        self.fn, self.kwargs = fn, kwargs
+        super().__init__(name=self.fn_name if name is None else name)
+
+    @property
+    def fn_name(self) -> str:
+        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
+
+    def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
+        true, pred = _engine.to_array(y_true, "y_true"), _engine.to_array(y_pred, "y_pred")
+        return _engine.to_float(self.fn(true, pred, **self.kwargs), f"what {self.name} gives")
+
+    def _add(self, values: _engine.Float, sample_weight: Any) -> None:
+        if sample_weight is not None and values.ndim == 0:  # it counts for all
+            values = np.full(np.shape(sample_weight), values)
+        super()._add(values, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fn": self.fn_name, **{k: to_config(v) for k, v in self.kwargs.items()}}
 
 
 class Running(Metric):

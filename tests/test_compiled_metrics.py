@@ -1,0 +1,185 @@
+"""Metrics that the core does not know, in `compile`: functions and classes of one's own."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import layers, metrics, models
+
+
+class Squared(metrics.MeanSquaredError):
+    """The core knows its base, and must not take it for that."""
+
+
+class Labels(metrics.SparseCategoricalAccuracy):
+    pass
+
+
+class Seen(metrics.Metric):
+    """Counts samples (or weights) and keeps what it was given."""
+
+    def __init__(self, name="seen", **more):
+        super().__init__(name=name, **more)
+        self.count = self.add_variable(name="count")
+        self.largest = self.add_weight(shape=(2,), initializer="ones", name="largest")
+        self.batches = []
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.batches.append((y_true, y_pred, sample_weight))
+        self.count.assign_add(len(y_true) if sample_weight is None else np.sum(sample_weight))
+        self.largest.assign(np.maximum(self.largest, np.abs(y_pred).max()))
+
+    def result(self):
+        return self.count
+
+
+def worst(y_true, y_pred):
+    return np.abs(y_true - y_pred).max(-1)
+
+
+def worst_of_all(y_true, y_pred, power=1):
+    return np.abs(y_true - y_pred).max() ** power
+
+
+def regression(*more, units=2):
+    return seqcore.Sequential([seqcore.Input((5, 3)), *more, layers.LSTM(4), layers.Dense(units)])
+
+
+def data(n=13, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 5, 3)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)
+    return x, y, rng.uniform(0, 2, n).astype(np.float32)
+
+
+@pytest.mark.parametrize("weights", [None, "samples", "steps"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_beside_the_core(sparse, masked, weights):
+    """What a metric says does not depend on who computes it: sequences, partial batches, validation, every epoch."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(11, 5, 3)).astype(np.float32)
+    x[rng.random((11, 5)) < 0.4] = 0
+    y = rng.integers(0, 4, (11, 5)) if sparse else rng.normal(size=(11, 5, 4)).astype(np.float32)
+    weight = {"samples": rng.uniform(0, 2, 11), "steps": rng.uniform(0, 2, (11, 5))}.get(weights)
+    first = [layers.Masking()] if masked else []
+    model = seqcore.Sequential(
+        [seqcore.Input((5, 3)), *first, layers.GRU(6, return_sequences=True), layers.Dense(4, activation="softmax")]
+    )
+    known, own = ("SparseCategoricalAccuracy", Labels) if sparse else ("MeanSquaredError", Squared)
+    both = [[getattr(metrics, known)(name="known"), own(name="own")] for _ in range(2)]
+    loss = "sparse_categorical_crossentropy" if sparse else "mse"
+    model.compile("adam", loss, metrics=both[0], weighted_metrics=both[1])
+    history = model.fit(x, y, batch_size=4, epochs=2, sample_weight=weight, validation_split=0.3, verbose=0).history
+    assert len(history) == 10
+    for name in ("known", "weighted_known", "val_known", "val_weighted_known"):
+        np.testing.assert_allclose(history[name], history[name.replace("known", "own")], rtol=1e-5)
+    given = model.evaluate(x, y, batch_size=4, sample_weight=weight, verbose=0, return_dict=True)
+    assert given["known"] == pytest.approx(given["own"], rel=1e-5)
+    assert given["weighted_known"] == pytest.approx(given["weighted_own"], rel=1e-5)
+    if weights:
+        assert given["own"] != given["weighted_own"]
+
+
+def test_functions():
+    x, y, weight = data()
+    model = regression()
+    twice = metrics.MeanMetricWrapper(worst_of_all, name="squared", power=2)
+    model.compile("sgd", "mse", metrics=[worst, worst_of_all, twice, "mae"], weighted_metrics=[worst, worst_of_all])
+    assert model.metrics_names == [
+        "loss", "worst", "worst_of_all", "squared", "mae", "weighted_worst", "weighted_worst_of_all"
+    ]  # fmt: skip
+    given = model.evaluate(x, y, batch_size=13, sample_weight=weight, verbose=0, return_dict=True)
+    error = np.abs(y - model.predict(x, verbose=0)).max(-1)
+    assert given["worst"] == pytest.approx(error.mean(), rel=1e-6)
+    assert given["worst_of_all"] == pytest.approx(error.max(), rel=1e-6)
+    assert given["squared"] == pytest.approx(error.max() ** 2, rel=1e-6)
+    assert given["weighted_worst"] == pytest.approx((error * weight).sum() / weight.sum(), rel=1e-6)
+    assert given["weighted_worst_of_all"] == pytest.approx(error.max(), rel=1e-6)
+    batches = [error[i : i + 4].max() for i in range(0, 13, 4)]
+    assert model.evaluate(x, y, batch_size=4, verbose=0)[2] == pytest.approx(np.mean(batches), rel=1e-6)
+
+
+def test_what_a_metric_sees():
+    """The outputs from before the update, in training mode, in the rows' shuffled order, with their own targets."""
+    x, y, weight = data()
+    model, seen, weighted = regression(), Seen(), Seen("other")
+    model.compile("sgd", "mse", metrics=[seen], weighted_metrics=[weighted])
+    before = model.predict(x, verbose=0)
+    assert model.train_on_batch(x, y, weight)[1:] == [13, pytest.approx(weight.sum())]
+    (targets, outputs, given), = seen.batches
+    np.testing.assert_array_equal(outputs, before)
+    np.testing.assert_array_equal(targets, y)
+    assert given is None
+    np.testing.assert_array_equal(weighted.batches[0][2], weight)
+    assert (model.predict(x, verbose=0) != before).any()
+
+    model.compile(seqcore.optimizers.SGD(1e-30), "mse", metrics=[seen])  # changes no weight
+    seen.batches.clear()
+    model.fit(x, y, batch_size=5, verbose=0)
+    order = [int(np.flatnonzero((y == target).all(-1))[0]) for targets, _, _ in seen.batches for target in targets]
+    assert sorted(order) == list(range(13)) and order != list(range(13))
+    assert [len(outputs) for _, outputs, _ in seen.batches] == [5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate([o for _, o, _ in seen.batches]), model.predict(x, verbose=0)[order])
+
+    dropped, seen = regression(layers.Dropout(0.9)), Seen()
+    dropped.compile("sgd", "mse", metrics=[seen])
+    dropped.train_on_batch(x, y)
+    dropped.test_on_batch(x, y)
+    assert (seen.batches[0][1] != seen.batches[1][1]).any()
+
+
+def test_state_begins_anew():
+    x, y, _ = data()
+    model, seen = regression(), Seen()
+    assert [v.name for v in seen.variables] == ["count", "largest"]
+    model.compile("sgd", "mse", metrics=[seen])
+    history = model.fit(x, y, batch_size=4, epochs=3, validation_data=(x[:5], y[:5]), verbose=0).history
+    assert history["seen"] == [13.0] * 3 and history["val_seen"] == [5.0] * 3
+    model.reset_metrics()
+    assert float(seen.count) == 0 and seen.largest.numpy().tolist() == [1.0, 1.0]
+
+
+def test_files_and_copies(tmp_path):
+    x, y, weight = data()
+    model = regression()
+    wrapped = metrics.MeanMetricWrapper(worst_of_all, power=2)
+    model.compile("adam", "mse", metrics=[worst, "mae", Seen(), wrapped], weighted_metrics=[Squared()])
+    model.fit(x, y, verbose=0)
+    expected = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    own = {"worst": worst, "worst_of_all": worst_of_all, "Seen": Seen, "Squared": Squared}
+    for again in (models.load_model(path, own), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert again.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True) == expected
+    for name in own:
+        with pytest.raises(ValueError, match=rf"{name}'.*compile=False"):
+            models.load_model(path, {k: v for k, v in own.items() if k != name})
+    with pytest.raises(ValueError, match="`custom_objects`: expected metric classes and functions only, got 'Seen'"):
+        models.load_model(path, {"Seen": layers.LSTM})
+    assert models.load_model(path, compile=False).metrics == []
+
+
+def test_refused():
+    x, y, _ = data()
+    model = regression()
+    for wrong in (metrics.Mean(), metrics.Sum, 3, None, ["mae", metrics.Mean]):
+        with pytest.raises(ValueError, match="metric"):
+            model.compile("sgd", "mse", metrics=[wrong] if not isinstance(wrong, list) else wrong)
+    with pytest.raises(TypeError, match="`fn`: expected a function, got 'mae'"):
+        metrics.MeanMetricWrapper("mae")
+    with pytest.raises(ValueError, match="`initializer`"):
+        metrics.MeanSquaredError().add_variable(initializer=None)
+
+    class Several(Seen):
+        def result(self):
+            return self.largest
+
+    model.compile("sgd", "mse", metrics=[Several("several")])
+    with pytest.raises(ValueError, match=r"'several' says 2 \(shape \(2,\)\)"):
+        model.evaluate(x, y, verbose=0)
+    model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: "text"])
+    with pytest.raises(TypeError, match="what <lambda> gives"):
+        model.evaluate(x, y, verbose=0)
