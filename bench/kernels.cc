@@ -240,6 +240,9 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
   array("sgd_momentum", 5, 6, [&k, n](Memory& m) {
     return [&k, n, &m] { k.sgd({n, m[0].data, m[1].data, m[2].data, 1e-3f, 0.9f, true, 0}); };
   });
+  array("rmsprop", 5, 8, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.rmsprop({n, m[0].data, m[1].data, m[2].data, nullptr, nullptr, 1e-3f, 0, 0.1f, 1e-7f, 0}); };
+  });
   array("add", 3, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.add(n, m[0].data, m[1].data, m[2].data); }; });
   array("multiply", 3, 1,
         [&k, n](Memory& m) { return [&k, n, &m] { k.multiply(n, m[0].data, m[1].data, m[2].data); }; });

@@ -122,6 +122,13 @@ std::vector<Case> cases() {
        "",
        "SGD",
        R"("learning_rate": 0.01, "momentum": 0.9, "nesterov": true)"},
+      {"regression, RMSprop",
+       {31, 5, 3},
+       rnn("LSTM", 18, R"("use_bias": false)") + ", " + dense(2, "linear"),
+       "MeanSquaredError",
+       "",
+       "RMSprop",
+       R"("learning_rate": 0.01, "momentum": 0.5, "centered": true, "weight_decay": 0.004)"},
       {"regression, softmax inside",
        {300, 4, 6},
        rnn("LSTM", 20, R"("activation": "softmax", "unit_forget_bias": false, "recurrent_dropout": 0.1)") + ", " +

@@ -262,6 +262,8 @@ std::vector<float> everything(const Kernels& k) {
     k.adam({n, p.data(), a.data(), m.data(), v.data(), n % 2 ? vhat.data() : nullptr, 0.01f, 0.1f, 0.001f, 1e-7f,
             n % 3 ? 0.0f : 0.004f});
     k.sgd({n, p.data(), b.data(), n % 4 ? m.data() : nullptr, 0.01f, 0.9f, n % 4 == 2, n % 3 ? 0.0f : 0.004f});
+    k.rmsprop({n, p.data(), a.data(), v.data(), n % 2 ? vhat.data() : nullptr, n % 4 ? m.data() : nullptr, 0.01f, 0.9f,
+               0.1f, 1e-7f, n % 3 ? 0.0f : 0.004f});
     for (const Guarded* g : {&p, &m, &v, &vhat}) keep(*g, n);
   }
   return results;
@@ -549,6 +551,27 @@ void test_optimizers(const Kernels& k) {
   }
 }
 
+void test_rmsprop(const Kernels& k) {
+  const double p = 0.5, g = -0.25, v = 0.0625, share = 0.1, eps = 1e-3, decay = 0.01;
+  for (const int kind : {0, 1, 2, 3}) {
+    const bool centered = kind & 1, momentum = kind & 2;
+    float fp = 0.5f, fv = 0.0625f, mean = 0.125f, m = 0.25f;
+    const float fg = -0.25f;
+    k.rmsprop({1, &fp, &fg, &fv, centered ? &mean : nullptr, momentum ? &m : nullptr, 0.01f, 0.9f, 0.1f, 1e-3f, 0.01f});
+    const double v1 = v + (g * g - v) * share, mean1 = 0.125 + (g - 0.125) * share;
+    double step = 0.01 * g / std::sqrt(v1 - (centered ? mean1 * mean1 : 0) + eps);
+    if (momentum) step += 0.9 * 0.25;
+    CHECK(check::close(static_cast<double>(fv), v1, 1e-6, 0));
+    CHECK(check::close(static_cast<double>(mean), centered ? mean1 : 0.125, 1e-6, 0));
+    CHECK(check::close(static_cast<double>(m), momentum ? step : 0.25, 1e-6, 0));
+    CHECK(check::close(static_cast<double>(fp), p - p * decay - step, 1e-6, 0));
+  }
+  float fp = 1, fv = 1, mean = 1.0001f;  // less than nothing is left of v
+  const float fg = 1;
+  k.rmsprop({1, &fp, &fg, &fv, &mean, nullptr, 0.001f, 0, 0.5f, 1e-7f, 0});
+  CHECK(std::isfinite(fp));
+}
+
 void test_dispatch() {
   CHECK(seqcore::kernels_for("scalar") != nullptr);
   CHECK(seqcore::kernels_for("AVX2") == nullptr && seqcore::kernels_for("") == nullptr);
@@ -580,6 +603,7 @@ int main() {
     test_elementwise(best);
     test_dropout(best);
     test_optimizers(best);
+    test_rmsprop(best);
   }
   test_dispatch();
   return check::report();

@@ -1,4 +1,4 @@
-"""Adam and SGD in Keras's order: clip, decay, step, moving average, constraint, count."""
+"""Adam, RMSprop and SGD in Keras's order: clip, decay, step, moving average, constraint, count."""
 
 import numpy as np
 
@@ -96,4 +96,20 @@ class SGD(Optimizer):
         return w + (momentum * slot["m"] - lr * g if self.config.get("nesterov") else slot["m"])
 
 
-OPTIMIZERS = {"Adam": Adam, "SGD": SGD}
+class RMSprop(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"v": np.zeros_like(w), "mean": np.zeros_like(w), "m": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        rho = self.config.get("rho", 0.9)
+        slot["v"] = rho * slot["v"] + (1.0 - rho) * g**2
+        slot["mean"] = rho * slot["mean"] + (1.0 - rho) * g
+        variance = slot["v"] - (slot["mean"] ** 2 if self.config.get("centered") else 0.0)
+        step = lr * g / np.sqrt(np.maximum(variance, 0.0) + self.config.get("epsilon", 1e-7))
+        slot["m"] = self.config.get("momentum", 0.0) * slot["m"] + step
+        return w - slot["m"]
+
+
+OPTIMIZERS = {"RMSprop": RMSprop, "Adam": Adam, "SGD": SGD}

@@ -77,6 +77,7 @@ const Kernels kTable = {
     loss,
     adam,
     sgd,
+    rmsprop,
     {multiply<BFloat16>, multiply<Int8>, kByteOffset, "float32", "int16"},
 };
 

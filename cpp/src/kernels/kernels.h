@@ -341,6 +341,16 @@ struct SgdArgs {
   bool nesterov;
   float decay;
 };
+struct RmspropArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float* mean;  // of the gradient; null unless centered
+  float* m;     // m null = no momentum
+  float lr, momentum, one_minus_rho, epsilon;
+  float decay;
+};
 
 // ------------------------------------------------------------------------------------------------------- the table
 
@@ -412,6 +422,7 @@ struct Kernels {
   void (*loss)(const LossArgs& args);
   void (*adam)(const AdamArgs& args);
   void (*sgd)(const SgdArgs& args);
+  void (*rmsprop)(const RmspropArgs& args);
 
   Dot dot;
 };

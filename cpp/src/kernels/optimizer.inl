@@ -39,5 +39,29 @@ void sgd(const SgdArgs& args) {
   });
 }
 
+// v += (g g - v)(1 - rho); step = lr g / sqrt(v + epsilon), centered: with v - mean², mean += (g - mean)(1 - rho);
+// p -= step; with momentum: m = momentum m + step, p -= m.
+void rmsprop(const RmspropArgs& args) {
+  const vec share = set1(args.one_minus_rho);
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    vec v = at.load(args.v);
+    v = fma(fma(g, g, neg(v)), share, v);
+    at.store(args.v, v);
+    if (args.mean) {
+      vec mean = at.load(args.mean);
+      mean = fma(sub(g, mean), share, mean);
+      at.store(args.mean, mean);
+      v = max(fnma(mean, mean, v), set1(0.0f));  // rounding may leave less than nothing
+    }
+    vec step = div(mul(g, set1(args.lr)), sqrt(add(v, set1(args.epsilon))));
+    if (args.m) {
+      step = fma(set1(args.momentum), at.load(args.m), step);
+      at.store(args.m, step);
+    }
+    at.store(args.p, sub(decayed(at.load(args.p), args.decay), step));
+  });
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

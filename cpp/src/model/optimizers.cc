@@ -45,9 +45,14 @@ double sum_squares(std::int64_t n, const float* x, const Run& run) {
 Optimizer::Optimizer(const Json& description) {
   Config c(description);
   const std::string& name = c.class_name();
-  adam_ = name == "Adam" || name == "AdamW";
-  if (!adam_ && name != "SGD")
-    throw std::invalid_argument("unknown optimizer '" + name + "'; expected one of: Adam, AdamW, SGD");
+  if (name == "Adam" || name == "AdamW")
+    kind_ = Kind::adam;
+  else if (name == "RMSprop")
+    kind_ = Kind::rmsprop;
+  else if (name == "SGD")
+    kind_ = Kind::sgd;
+  else
+    throw std::invalid_argument("unknown optimizer '" + name + "'; expected one of: Adam, AdamW, RMSprop, SGD");
   const auto unit = [&](const char* key, double fallback) {
     const double value = c.number(key, fallback);
     if (!(value >= 0 && value < 1)) c.fail(key, "in [0, 1)");
@@ -59,16 +64,23 @@ Optimizer::Optimizer(const Json& description) {
     if (!(value > 0)) c.fail(key, "positive");
     return value;
   };
-  options_.learning_rate = c.number("learning_rate", adam_ ? 0.001 : 0.01);
-  if (adam_) {
+  options_.learning_rate = c.number("learning_rate", kind_ == Kind::sgd ? 0.01 : 0.001);
+  if (kind_ == Kind::adam) {
     beta_1_ = unit("beta_1", 0.9);
     beta_2_ = unit("beta_2", 0.999);
-    epsilon_ = c.number("epsilon", 1e-7);
     amsgrad_ = c.boolean("amsgrad", false);
   } else {
     momentum_ = c.number("momentum", 0);
     if (!(momentum_ >= 0 && momentum_ <= 1)) c.fail("momentum", "in [0, 1]");
+  }
+  if (kind_ == Kind::sgd) {
     nesterov_ = c.boolean("nesterov", false);
+  } else {
+    epsilon_ = c.number("epsilon", 1e-7);
+  }
+  if (kind_ == Kind::rmsprop) {
+    rho_ = unit("rho", 0.9);
+    centered_ = c.boolean("centered", false);
   }
   options_.weight_decay = c.number("weight_decay", name == "AdamW" ? 0.004 : 0);
   options_.clipnorm = positive("clipnorm");
@@ -89,9 +101,10 @@ Optimizer::Optimizer(const Json& description) {
 
 void Optimizer::build(std::int64_t size) {
   const auto n = static_cast<std::size_t>(size);
-  if (adam_ || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
-  if (adam_) velocity_slot_.assign(n, 0.0f);
+  if (kind_ == Kind::adam || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
+  if (kind_ != Kind::sgd) velocity_slot_.assign(n, 0.0f);
   if (amsgrad_) velocity_hat_slot_.assign(n, 0.0f);
+  if (centered_) average_gradient_slot_.assign(n, 0.0f);
   if (options_.use_ema) average_slot_.assign(n, 0.0f);
   if (options_.gradient_accumulation_steps > 1) accumulator_slot_.assign(n, 0.0f);
 }
@@ -106,6 +119,7 @@ std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
   add("momentum", momentum_slot_);
   add("velocity", velocity_slot_);
   add("velocity_hat", velocity_hat_slot_);
+  add("average_gradient", average_gradient_slot_);
   return all;
 }
 
@@ -133,28 +147,43 @@ void Optimizer::step(float* weights, const float* grads, const Variable& v, Run&
   const auto decay = static_cast<float>(options_.weight_decay * learning_rate);
   run.rows(v.size, 20.0, 4096, [&](std::int64_t from, std::int64_t to, int) {
     const std::int64_t at = v.offset + from;
-    if (adam_) {
+    const auto slot = [at](std::vector<float>& all) { return all.empty() ? nullptr : all.data() + at; };
+    if (kind_ == Kind::adam) {
       const std::int64_t t = iterations + 1;
       const double alpha = learning_rate * std::sqrt(1 - power(beta_2_, t)) / (1 - power(beta_1_, t));
       AdamArgs args{};
       args.n = to - from;
       args.p = weights + at;
       args.g = grads + at;
-      args.m = momentum_slot_.data() + at;
-      args.v = velocity_slot_.data() + at;
-      args.vhat = amsgrad_ ? velocity_hat_slot_.data() + at : nullptr;
+      args.m = slot(momentum_slot_);
+      args.v = slot(velocity_slot_);
+      args.vhat = slot(velocity_hat_slot_);
       args.alpha = static_cast<float>(alpha);
       args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
       args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
       args.epsilon = static_cast<float>(epsilon_);
       args.decay = decay;
       run.k.adam(args);
+    } else if (kind_ == Kind::rmsprop) {
+      RmspropArgs args{};
+      args.n = to - from;
+      args.p = weights + at;
+      args.g = grads + at;
+      args.v = slot(velocity_slot_);
+      args.mean = slot(average_gradient_slot_);
+      args.m = slot(momentum_slot_);
+      args.lr = static_cast<float>(learning_rate);
+      args.momentum = static_cast<float>(momentum_);
+      args.one_minus_rho = static_cast<float>(1 - rho_);
+      args.epsilon = static_cast<float>(epsilon_);
+      args.decay = decay;
+      run.k.rmsprop(args);
     } else {
       SgdArgs args{};
       args.n = to - from;
       args.p = weights + at;
       args.g = grads + at;
-      args.m = momentum_slot_.empty() ? nullptr : momentum_slot_.data() + at;
+      args.m = slot(momentum_slot_);
       args.lr = static_cast<float>(learning_rate);
       args.momentum = static_cast<float>(momentum_);
       args.nesterov = nesterov_;

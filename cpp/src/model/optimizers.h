@@ -1,4 +1,4 @@
-// Optimizers: SGD and Adam over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
+// Optimizers: SGD, Adam and RMSprop over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ struct OptimizerOptions {
 
 class Optimizer {
  public:
-  // {"class_name": "Adam" | "AdamW" | "SGD", "config": {…}}
+  // {"class_name": "Adam" | "AdamW" | "RMSprop" | "SGD", "config": {…}}
   explicit Optimizer(const Json& description);
 
   // A stretch of the arenas that is one variable.
@@ -54,11 +54,14 @@ class Optimizer {
   void overwrite(float* weights, const std::vector<Variable>& variables) const;
   void step(float* weights, const float* grads, const Variable& v, Run& run);
 
+  enum class Kind { sgd, adam, rmsprop };
+
   OptimizerOptions options_;
-  bool adam_;
-  double beta_1_ = 0, beta_2_ = 0, epsilon_ = 0, momentum_ = 0;
-  bool amsgrad_ = false, nesterov_ = false;
-  std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_slot_, accumulator_slot_;
+  Kind kind_;
+  double beta_1_ = 0, beta_2_ = 0, rho_ = 0, epsilon_ = 0, momentum_ = 0;
+  bool amsgrad_ = false, nesterov_ = false, centered_ = false;
+  std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_gradient_slot_, average_slot_,
+      accumulator_slot_;
 };
 
 }  // namespace seqcore

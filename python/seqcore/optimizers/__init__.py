@@ -26,7 +26,7 @@ from .._variable import Variable
 from . import schedules
 from .schedules import LearningRateSchedule
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "deserialize", "get", "schedules", "serialize"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "schedules", "serialize"]
 
 LearningRate = float | LearningRateSchedule | dict[str, Any] | Callable[[], float]
 
@@ -232,17 +232,32 @@ class AdamW(Optimizer):
     amsgrad: bool = arg(boolean, default=False)
 
 
-_registry: Registry[Optimizer] = Registry("optimizer", Optimizer, [SGD, Adam, AdamW], adamw=AdamW)
+class RMSprop(Optimizer):
+    """RMSprop (Hinton, Tieleman, 2012), plain or centered (Graves, 2013).
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        rho: how slowly the mean of the squared gradients moves.
+        momentum: share of the last step kept.
+        epsilon: added to that mean, inside the root.
+        centered: whether the variance stands in the mean square's place.
+    """
+
+    rho: float = arg(fraction, default=0.9)
+    momentum: float = arg(fraction, default=0.0)
+    epsilon: float = arg(non_negative, default=1e-7)
+    centered: bool = arg(boolean, default=False)
+
+
+_registry: Registry[Optimizer] = Registry(
+    "optimizer", Optimizer, [SGD, Adam, AdamW, RMSprop], adamw=AdamW, rmsprop=RMSprop
+)
 
 
 def get(identifier: Any) -> Optimizer | None:
     """The optimizer that `identifier` names: a string, a class, an instance or a description; None for None."""
     if isinstance(identifier, str):
-        if identifier.lower() == "rmsprop":
-            raise ValueError(
-                "`optimizer`: rmsprop (the default, as Keras's) is not available; give 'adam', 'adamw' or 'sgd'"
-            )
-        identifier = identifier if identifier in ("SGD", "AdamW", "Adam") else identifier.lower()
+        identifier = identifier if identifier in _registry.classes else identifier.lower()
     return _registry.get(identifier)
 
 
