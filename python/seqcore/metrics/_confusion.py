@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .. import _engine, losses
 from .._config import UNSET, arg, boolean, fraction, integer, number, one_of, optional, positive_int, text
 from .._variable import Variable
-from ._base import Metric, pair
+from ._base import Metric, alike
 
 Double = NDArray[np.float64]
 _EPSILON = 1e-7
@@ -83,6 +83,7 @@ class Confusion(Metric):
         self.reset_state()
 
     def reset_state(self) -> None:
+        super().reset_state()
         labels = () if self._labels is None else (self._labels,)
         # [negatives and positives, how many thresholds lie below, label]
         self._counts: Double = np.zeros((2, len(self.thresholds) + 1, *labels))
@@ -109,7 +110,7 @@ class Confusion(Metric):
         self._counts += sums.reshape(self._counts.shape)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        true, pred = pair(y_true, y_pred)
+        true, pred = alike(y_true, y_pred)
         pred = _engine.to_float(pred, "y_pred")
         self._count(true, pred, self._weight_of(sample_weight, pred))
 
@@ -274,7 +275,7 @@ class _OfClass(Confusion):
         return pred
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        true, pred = pair(y_true, y_pred)
+        true, pred = alike(y_true, y_pred)
         pred = self._seen(_engine.to_float(pred, "y_pred"))
         if self.class_id is not None:
             classes = pred.shape[-1] if pred.ndim > 1 else 0
@@ -542,7 +543,7 @@ class AUC(Confusion):
         self.reset_state()
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        true, pred = pair(y_true, y_pred)
+        true, pred = alike(y_true, y_pred)
         pred = _engine.to_float(pred, "y_pred")
         if self.multi_label and (pred.ndim != 2 or self._labels not in (None, pred.shape[1])):
             raise ValueError(f"`y_pred`: expected shape (batch, {self._labels or 'labels'}), got {pred.shape}")

@@ -24,14 +24,14 @@ from .._config import (
     text,
 )
 from .._variable import Variable
-from ._base import Metric, pair
+from ._base import Metric, alike, pair
 
 Double = NDArray[np.float64]
 _EPSILON = 1e-7
 
 
 def _doubles(y_true: Any, y_pred: Any) -> tuple[Double, Double]:
-    true, pred = pair(y_true, y_pred)
+    true, pred = alike(y_true, y_pred)
     if pred.ndim == 0:
         raise ValueError("`y_pred`: expected at least one axis, got a scalar")
     return true.astype(np.float64), pred.astype(np.float64)
@@ -104,7 +104,7 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> _engine.Float:
 
 
 def _cosine(y_true: Any, y_pred: Any, axis: int) -> _engine.Float:
-    true, pred = _doubles(y_true, y_pred)
+    true, pred = _doubles(*pair(y_true, y_pred))
     if not -pred.ndim <= axis < pred.ndim:
         raise ValueError(f"`axis` of CosineSimilarity: expected one of an array of shape {pred.shape}, got {axis}")
     unit = [y / np.maximum(np.sqrt(np.sum(y * y, axis, keepdims=True)), _EPSILON) for y in (true, pred)]
@@ -351,10 +351,11 @@ class _OfSums(Metric):
     _sums = UNSET  # (names, outputs); None before the first batch
 
     def reset_state(self) -> None:
+        super().reset_state()
         self._sums = None
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        true, pred = pair(y_true, y_pred)
+        true, pred = alike(y_true, y_pred)
         outputs = "outputs" if self._sums is None else self._sums.shape[1]
         if pred.ndim != 2 or outputs not in ("outputs", pred.shape[1]):
             raise ValueError(f"`y_pred` of {type(self).__name__}: expected shape (batch, {outputs}), got {pred.shape}")
