@@ -278,7 +278,7 @@ HOST_METRICS = [
     ([(1,), (3,), (5, 1), (2, 3)], [
         *(spec(n, **c) for n in _COUNTED for c in _THRESHOLDS),
         *(spec(n, **{bound: v}, num_thresholds=t)
-          for n, bound in _UNDER for v, t in [(0.6, 200), (0.3, 7), (0.5, 1), (0, 2)]),
+          for n, bound in _UNDER for v, t in [(0.6, 200), (0.3, 7), (0.5, 1), (0.01, 2)]),
         *(spec("AUC", **c) for c in _AREAS),
     ]),
     ([(3,), (2, 3)], [
@@ -301,7 +301,13 @@ HOST_METRICS = [
         spec("SquaredHinge"),
     ]),
 ]  # fmt: skip
-HOST_CASES = [(item, shape) for shapes, items in HOST_METRICS for item in items for shape in shapes]
+HOST_CASES = [
+    (item, shape, weights)
+    for shapes, items in HOST_METRICS
+    for item in items
+    for shape in shapes
+    for weights in ("none", "rows", "steps")[: 1 + len(shape)]
+]
 
 
 def host_batches(item, shape, weights, seed):

@@ -6,8 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
+import seqcore
 from reference import metrics as reference
-from seqcore import metrics
+from seqcore import layers, metrics
 from support import HOST_CASES, HOST_METRICS, host_batches, spec
 
 ids = lambda value: json.dumps(value) if isinstance(value, dict) else str(value)  # noqa: E731
@@ -32,14 +33,9 @@ def assert_same(actual, expected, rtol=2e-6):
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-6)
 
 
-@pytest.mark.parametrize("weights", ["none", "rows", "steps"])
-@pytest.mark.parametrize(("item", "shape"), HOST_CASES, ids=ids)
+@pytest.mark.parametrize(("item", "shape", "weights"), HOST_CASES, ids=ids)
 def test_against_the_reference(item, shape, weights):
-    if weights == "steps" and len(shape) == 1:
-        weights, seed = "none", 1  # as "rows": other data instead
-    else:
-        seed = 0
-    batches, metric = host_batches(item, shape, weights, seed), make(item)
+    batches, metric = host_batches(item, shape, weights, 0), make(item)
     for y, p, w in batches:
         metric.update_state(y, p, sample_weight=w)
     y, p, w = whole(batches)
@@ -129,6 +125,7 @@ def test_one_class_only():
             assert np.isfinite(metrics.AUC(curve=curve)(y, [0.2, 0.7]))
     assert metrics.Precision()([0, 0], [0.1, 0.2]) == 0 == metrics.Recall()([0, 0], [0.1, 0.9])
     assert metrics.SpecificityAtSensitivity(0.5)([0, 0], [0.1, 0.9]) == 0
+    assert metrics.SensitivityAtSpecificity(0, 2)([1, 0, 0], [0.5, 0.5, 0.1], [0.1, 0.3, 0.7]) == 1
     assert metrics.F1Score()([[0, 0]], [[0.0, 0.0]]).tolist() == [0, 0]
     assert metrics.R2Score()([[1.0], [1.0]], [[0.0], [0.5]]) == 0  # infinite: 0
 
@@ -307,3 +304,50 @@ def test_r2_of_few_samples_is_not_adjusted():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert metrics.R2Score(num_regressors=1)(y, p) < plain
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_in_compile(steps):
+    """After an epoch of batches each says what it says of the predictions of all; weighted ones take the weights."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(23, 5, 3)).astype(np.float32)
+    y = rng.integers(0, 2, (23, 5) if steps else 23)
+    w = rng.uniform(0, 2, y.shape if steps else 23).astype(np.float32)
+    named = ["auc", "precision", "recall", "true_positives", "mape", "squared_hinge"]
+    made = lambda: [metrics.AUC(curve="PR", name="pr"), metrics.RecallAtPrecision(0.3, name="at")]  # noqa: E731
+    more = [] if steps else ["r2_score", metrics.F1Score("macro", 0.5)]
+    model = seqcore.Sequential(
+        [seqcore.Input((5, 3)), layers.GRU(4, return_sequences=steps), layers.Dense(1, activation="sigmoid")]
+    )
+    model.compile("sgd", "binary_crossentropy", metrics=[*named, *more], weighted_metrics=made())
+    model.fit(x, y, batch_size=4, epochs=1, verbose=0)
+    logs = model.evaluate(x, y, batch_size=4, sample_weight=w, verbose=0, return_dict=True)
+    p = model.predict(x, verbose=0)
+    for name in named:
+        assert logs[name] == pytest.approx(float(metrics.get(name)(y, p)), rel=1e-5)
+    for metric in made():
+        assert logs[metric.name] == pytest.approx(float(metric(y, p, w)), rel=1e-5)
+    if not steps:
+        assert logs["r2_score"] == pytest.approx(float(metrics.R2Score()(y, p)), rel=1e-5)
+        assert logs["f1_score"] == pytest.approx(float(metrics.F1Score("macro", 0.5)(y, p)), rel=1e-5)
+
+
+def test_in_compile_of_classes(tmp_path):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(19, 4, 3)).astype(np.float32), rng.integers(0, 6, 19)
+    one_hot = np.eye(6, dtype=np.float32)[y]
+    for loss, true, watched in [
+        ("sparse_categorical_crossentropy", y, [metrics.SparseTopKCategoricalAccuracy(2)]),
+        ("categorical_crossentropy", one_hot, [metrics.TopKCategoricalAccuracy(2), metrics.AUC(multi_label=True),
+         metrics.Precision(top_k=2, class_id=1), metrics.F1Score("weighted"), "kl_divergence", "cosine_similarity"]),
+    ]:  # fmt: skip
+        model = seqcore.Sequential([seqcore.Input((4, 3)), layers.GRU(4), layers.Dense(6, activation="softmax")])
+        model.compile("sgd", loss, metrics=watched)
+        logs = model.evaluate(x, true, batch_size=7, verbose=0, return_dict=True)
+        p = model.predict(x, verbose=0)
+        for metric in map(metrics.get, watched):
+            again = type(metric).from_config(metric.get_config())
+            assert logs[metric.name] == pytest.approx(float(again(true, p)), rel=1e-5)
+        model.save(tmp_path / "model.safetensors")
+        loaded = seqcore.saving.load_model(tmp_path / "model.safetensors")
+        assert loaded.evaluate(x, true, batch_size=7, verbose=0, return_dict=True) == logs

@@ -81,7 +81,8 @@ def auc(y, p, w, config):
     area = 0.0
     if (curve, method) == ("PR", "interpolation"):
         nodes, node_weights = np.polynomial.legendre.leggauss(60)
-        for (tp1, fp1, _, fn), (tp0, fp0, _, _) in zip(table[:-1], table[1:]):
+        for i in range(len(table) - 1):
+            (tp1, fp1, _, fn), (tp0, fp0, _, _) = table[i : i + 2]
             for s, v in zip((nodes + 1) / 2, node_weights / 2):
                 tp, fp = tp0 + s * (tp1 - tp0), fp0 + s * (fp1 - fp0)
                 area += v * share(tp, fp) * (tp1 - tp0) / (tp1 + fn if tp1 + fn else 1.0)
@@ -98,7 +99,10 @@ def auc(y, p, w, config):
             odds = (tp + fn) / (tn + fp) if tn + fp else 0.0
             points.append((max(1 - odds * fn / tp, 0.0), 1 - odds * fp / tp))
     height = {"interpolation": lambda a, b: (a + b) / 2, "minoring": min, "majoring": max}[method]
-    return sum((x1 - x0) * height(y1, y0) for (x1, y1), (x0, y0) in zip(points[:-1], points[1:]))
+    for i in range(len(points) - 1):
+        (x1, y1), (x0, y0) = points[i : i + 2]
+        area += (x1 - x0) * height(y1, y0)
+    return area
 
 
 def f_beta(y, p, w, config, beta):
