@@ -99,7 +99,7 @@ class Confusion(Metric):
         place = np.ceil(np.clip(np.where(known, pred, 0), 0, 1).astype(np.float32) * np.float32(n - 1))
         return np.where(known, np.maximum(place, 1 if self.thresholds[0] < 0 else 0), 0).astype(np.intp)
 
-    def _count(self, true: _engine.Array, pred: _engine.Float, weight: Double) -> None:
+    def _add_batch(self, true: _engine.Array, pred: _engine.Float, weight: Double) -> None:
         """Adds a batch; all three are of one shape, (…, labels) where labels are counted apart."""
         places = len(self.thresholds) + 1
         labels = self._labels or 1
@@ -112,7 +112,7 @@ class Confusion(Metric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         true, pred = alike(y_true, y_pred)
         pred = _engine.to_float(pred, "y_pred")
-        self._count(true, pred, self._weight_of(sample_weight, pred))
+        self._add_batch(true, pred, self._weight_of(sample_weight, pred))
 
     def _weight_of(self, sample_weight: Any, pred: _engine.Float) -> Double:
         if sample_weight is None:
@@ -168,12 +168,12 @@ class _Count(Confusion):
     thresholds: Any = arg(optional(_thresholds), default=None, attribute="_given")
     name: str | None = arg(optional(text), default=None)
 
+    _given = UNSET
+
     def _setup(self) -> None:
         super()._setup()
         thresholds = _listed(self._given, 0.5)
         self._set_thresholds(thresholds, _evenly_spread(thresholds))
-
-    _given = UNSET
 
     def result(self) -> Any:
         """The count so far."""
@@ -285,7 +285,7 @@ class _OfClass(Confusion):
                     f"shape {pred.shape}"
                 )
             true, pred = true[..., self.class_id, None], pred[..., self.class_id, None]
-        self._count(true, pred, self._weight_of(sample_weight, pred))
+        self._add_batch(true, pred, self._weight_of(sample_weight, pred))
 
 
 def _filter_top_k(pred: _engine.Float, k: int) -> _engine.Float:
@@ -561,7 +561,7 @@ class AUC(Confusion):
         if self.from_logits:
             with np.errstate(over="ignore"):
                 pred = (1 / (1 + np.exp(-pred.astype(np.float64)))).astype(np.float32)
-        self._count(true, pred, weight)
+        self._add_batch(true, pred, weight)
 
     def result(self) -> Any:
         """The area so far; 0 before the first batch."""
