@@ -241,6 +241,102 @@ def nudge(weights, seed=1):
     return [np.asarray(w, np.float64) * (1.0 + 2.4e-7 * rng.choice([-1.0, 1.0], np.shape(w))) for w in weights]
 
 
+# ---------------------------------------------------------------------------------- metrics that the core does not know
+
+_COUNTED = ("TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives", "Precision", "Recall")
+_THRESHOLDS = [{}, {"thresholds": 0.3}, {"thresholds": [0.7, 0.2, 0.9]}, {"thresholds": [0.0, 0.25, 0.5, 0.75, 1.0]}]
+_OF_CLASSES = [
+    {"top_k": 2},
+    {"class_id": 1},
+    {"top_k": 1, "class_id": 0},
+    {"top_k": 2, "thresholds": [0.4, 0.1]},
+    {"top_k": 3, "thresholds": [0.0, 0.5, 1.0], "class_id": -1},
+]
+_AREAS = [
+    *({"curve": c, "summation_method": m, "num_thresholds": 23}
+      for c in ("ROC", "PR", "PRGAIN") for m in ("interpolation", "minoring", "majoring")),
+    {},
+    {"curve": "pr"},
+    {"num_thresholds": 2},
+    {"thresholds": [0.8, 0.1, 0.35], "summation_method": "Majoring"},
+    {"thresholds": [0.5, 0.25, 0.75], "curve": "PR"},
+    {"thresholds": []},
+    {"from_logits": True},
+]  # fmt: skip
+_LABELED = [
+    {"multi_label": True},
+    {"multi_label": True, "num_labels": 3, "label_weights": [1.0, 0.0, 2.5]},
+    {"multi_label": True, "curve": "PR", "label_weights": [1.0, 0.5, 2.5]},
+    {"multi_label": True, "thresholds": [0.4, 0.6, 0.1], "curve": "PR", "summation_method": "minoring"},
+    {"label_weights": [1.0, 0.5, 2.5], "num_thresholds": 7},
+    {"label_weights": [1.0, 0.5, 2.5], "thresholds": [0.2, 0.3]},
+]
+_UNDER = [("SensitivityAtSpecificity", "specificity"), ("SpecificityAtSensitivity", "sensitivity"),
+          ("PrecisionAtRecall", "recall"), ("RecallAtPrecision", "precision")]  # fmt: skip
+# (shapes without the batch, descriptions)
+HOST_METRICS = [
+    ([(1,), (3,), (5, 1), (2, 3)], [
+        *(spec(n, **c) for n in _COUNTED for c in _THRESHOLDS),
+        *(spec(n, **{bound: v}, num_thresholds=t)
+          for n, bound in _UNDER for v, t in [(0.6, 200), (0.3, 7), (0.5, 1), (0.01, 2)]),
+        *(spec("AUC", **c) for c in _AREAS),
+    ]),
+    ([(3,), (2, 3)], [
+        *(spec(n, **c) for n in ("Precision", "Recall") for c in _OF_CLASSES),
+        *(spec(n, **{bound: 0.4}, num_thresholds=31, class_id=2) for n, bound in _UNDER),
+    ]),
+    ([(3,)], [spec("AUC", **c) for c in _LABELED]),
+    ([(1,), (3,), (7,)], [
+        *(spec("F1Score", average=a, threshold=t) for a in (None, "micro", "macro", "weighted") for t in (None, 0.4)),
+        *(spec("FBetaScore", average=a, beta=b) for a in (None, "micro", "macro", "weighted") for b in (0.5, 2.0)),
+        *(spec("R2Score", class_aggregation=a, num_regressors=n)
+          for a in (None, "uniform_average", "variance_weighted_average") for n in (0, 3)),
+    ]),
+    ([(7,), (3, 11)], [
+        *(spec(n, k=k) for n in ("TopKCategoricalAccuracy", "SparseTopKCategoricalAccuracy") for k in (1, 2, 5)),
+        spec("CategoricalHinge"), spec("CosineSimilarity"), spec("KLDivergence"),
+    ]),
+    ([(1,), (3,), (5, 1), (2, 7)], [
+        *map(spec, ("MeanAbsolutePercentageError", "MeanSquaredLogarithmicError", "LogCoshError", "Poisson", "Hinge")),
+        spec("SquaredHinge"),
+    ]),
+]  # fmt: skip
+HOST_CASES = [
+    (item, shape, weights)
+    for shapes, items in HOST_METRICS
+    for item in items
+    for shape in shapes
+    for weights in ("none", "rows", "steps")[: 1 + len(shape)]
+]
+
+
+def host_batches(item, shape, weights, seed):
+    """Three batches (y, p, sample_weight) for a metric. `weights`: "none", "rows", "steps"."""
+    rng, out = np.random.default_rng(seed), []
+    name, config = item["class_name"], item["config"]
+    for batch in (7, 1, 13):
+        full = (batch, *shape)
+        p = rng.uniform(0.01, 0.99, full)
+        y = rng.integers(0, 2, full)
+        if name in ("R2Score", "LogCoshError", "MeanSquaredLogarithmicError", "MeanAbsolutePercentageError"):
+            y, p = rng.normal(1, 1, full).astype(np.float32), rng.normal(1, 1, full)
+        elif name == "Hinge":
+            y = 2 * y - 1
+        elif name in ("CosineSimilarity", "CategoricalHinge") or config.get("from_logits"):
+            p = rng.normal(size=full)
+        if name in ("TopKCategoricalAccuracy", "CategoricalHinge"):
+            y = np.eye(shape[-1])[rng.integers(0, shape[-1], full[:-1])]
+        elif name == "KLDivergence":
+            y, p = (np.exp(v) / np.exp(v).sum(-1, keepdims=True) for v in (rng.normal(size=full), p))
+        elif name == "CosineSimilarity":
+            y = rng.normal(size=full)
+        elif name == "SparseTopKCategoricalAccuracy":
+            y = rng.integers(0, shape[-1], full[:-1])
+        w = {"none": None, "rows": rng.uniform(0, 2, batch), "steps": rng.uniform(0, 2, full[:-1])}[weights]
+        out.append((np.asarray(y, np.int32 if y.dtype.kind == "i" else np.float32), p.astype(np.float32), w))
+    return out
+
+
 # --------------------------------------------------------------------------------------------------------- subprocess
 
 

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     import keras
 
 import seqcore
-from support import Case, chain, random_case, rng_pick, sequential, spec
+from support import HOST_CASES, Case, chain, host_batches, random_case, rng_pick, sequential, spec
 
 COUNT = int(os.environ["SEQCORE_TEST_KERAS"])
 FIRST = int(os.environ.get("SEQCORE_TEST_KERAS_FIRST", 0))
@@ -257,3 +257,85 @@ def test_a_loss_of_ones_own(reduction):
             own = type("Own", (library.losses.Loss,), {"call": lambda self, a, b: (a - b) ** 2})
             values.append(np.asarray(own(reduction=reduction)(y, p, sample_weight=weights)))
         np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def same_weights_in_keras(item, shape, weights):
+    """Keras's counts give the weights of samples to the last axis but one."""
+    counts = hasattr(getattr(seqcore.metrics, item["class_name"]), "true_positives")
+    return not (counts and weights == "rows" and len(shape) > 1)
+
+
+@pytest.mark.parametrize(
+    ("item", "shape", "weights"), [case for case in HOST_CASES if same_weights_in_keras(*case)], ids=str
+)
+def test_metrics_over_batches(item, shape, weights):
+    """Those that the core does not know: after each batch, and again after `reset_state`."""
+    ours, theirs = (instance(library.metrics, item) for library in (seqcore, keras))
+    for seed in range(2):
+        for y, p, w in host_batches(item, shape, weights, seed):
+            a, b = (np.asarray(m(y, p, sample_weight=w)) for m in (ours, theirs))
+            assert a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+        for m in (ours, theirs):
+            m.reset_state()
+    config, same = theirs.get_config(), ours.get_config()
+    assert set(config) <= set(same) and config["name"].startswith(same["name"])
+    for key in set(config) - {"label_weights", "name", "dtype"}:
+        assert config[key] == same[key] or (key == "thresholds" and np.allclose(config[key], same[key]))
+
+
+def test_predictions_on_thresholds():
+    """Multiples of 1/32, and those of 1/199, which float32 does not hold: on one side of the threshold in both."""
+    p = np.float32(np.concatenate([np.arange(33) / 32, np.arange(200) / 199, [-1.0, 2.0]]))
+    y = np.random.default_rng(0).integers(0, 2, p.shape)
+    for name, config in [
+        ("AUC", {}),
+        ("AUC", {"num_thresholds": 33, "curve": "PR"}),
+        ("AUC", {"thresholds": [0.25, 0.5, 0.75]}),
+        ("AUC", {"thresholds": [0.125, 0.5]}),
+        ("Precision", {"thresholds": [0.0, 0.25, 0.5, 0.75, 1.0]}),
+        ("FalsePositives", {"thresholds": [1.0, 0.25, 0.0]}),
+        ("TrueNegatives", {"thresholds": [0.0, 0.5, 1.0]}),
+        ("RecallAtPrecision", {"precision": 0.5}),
+        ("SpecificityAtSensitivity", {"sensitivity": 0.25, "num_thresholds": 33}),
+    ]:
+        ours, theirs = (getattr(library.metrics, name)(**config) for library in (seqcore, keras))
+        np.testing.assert_allclose(np.asarray(ours(y, p)), np.asarray(theirs(y, p)), rtol=1e-6)
+        for v, w in zip(ours.variables, theirs.variables):
+            assert v.name == w.name and np.array_equal(v.numpy(), np.asarray(w))
+
+
+def test_functions_of_metrics():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, (5, 7)).astype(np.float32), rng.uniform(0.01, 0.99, (5, 7)).astype(np.float32)
+    for name in (
+        "mean_absolute_percentage_error", "mean_squared_logarithmic_error", "log_cosh", "poisson", "kl_divergence",
+        "hinge", "squared_hinge", "categorical_hinge", "top_k_categorical_accuracy",
+    ):  # fmt: skip
+        a, b = (np.asarray(getattr(library.metrics, name)(y, p)) for library in (seqcore, keras))
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    for k, ids in [(1, False), (3, False), (2, True)]:
+        given = (np.arange(5), np.argsort(-p) if ids else p)
+        a, b = (
+            np.asarray(library.metrics.sparse_top_k_categorical_accuracy(*given, k=k, from_sorted_ids=ids))
+            for library in (seqcore, keras)
+        )
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Precision", {"thresholds": 1.5}), ("Recall", {"thresholds": [0.5, -0.1]}), ("AUC", {"num_thresholds": 1}),
+        ("AUC", {"curve": "X"}), ("AUC", {"summation_method": "X"}), ("AUC", {"num_labels": 2}),
+        ("SensitivityAtSpecificity", {"specificity": 1.1}), ("PrecisionAtRecall", {"recall": -0.1}),
+        ("RecallAtPrecision", {"precision": 0.5, "num_thresholds": 0}), ("F1Score", {"average": "X"}),
+        ("F1Score", {"threshold": 0.0}), ("FBetaScore", {"beta": 0.0}), ("R2Score", {"class_aggregation": "X"}),
+        ("R2Score", {"num_regressors": -1}),
+    ],
+)  # fmt: skip
+def test_arguments_that_both_refuse(name, arguments):
+    for library in (seqcore, keras):
+        with pytest.raises(ValueError):
+            getattr(library.metrics, name)(**arguments)

@@ -8,6 +8,19 @@ from typing import Any
 from .. import losses
 from .._config import Registry, to_config
 from ._base import Mean, MeanMetricWrapper, Metric, Running, Sum
+from ._confusion import (
+    AUC,
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    PrecisionAtRecall,
+    Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+    TrueNegatives,
+    TruePositives,
+)
 from ._means import (
     Accuracy,
     BinaryAccuracy,
@@ -23,12 +36,44 @@ from ._means import (
     categorical_accuracy,
     sparse_categorical_accuracy,
 )
+from ._scores import (
+    CategoricalHinge,
+    CosineSimilarity,
+    F1Score,
+    FBetaScore,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsolutePercentageError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    R2Score,
+    SparseTopKCategoricalAccuracy,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+    categorical_hinge,
+    hinge,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_percentage_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_top_k_categorical_accuracy,
+    squared_hinge,
+    top_k_categorical_accuracy,
+)
 
 __all__ = [
-    "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy", "CategoricalCrossentropy", "Mean",
-    "MeanAbsoluteError", "MeanMetricWrapper", "MeanSquaredError", "Metric", "RootMeanSquaredError",
-    "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy", "Sum", "binary_accuracy", "categorical_accuracy",
-    "deserialize", "get", "serialize", "sparse_categorical_accuracy",
+    "AUC", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy", "CategoricalCrossentropy",
+    "CategoricalHinge", "CosineSimilarity", "F1Score", "FBetaScore", "FalseNegatives", "FalsePositives", "Hinge",
+    "KLDivergence", "LogCoshError", "Mean", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanMetricWrapper",
+    "MeanSquaredError", "MeanSquaredLogarithmicError", "Metric", "Poisson", "Precision", "PrecisionAtRecall", "R2Score",
+    "Recall", "RecallAtPrecision", "RootMeanSquaredError", "SensitivityAtSpecificity", "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy", "SparseTopKCategoricalAccuracy", "SpecificityAtSensitivity", "SquaredHinge", "Sum",
+    "TopKCategoricalAccuracy", "TrueNegatives", "TruePositives", "binary_accuracy", "categorical_accuracy",
+    "categorical_hinge", "deserialize", "get", "hinge", "kl_divergence", "log_cosh", "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error", "poisson", "serialize", "sparse_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy", "squared_hinge", "top_k_categorical_accuracy",
 ]  # fmt: skip
 
 _functions: dict[Callable[..., Any], type[Metric]] = {
@@ -40,15 +85,32 @@ _functions: dict[Callable[..., Any], type[Metric]] = {
     losses.binary_crossentropy: BinaryCrossentropy,
     losses.categorical_crossentropy: CategoricalCrossentropy,
     losses.sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    log_cosh: LogCoshError,
+    poisson: Poisson,
+    kl_divergence: KLDivergence,
+    hinge: Hinge,
+    squared_hinge: SquaredHinge,
+    categorical_hinge: CategoricalHinge,
+    top_k_categorical_accuracy: TopKCategoricalAccuracy,
+    sparse_top_k_categorical_accuracy: SparseTopKCategoricalAccuracy,
 }
 _registry: Registry[Metric] = Registry(
     "metric",
     Metric,
     [Accuracy, BinaryAccuracy, CategoricalAccuracy, SparseCategoricalAccuracy, Mean, Sum, MeanSquaredError,
      RootMeanSquaredError, MeanAbsoluteError, BinaryCrossentropy, CategoricalCrossentropy,
-     SparseCategoricalCrossentropy],
+     SparseCategoricalCrossentropy,
+     AUC, FalseNegatives, FalsePositives, Precision, PrecisionAtRecall, Recall, RecallAtPrecision,
+     SensitivityAtSpecificity, SpecificityAtSensitivity, TrueNegatives, TruePositives, CategoricalHinge,
+     CosineSimilarity, F1Score, FBetaScore, Hinge, KLDivergence, LogCoshError, MeanAbsolutePercentageError,
+     MeanSquaredLogarithmicError, Poisson, R2Score, SparseTopKCategoricalAccuracy, SquaredHinge,
+     TopKCategoricalAccuracy],
     mse=MeanSquaredError, MSE=MeanSquaredError, mae=MeanAbsoluteError, MAE=MeanAbsoluteError, rmse=RootMeanSquaredError,
-    RMSE=RootMeanSquaredError, bce=BinaryCrossentropy, BCE=BinaryCrossentropy,
+    RMSE=RootMeanSquaredError, bce=BinaryCrossentropy, BCE=BinaryCrossentropy, mape=MeanAbsolutePercentageError,
+    MAPE=MeanAbsolutePercentageError, msle=MeanSquaredLogarithmicError, MSLE=MeanSquaredLogarithmicError,
+    fbeta_score=FBetaScore, logcosh=LogCoshError, log_cosh=LogCoshError,
 )  # fmt: skip
 
 

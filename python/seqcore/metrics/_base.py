@@ -190,3 +190,11 @@ def pair(y_true: Any, y_pred: Any, sparse: bool = False) -> tuple[_engine.Array,
     if not sparse:
         true, pred = _engine.same_rank(true, pred)
     return _engine.fit_target(true, pred.shape, sparse, "y_true"), pred
+
+
+def alike(y_true: Any, y_pred: Any) -> tuple[_engine.Array, _engine.Array]:
+    """As `pair`, but `y_pred` keeps its shape where it has more than one axis: (batch, steps, 1) has steps to weigh."""
+    pred = _engine.to_array(y_pred, "y_pred")
+    if pred.ndim < 2:
+        return pair(y_true, pred)
+    return _engine.fit_target(_engine.to_array(y_true, "y_true"), pred.shape, False, "y_true"), pred
