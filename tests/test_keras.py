@@ -143,6 +143,22 @@ def test_masked_metrics():
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
+def test_encoder_and_decoder():
+    """The usual autoencoder of sequences, and its neighbours that move numbers."""
+    layers = [
+        spec("Reshape", target_shape=[6, 2]),
+        spec("LSTM", units=5, return_sequences=True),
+        spec("Permute", dims=[2, 1]),
+        spec("GRU", units=4),
+        spec("RepeatVector", n=6),
+        spec("LSTM", units=5, return_sequences=True),
+        spec("TimeDistributed", layer=spec("Dense", units=2)),
+    ]
+    case = Case(chain((None, 12), *layers), spec("MeanSquaredError"), 9, seed=1)
+    ours, theirs = same_losses(case, spec("Adam"))
+    np.testing.assert_allclose(ours.predict(case.x, verbose=0), theirs.predict(case.x, verbose=0), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_functions_as_metrics(masked):
     layers = [

@@ -177,6 +177,21 @@ L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
             [spec("TimeDistributed", layer=spec("Dense", units=5, activity_regularizer=L2, kernel_regularizer=L1))],
         ),
         ((3, 4, 2), [spec("TimeDistributed", layer=spec("Flatten")), spec("Dense", units=2)]),
+        ((12,), [spec("Reshape", target_shape=[4, 3]), spec("LSTM", units=3)]),
+        ((7, 6), [spec("GRU", units=8, return_sequences=True), spec("Reshape", target_shape=[-1, 7]), spec("Flatten")]),
+        ((5, 3, 4), [spec("Dense", units=6), spec("Reshape", target_shape=[2, 9, -1]), spec("Dense", units=2)]),
+        ((5, 4), [spec("Dense", units=3), spec("Reshape", target_shape=[15]), spec("Reshape", target_shape=[15])]),
+        ((5, 6), [spec("TimeDistributed", layer=spec("Reshape", target_shape=[2, 3])), spec("Dense", units=2)]),
+        ((5, 4), [spec("Dense", units=17), spec("Permute", dims=[2, 1]), spec("SimpleRNN", units=3)]),
+        ((2, 3, 5), [spec("Dense", units=4), spec("Permute", dims=[3, 1, 2]), spec("Dense", units=2)]),
+        ((3, 2, 3, 4), [spec("Dense", units=5), spec("Permute", dims=[2, 4, 1, 3]), spec("Flatten")]),
+        ((3,), [spec("Dense", units=4), spec("Permute", dims=[1]), spec("Dense", units=2)]),
+        ((3,), [spec("Dense", units=17), spec("RepeatVector", n=1), spec("LSTM", units=2)]),
+        (
+            (5, 3),
+            [spec("LSTM", units=4), spec("RepeatVector", n=7), spec("GRU", units=5, return_sequences=True)],
+        ),
+        ((4, 3), [spec("TimeDistributed", layer=spec("RepeatVector", n=2)), spec("Dense", units=2)]),
         ((3, 4, 2), [spec("TimeDistributed", layer=spec("LSTM", units=3)), spec("Dense", units=2)]),
         ((5, 33), [spec("LayerNormalization"), spec("Dense", units=2)]),
         ((33,), [spec("Dense", units=17), spec("LayerNormalization", center=False, epsilon=0.1, gamma_regularizer=L2)]),
@@ -191,6 +206,64 @@ L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
 )
 def test_layer(shape, layers):
     check_layer(Case(chain((None, *shape), *layers), MSE, 5, seed=2))
+
+
+def test_steps_of_any_number_reshaped():
+    model = seqcore.Sequential([seqcore.Input((None, 6)), seqcore.layers.Reshape((-1, 2, 3))])
+    assert model.output_shape == (None, None, 2, 3)
+    for steps in (1, 8):
+        x = np.random.default_rng(0).normal(size=(3, steps, 6)).astype(np.float32)
+        np.testing.assert_array_equal(model.predict(x, verbose=0), x.reshape(3, steps, 2, 3))
+    reshape, permute = seqcore.layers.Reshape, seqcore.layers.Permute
+    for layer in (reshape((6, -1)), reshape((12,)), reshape((-1, 2, 4)), permute((2, 1))):
+        with pytest.raises(ValueError, match="known"):
+            seqcore.Sequential([seqcore.Input((None, 6)), layer, seqcore.layers.Dense(1)]).predict(np.ones((2, 4, 6)))
+        own = {k: v for k, v in layer.get_config().items() if k in ("target_shape", "dims")}
+        layers = [spec(type(layer).__name__, **own)]
+        with pytest.raises(ValueError, match="known"):
+            _core.Model(json.dumps({"input": {"shape": [None, None, 6], "dtype": "float32"}, "layers": layers}), 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: seqcore.layers.Reshape(()), "`target_shape` of Reshape: expected positive integers"),
+        (lambda: seqcore.layers.Reshape((-1, -1)), "at most one -1"),
+        (lambda: seqcore.layers.Reshape((2, 0)), "got \\(2, 0\\)"),
+        (lambda: seqcore.layers.Reshape((2, 5))(np.ones((3, 4))), "the total size must stay"),
+        (lambda: seqcore.layers.Reshape((3, -1))(np.ones((3, 4))), "the total size must stay"),
+        (lambda: seqcore.layers.Permute((0, 1)), "`dims` of Permute: expected the numbers from 1"),
+        (lambda: seqcore.layers.Permute((1, 1)), "each once"),
+        (lambda: seqcore.layers.Permute((2, 1))(np.ones((3, 4))), "expected 3 axes"),
+        (lambda: seqcore.layers.RepeatVector(0), "`n` of RepeatVector"),
+        (lambda: seqcore.layers.RepeatVector(2)(np.ones((3, 4, 5))), "expected shape \\(batch, features\\)"),
+    ],
+)
+def test_shapes_that_do_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (spec("Reshape", target_shape=[]), "target_shape"),
+        (spec("Reshape", target_shape=[-1, -1]), "at most one -1"),
+        (spec("Reshape", target_shape=[2.5]), "target_shape"),
+        (spec("Reshape", target_shape=[1] * 9), "too many dimensions"),
+        (spec("Reshape", target_shape=[7]), "the total size must stay"),
+        (spec("Permute", dims=[1, 3]), "dims"),
+        (spec("Permute", dims=2), "dims"),
+        (spec("Permute", dims=[2, 1, 3]), "expected input of 4 axes"),
+        (spec("RepeatVector", n=0), "n"),
+        (spec("RepeatVector", n=2), "expected input of shape"),
+    ],
+    ids=str,
+)
+def test_shapes_that_the_core_refuses(layer, message):
+    description = {"input": {"shape": [None, 3, 4], "dtype": "float32"}, "layers": [layer]}
+    with pytest.raises(ValueError, match=message):
+        _core.Model(json.dumps(description), 0)
 
 
 @pytest.mark.parametrize("mask_zero", [False, True])

@@ -124,6 +124,8 @@ def test_penalties_on_weights():
 def test_what_layers_say_about_masks():
     assert layers.LSTM(1).supports_masking and layers.Dense(1).supports_masking
     assert not layers.Flatten().supports_masking and not layers.Input((1,)).supports_masking
+    moving = layers.Reshape((2,)), layers.Permute((1,)), layers.RepeatVector(2)
+    assert not any(layer.supports_masking for layer in moving)
     assert [layers.Embedding(1, 1, mask_zero=mask).supports_masking for mask in (False, True)] == [False, True]
 
 

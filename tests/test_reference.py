@@ -109,6 +109,15 @@ def test_random_models(seed):
     check_gradients(case.description, case.loss, case.x.astype(np.float64), case.y)
 
 
+def test_layers_that_move_numbers():
+    description = chain(
+        (None, 4, 3), spec("Dense", units=2), spec("Permute", dims=[2, 1]), spec("Reshape", target_shape=[4, -1]),
+        spec("GRU", units=3), spec("RepeatVector", n=3), spec("LSTM", units=2, return_sequences=True), spec("Flatten"),
+    )  # fmt: skip
+    rng = RNG(4)
+    check_gradients(description, spec("MeanSquaredError"), rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 6)))
+
+
 @pytest.mark.parametrize("name", ["MeanSquaredError", "SparseCategoricalCrossentropy"])
 def test_nothing_valid_gives_zero(name):
     loss = spec(name)

@@ -208,6 +208,8 @@ def test_a_stateful_model():
         ((None, 4), [layers.LSTM(2, go_backwards=True)], r"layer 0 \(LSTM\).*backwards in time"),
         ((None, 4), [layers.GRU(2, return_sequences=True), layers.GRU(3, go_backwards=True)], r"layer 1 \(GRU\)"),
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Flatten()], r"Flatten\).*needs the whole sequence"),
+        ((3, 4), [layers.GRU(2, return_sequences=True), layers.Permute((2, 1))], r"Permute\).*the whole sequence"),
+        ((3, 4), [layers.GRU(2, return_sequences=True), layers.Reshape((2, 3))], r"Reshape\).*the whole sequence"),
         ((None, 3, 4), [layers.TimeDistributed(layers.LSTM(2))], "a model of sequences.*got one of input shape"),
         ((None, 3, 4), [layers.TimeDistributed(layers.Dense(2))], "a model of sequences.*got one of input shape"),
         ((4,), [layers.Dense(2)], "a model of sequences.*got one of input shape"),

@@ -142,6 +142,40 @@ class Flatten(Layer):
         return dy.reshape(self.cache)
 
 
+class Reshape(Layer):
+    def build(self, shape):
+        return np.empty((shape[0] or 1, *shape[1:])).reshape(shape[0] or 1, *self.config["target_shape"]).shape
+
+    def forward(self, x, mask, noise):
+        self.cache = x.shape
+        return x.reshape(len(x), *self.config["target_shape"]), None
+
+    def backward(self, dy):
+        return dy.reshape(self.cache)
+
+
+class Permute(Layer):
+    def build(self, shape):
+        return (shape[0], *(shape[d] for d in self.config["dims"]))
+
+    def forward(self, x, mask, noise):
+        return x.transpose(0, *self.config["dims"]), None
+
+    def backward(self, dy):
+        return dy.transpose(np.argsort([0, *self.config["dims"]]))
+
+
+class RepeatVector(Layer):
+    def build(self, shape):
+        return (shape[0], self.config["n"], shape[1])
+
+    def forward(self, x, mask, noise):
+        return np.repeat(x[:, None], self.config["n"], 1), None
+
+    def backward(self, dy):
+        return dy.sum(1)
+
+
 class LayerNormalization(Layer):
     def build(self, shape):
         names = [n for n, flag in (("gamma", "scale"), ("beta", "center")) if self.config.get(flag, True)]
@@ -323,7 +357,8 @@ class TimeDistributed(Wrapper):
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        Dense, Embedding, Masking, Dropout, Activation, Flatten, LayerNormalization, Bidirectional, TimeDistributed
+        Dense, Embedding, Masking, Dropout, Activation, Flatten, Reshape, Permute, RepeatVector, LayerNormalization,
+        Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-// The layers without weights that keep their input's shape, and Flatten: Masking, Dropout, Activation.
+// The layers without weights that keep their input's shape: Masking, Dropout, Activation.
 #include <algorithm>
 #include <cstring>
 
@@ -238,79 +238,6 @@ std::unique_ptr<Step> ActivationLayer::make_step(const StepPlace& at) const {
   return std::make_unique<ActivationStep>(*this, at);
 }
 
-// (batch, T, …, F) → (batch, T*…*F), in the order of the batch-major array. Drops the mask.
-class Flatten final : public Layer {
- public:
-  explicit Flatten(const Json& description) {
-    Config c(description);
-    if (c.string("data_format", "channels_last") != "channels_last") c.fail("data_format", "channels_last");
-    c.done();
-  }
-
-  Dims build(const Dims& input) override {
-    identity_ = input.rank == 1;
-    Dims out;
-    out.rank = 1;
-    out.d[0] = 1;
-    for (int i = 0; i < input.rank; i++) {
-      if (input.d[i] < 0)
-        throw std::invalid_argument("Flatten: every dimension must be known, got " + to_string(input));
-      out.d[0] *= input.d[i];
-    }
-    return out;
-  }
-
-  const char* stream_refusal() const override { return identity_ ? nullptr : "it needs the whole sequence"; }
-
- private:
-  struct Cache {
-    Tensor x;
-  };
-
-  // One sample's row r of the input is floats [r, r + F) of its flat row; flat rows are ld apart.
-  template <class F>
-  static void each_row(const Tensor& x, F&& f) {
-    const std::int64_t inner = x.inner(), features = x.features();
-    for (std::int64_t t = 0; t < x.steps(); t++)
-      for (std::int64_t b = 0; b < x.batch; b++)
-        for (std::int64_t i = 0; i < inner; i++)
-          f(x.data + ((t * x.batch + b) * inner + i) * x.ld, b, (t * inner + i) * features);
-  }
-
-  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
-    if (identity_) {
-      Tensor y = x;
-      y.mask = nullptr;
-      return y;
-    }
-    Dims dims;
-    dims.rank = 1;
-    dims.d[0] = x.steps() * x.inner() * x.features();
-    const Tensor y = make_tensor(run, dims, x.batch);
-    each_row(x, [&](const float* row, std::int64_t b, std::int64_t at) {
-      std::memcpy(y.data + b * y.ld + at, row, static_cast<std::size_t>(x.features()) * sizeof(float));
-    });
-    auto* c = run.arena->allocate<Cache>(1);
-    c->x = x;
-    *cache = c;
-    return y;
-  }
-
-  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
-    if (!need_dx) return {};
-    if (identity_) return dy;
-    const Tensor& x = static_cast<const Cache*>(cache)->x;
-    Tensor dx = make_tensor(run, x, x.features());
-    dx.mask = nullptr;
-    each_row(dx, [&](float* row, std::int64_t b, std::int64_t at) {
-      std::memcpy(row, dy.data + b * dy.ld + at, static_cast<std::size_t>(x.features()) * sizeof(float));
-    });
-    return dx;
-  }
-
-  bool identity_ = false;
-};
-
 }  // namespace
 
 std::unique_ptr<Layer> make_masking(const Json& description) { return std::make_unique<Masking>(description); }
@@ -318,6 +245,5 @@ std::unique_ptr<Layer> make_dropout(const Json& description) { return std::make_
 std::unique_ptr<Layer> make_activation(const Json& description) {
   return std::make_unique<ActivationLayer>(description);
 }
-std::unique_ptr<Layer> make_flatten(const Json& description) { return std::make_unique<Flatten>(description); }
 
 }  // namespace seqcore

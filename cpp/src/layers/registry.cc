@@ -19,6 +19,9 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"Dropout", make_dropout},
       {"Activation", make_activation},
       {"Flatten", make_flatten},
+      {"Reshape", make_reshape},
+      {"Permute", make_permute},
+      {"RepeatVector", make_repeat_vector},
       {"LayerNormalization", make_layer_normalization},
       {"TimeDistributed", make_time_distributed},
   };

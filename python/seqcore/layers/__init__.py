@@ -12,25 +12,26 @@ from ._core_layers import (
     Dense,
     Dropout,
     Embedding,
-    Flatten,
     Input,
     InputLayer,
     LayerNormalization,
     Masking,
 )
 from ._recurrent import GRU, LSTM, SimpleRNN
+from ._shape_layers import Flatten, Permute, RepeatVector, Reshape
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
     "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten", "Input", "InputLayer",
-    "Layer", "LayerNormalization", "Masking", "SimpleRNN", "TimeDistributed", "deserialize", "serialize",
+    "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "TimeDistributed",
+    "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout, Activation,
-     Flatten, LayerNormalization],
+     Flatten, Reshape, Permute, RepeatVector, LayerNormalization],
 )  # fmt: skip
 
 

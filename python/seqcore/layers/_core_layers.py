@@ -1,8 +1,7 @@
-"""The layers without time: Input, Dense, Embedding, Masking, Dropout, Activation, Flatten, LayerNormalization."""
+"""The layers without time: Input, Dense, Embedding, Masking, Dropout, Activation, LayerNormalization."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -14,7 +13,6 @@ from .._config import (
     fraction,
     non_negative,
     number,
-    one_of,
     optional,
     positive_int,
     seed_or_none,
@@ -229,26 +227,6 @@ class Activation(Layer):
     """
 
     activation: ActivationLike = arg(activations.convert)
-
-
-class Flatten(Layer):
-    """Joins all axes but the batch into one. A mask ends here.
-
-    Args:
-        data_format: accepted as Keras's. "channels_first" would move an axis and is refused where there are three.
-    """
-
-    data_format: str | None = arg(optional(one_of("channels_last", "channels_first")), default=None, in_config=False)
-
-    supports_masking = False
-
-    def output_shape_for(self, input_shape: Shape) -> Shape:
-        if not input_shape:
-            raise ValueError(f'input 0 of layer "{self.name}": expected at least a batch axis, got shape {input_shape}')
-        if self.data_format == "channels_first" and len(input_shape) > 2:
-            raise ValueError(f'`data_format` of Flatten: expected "channels_last" for an input of shape {input_shape}')
-        rest = [n for n in input_shape[1:] if n is not None]
-        return input_shape[0], math.prod(rest) if len(rest) == len(input_shape) - 1 else None
 
 
 class LayerNormalization(Layer):
