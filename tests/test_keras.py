@@ -159,6 +159,21 @@ def test_encoder_and_decoder():
     np.testing.assert_allclose(ours.predict(case.x, verbose=0), theirs.predict(case.x, verbose=0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_global_pooling(kind, masked):
+    layers = [
+        *([spec("Masking", mask_value=0.0)] if masked else []),
+        spec("SimpleRNN", units=5, activation="relu", return_sequences=True),
+        spec(f"Global{kind}Pooling1D"),
+        spec("Dense", units=2),
+    ]
+    case = Case(chain((None, 6, 3), *layers), spec("MeanSquaredError"), 9, seed=1)
+    case.x[np.random.default_rng(0).random(case.x.shape[:2]) < 0.4] = 0
+    case.x[:, 2] = 1  # no sample is masked as a whole
+    same_losses(case, spec("Adam"))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_functions_as_metrics(masked):
     layers = [

@@ -192,6 +192,12 @@ L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
             [spec("LSTM", units=4), spec("RepeatVector", n=7), spec("GRU", units=5, return_sequences=True)],
         ),
         ((4, 3), [spec("TimeDistributed", layer=spec("RepeatVector", n=2)), spec("Dense", units=2)]),
+        *(
+            ((5, 3), [*first, spec("GRU", units=17, return_sequences=True), spec(f"Global{kind}Pooling1D", **more)])
+            for kind in ("Average", "Max")
+            for first in ([], [spec("Masking", mask_value=0.5)])
+            for more in ({}, {"keepdims": True})
+        ),
         ((3, 4, 2), [spec("TimeDistributed", layer=spec("LSTM", units=3)), spec("Dense", units=2)]),
         ((5, 33), [spec("LayerNormalization"), spec("Dense", units=2)]),
         ((33,), [spec("Dense", units=17), spec("LayerNormalization", center=False, epsilon=0.1, gamma_regularizer=L2)]),
@@ -206,6 +212,22 @@ L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
 )
 def test_layer(shape, layers):
     check_layer(Case(chain((None, *shape), *layers), MSE, 5, seed=2))
+
+
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_global_pooling(kind, masked):
+    """With masks, one of them over a whole sample, and with steps that share the maximum."""
+    layers = [
+        *([spec("Masking", mask_value=0.0)] if masked else []),
+        spec("SimpleRNN", units=19, activation="relu", return_sequences=True),
+        spec(f"Global{kind}Pooling1D"),
+        spec("Dense", units=2),
+    ]
+    case = Case(chain((None, 7, 3), *layers), MSE, 6, seed=3)
+    case.x[np.random.default_rng(0).random(case.x.shape[:2]) < 0.5] = 0
+    case.x[2] = 0
+    check_layer(case)
 
 
 def test_steps_of_any_number_reshaped():
@@ -237,6 +259,8 @@ def test_steps_of_any_number_reshaped():
         (lambda: seqcore.layers.Permute((2, 1))(np.ones((3, 4))), "expected 3 axes"),
         (lambda: seqcore.layers.RepeatVector(0), "`n` of RepeatVector"),
         (lambda: seqcore.layers.RepeatVector(2)(np.ones((3, 4, 5))), "expected shape \\(batch, features\\)"),
+        (lambda: seqcore.layers.GlobalMaxPool1D()(np.ones((3, 4))), "expected 3 axes"),
+        (lambda: seqcore.layers.GlobalAvgPool1D("channels_first"), "`data_format`"),
     ],
 )
 def test_shapes_that_do_not_fit(make, message):

@@ -109,6 +109,18 @@ def test_random_models(seed):
     check_gradients(case.description, case.loss, case.x.astype(np.float64), case.y)
 
 
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+def test_global_pooling(kind):
+    description = chain(
+        (None, 4, 3), spec("Masking"), spec("GRU", units=3, return_sequences=True),
+        spec(f"Global{kind}Pooling1D", keepdims=True), spec("Flatten"),
+    )  # fmt: skip
+    rng = RNG(5)
+    x = rng.normal(size=(3, 4, 3))
+    x[0, 1:3] = x[1, 0] = 0
+    check_gradients(description, spec("MeanSquaredError"), x, rng.normal(size=(3, 3)))
+
+
 def test_layers_that_move_numbers():
     description = chain(
         (None, 4, 3), spec("Dense", units=2), spec("Permute", dims=[2, 1]), spec("Reshape", target_shape=[4, -1]),

@@ -176,6 +176,28 @@ class RepeatVector(Layer):
         return dy.sum(1)
 
 
+class GlobalPooling(Layer):
+    def build(self, shape):
+        return (shape[0], 1, shape[2]) if self.config.get("keepdims") else (shape[0], shape[2])
+
+    def backward(self, dy):
+        return self.cache * (dy if dy.ndim == 3 else dy[:, None])
+
+
+class GlobalAveragePooling1D(GlobalPooling):
+    def forward(self, x, mask, noise):
+        w = np.ones(x.shape[:2]) if mask is None else mask.astype(float)
+        self.cache = (w / np.maximum(w.sum(1, keepdims=True), 1))[..., None]
+        return (x * self.cache).sum(1, keepdims=self.config.get("keepdims", False)), None
+
+
+class GlobalMaxPooling1D(GlobalPooling):
+    def forward(self, x, mask, noise):
+        largest = x == x.max(1, keepdims=True)
+        self.cache = largest / largest.sum(1, keepdims=True)
+        return x.max(1, keepdims=self.config.get("keepdims", False)), None
+
+
 class LayerNormalization(Layer):
     def build(self, shape):
         names = [n for n, flag in (("gamma", "scale"), ("beta", "center")) if self.config.get(flag, True)]
@@ -357,8 +379,8 @@ class TimeDistributed(Wrapper):
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        Dense, Embedding, Masking, Dropout, Activation, Flatten, Reshape, Permute, RepeatVector, LayerNormalization,
-        Bidirectional, TimeDistributed,
+        Dense, Embedding, Masking, Dropout, Activation, Flatten, Reshape, Permute, RepeatVector,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

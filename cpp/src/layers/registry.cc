@@ -22,6 +22,8 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"Reshape", make_reshape},
       {"Permute", make_permute},
       {"RepeatVector", make_repeat_vector},
+      {"GlobalAveragePooling1D", make_global_average_pooling},
+      {"GlobalMaxPooling1D", make_global_max_pooling},
       {"LayerNormalization", make_layer_normalization},
       {"TimeDistributed", make_time_distributed},
   };

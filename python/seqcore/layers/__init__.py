@@ -18,11 +18,21 @@ from ._core_layers import (
     Masking,
 )
 from ._recurrent import GRU, LSTM, SimpleRNN
-from ._shape_layers import Flatten, Permute, RepeatVector, Reshape
+from ._shape_layers import (
+    Flatten,
+    GlobalAveragePooling1D,
+    GlobalAvgPool1D,
+    GlobalMaxPool1D,
+    GlobalMaxPooling1D,
+    Permute,
+    RepeatVector,
+    Reshape,
+)
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten", "Input", "InputLayer",
+    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
+    "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
     "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "TimeDistributed",
     "deserialize", "serialize",
 ]  # fmt: skip
@@ -31,7 +41,7 @@ _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout, Activation,
-     Flatten, Reshape, Permute, RepeatVector, LayerNormalization],
+     Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization],
 )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-"""The layers that only move numbers: Flatten, Reshape, Permute, RepeatVector."""
+"""The layers that join or move what is there: Flatten, Reshape, Permute, RepeatVector, pooling over all steps."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from .._config import arg, integer, one_of, optional, positive_int
+from .._config import arg, boolean, integer, one_of, optional, positive_int
 from .._network import Shape
 from ._base import Layer
 
@@ -128,3 +128,40 @@ class RepeatVector(Layer):
         if len(input_shape) != 2:
             raise ValueError(f'input 0 of layer "{self.name}": expected shape (batch, features), got {input_shape}')
         return (input_shape[0], self.n, input_shape[1])
+
+
+class _GlobalPooling(Layer):
+    data_format: str | None = arg(optional(one_of("channels_last")), default=None, in_config=False)
+    keepdims: bool = arg(boolean, default=False)
+
+    supports_masking = False
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        self._check_rank(input_shape, 3, "(batch, steps, features)")
+        self._features(input_shape)
+        return (input_shape[0], 1, input_shape[2]) if self.keepdims else (input_shape[0], input_shape[2])
+
+
+class GlobalAveragePooling1D(_GlobalPooling):
+    """The mean over the steps: (batch, steps, features) to (batch, features). Masked steps do not count; where all are
+    masked it is 0. A mask ends here.
+
+    Args:
+        data_format: None or "channels_last".
+        keepdims: whether the axis of steps stays, of length 1.
+    """
+
+    supports_masking = True
+
+
+class GlobalMaxPooling1D(_GlobalPooling):
+    """The largest over the steps: (batch, steps, features) to (batch, features). As Keras's it looks at masked
+    steps too. A mask ends here.
+
+    Args:
+        data_format: None or "channels_last".
+        keepdims: whether the axis of steps stays, of length 1.
+    """
+
+
+GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
