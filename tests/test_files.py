@@ -286,3 +286,14 @@ def test_locale_does_not_matter(tmp_path):
             assert float(models.load_model(path).optimizer.learning_rate) == 0.125
         finally:
             locale.setlocale(locale.LC_ALL, old)
+
+
+def test_words_of_save(tmp_path):
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    path = tmp_path / "model.safetensors"
+    model.save(path, zipped=None)
+    for word in ("overwite", "save_format"):
+        with pytest.raises(TypeError, match=rf"unrecognized keyword arguments \['{word}'\]"):
+            model.save(path, **{word: False})
+    with pytest.raises(ValueError, match="`name` of Sequential"):
+        seqcore.Sequential(name=3)

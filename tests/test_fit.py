@@ -651,3 +651,65 @@ def test_masks_reach_loss_and_metrics_through_fit():
     assert loss == pytest.approx(-np.log(chosen[valid]).mean(), rel=1e-5)
     assert accuracy == pytest.approx((p.argmax(-1) == y)[valid].mean())
     assert model.evaluate(ids[2:], y[2:], verbose=0) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("source", ["arrays", "split", "dataset", "list"])
+def test_validation_begins_at_the_first_batch_again(source):
+    """With validation_steps every epoch sees the same samples, though training goes on where it stopped."""
+    x, y = np.arange(12.0).reshape(12, 1), np.zeros((12, 1))
+    batches = [(x[i : i + 3], y[i : i + 3]) for i in range(0, 12, 3)]
+
+    class Batches(seqcore.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return batches[index]
+
+    given = {
+        "arrays": {"validation_data": (x, y), "validation_batch_size": 3},
+        "split": {"validation_split": 0.5, "validation_batch_size": 3},
+        "dataset": {"validation_data": Batches()},
+        "list": {"validation_data": iter_of(batches)},
+    }[source]
+    model = seqcore.Sequential([seqcore.Input((1,)), seqcore.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(seqcore.optimizers.SGD(1e-30), "mae")
+    history = model.fit(x, y, epochs=4, verbose=0, validation_steps=1, **given).history
+    assert history["val_loss"] == [7.0 if source == "split" else 1.0] * 4
+
+
+class iter_of:
+    """Something that can be iterated anew, and no more."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+def test_lists_of_one_array():
+    x, y, w = np.ones((5, 2)), np.arange(5.0).reshape(5, 1), np.arange(5.0)
+    losses = []
+    for wrap in (lambda a: a, lambda a: [a], lambda a: (a,)):
+        model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1, kernel_initializer="ones")])
+        model.compile("sgd", "mse")
+        fitted = model.fit(wrap(x), wrap(y), sample_weight=wrap(w), validation_data=(wrap(x), wrap(y)), verbose=0)
+        losses.append((fitted.history, model.evaluate(wrap(x), wrap(y), verbose=0), model.train_on_batch(x, wrap(y))))
+    assert losses[0] == losses[1] == losses[2]
+
+
+@pytest.mark.parametrize("x", ["abc", b"abc", {"a": 1}, 3.0, np.float32(1)], ids=lambda x: type(x).__name__)
+def test_what_is_no_data(x):
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for call in (lambda: model.fit(x, np.ones(2)), lambda: model.evaluate(x, np.ones(2)), lambda: model.predict(x)):
+        with pytest.raises(TypeError, match="`x`: expected an array or a data set"):
+            call()
+
+
+def test_empty_models():
+    for model in (seqcore.Sequential(), seqcore.Sequential([seqcore.Input((3,))])):
+        assert model.layers == []
+        with pytest.raises(ValueError, match="has no layers"):
+            model.predict(np.ones((2, 3)), verbose=0)

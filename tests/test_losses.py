@@ -317,9 +317,23 @@ def test_mean_metric():
     ],
     ids=label,
 )
-def test_constraints(item, shape):
+@pytest.mark.parametrize("axis", [0, -1, None, [0], [0, -1], []], ids=str)
+def test_constraints(item, shape, axis):
+    if item["class_name"] != "NonNeg":
+        item = spec(item["class_name"], **{**item["config"], "axis": axis})
     w = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    assert_close(getattr(constraints, item["class_name"])(**item["config"])(w), penalties.constrain(item, w), rtol=1e-6)
+    constraint = getattr(constraints, item["class_name"])(**item["config"])
+    assert_close(constraint(w), penalties.constrain(item, w), rtol=1e-6)
+    assert type(constraint).from_config(constraint.get_config()).get_config() == constraint.get_config()
+
+
+@pytest.mark.parametrize("axis", [2, -3, [0, 7], "0", [0.5]], ids=str)
+def test_an_axis_that_a_weight_has_not(axis):
+    """It is said before any weight has changed."""
+    with pytest.raises(ValueError, match="axis"):
+        constraint = constraints.MaxNorm(0.5, axis=axis)
+        model = seqcore.Sequential([seqcore.Input((3,)), seqcore.layers.Dense(2, kernel_constraint=constraint)])
+        model.get_weights()
 
 
 @pytest.mark.parametrize("item", [spec("L1", l1=0.3), spec("L2", l2=0.2), spec("L1L2", l1=0.1, l2=0.4)], ids=label)

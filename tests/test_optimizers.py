@@ -289,3 +289,55 @@ def test_what_get_and_schedules_take():
     optimizer.learning_rate = optimizers.schedules.PolynomialDecay(optimizer.learning_rate, 4, 0.1)
     assert float(optimizer.learning_rate) == 0.5 and optimizer.schedule(4) == pytest.approx(0.1)
     assert optimizers.schedules.CosineDecay(np.array(0.25), 2).get_config()["initial_learning_rate"] == 0.25
+
+
+def small(optimizer):
+    model = seqcore.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optimizers.Adam(0.05), optimizers.SGD(0.1, momentum=0.9), optimizers.RMSprop(0.05)], ids=repr
+)
+def test_compiling_again_with_the_same_optimizer_goes_on(optimizer):
+    x, y = np.random.default_rng(0).random((8, 2)), np.ones(8)
+    again, straight = small(optimizer), small(copy.deepcopy(optimizer))
+    straight.set_weights(again.get_weights())
+    for model in (again, straight):
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    again.compile(again.optimizer, "mse", metrics=["mae"])
+    assert int(again.optimizer.iterations) == 4
+    for model in (again, straight):
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    for a, b in zip(again.get_weights(), straight.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again.compile(copy.deepcopy(again.optimizer), "mse")
+    assert int(again.optimizer.iterations) == 0
+
+
+def test_one_optimizer_in_two_models():
+    x, y = np.ones((4, 2)), np.ones(4)
+    shared = optimizers.SGD(0.1)
+    first, second = small(shared), small(shared)
+    first.fit(x, y, verbose=0)
+    before = first.get_weights()
+    first.optimizer.learning_rate = 0.0
+    first.fit(x, y, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, first.get_weights(), strict=True))
+    assert float(second.optimizer.learning_rate) == 0
+
+
+class Halved(optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.5 / (1 + step)
+
+
+def test_a_schedule_of_ones_own_in_files(tmp_path):
+    """It trains; files hold the rate that it gives when they are written."""
+    model = small(optimizers.Adam(Halved()))
+    model.fit(np.ones((4, 2)), np.ones(4), batch_size=1, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    for again in (seqcore.models.load_model(tmp_path / "model.safetensors"), copy.deepcopy(model)):
+        assert float(again.optimizer.learning_rate) == pytest.approx(0.1)
+        assert int(again.optimizer.iterations) == 4

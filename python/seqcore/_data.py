@@ -42,6 +42,9 @@ class PyDataset:
 
 
 def is_array(x: Any) -> bool:
+    """Whether `x` is one; if not it may be a data set. TypeError where it is neither."""
+    if isinstance(x, (str, bytes, dict)) or np.isscalar(x):
+        raise TypeError(f"`x`: expected an array or a data set, got {type(x).__name__}")
     return isinstance(x, (np.ndarray, list, tuple)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
@@ -82,6 +85,10 @@ class ArrayBatches:
         rows = self._order(self.n) if self.shuffle else np.arange(self.n, dtype=np.int64)
         for start in range(0, self.n, size):
             yield x, y, weight, rows[start : start + size]
+
+    def begin_anew(self) -> None:
+        """The next epoch begins at the first batch."""
+        self._current = iter(())
 
     def epoch(self) -> Iterator[Batch]:
         """The batches of one epoch. With a number of steps given, an epoch goes on where the last one stopped, and ends
@@ -130,6 +137,11 @@ class StreamBatches:
         count = len(self.source)
         order = self._order(count) if self._shuffle else range(count)
         return (self.source[int(i)] for i in order)
+
+    def begin_anew(self) -> None:
+        """The next epoch begins at the first batch, where the source can."""
+        if self._begins_anew():
+            self._current = None
 
     def epoch(self) -> Iterator[Batch]:
         """The batches of one epoch. With a number of steps given, an epoch goes on where the last one stopped, and ends

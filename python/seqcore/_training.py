@@ -72,7 +72,7 @@ class Trainer:
         jit_compile: Any = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
-        """Says how the model is trained. Optimizer state begins anew.
+        """Says how the model is trained. The optimizer's state begins anew, unless it is the one that the model has.
 
         Args:
             optimizer: a name or an optimizer.
@@ -127,6 +127,7 @@ class Trainer:
         self._trainable_at_compile = flags
         assert self.optimizer is not None
         sparse = self._loss is not None and self._loss.sparse
+        kept = self.optimizer.state(network.core)
         compiled_metrics = CompiledMetrics(*self._metrics_given, network.output_shapes[-1], sparse)
         network.core.compile(
             _engine.to_json(
@@ -138,7 +139,7 @@ class Trainer:
                 }
             )
         )
-        self.optimizer.bind(network.core)
+        self.optimizer.bind(network.core, kept)
         self._metrics = compiled_metrics
         self._core_compiled = network.core
         return network
@@ -177,6 +178,7 @@ class Trainer:
         if class_weight is not None and sample_weight is not None:
             raise ValueError("`class_weight` and `sample_weight`: expected one of them, got both")
         ready = network.prepare(x)
+        y, sample_weight = _only(y, len(ready)), _only(sample_weight, len(ready))
         target = _engine.to_array(y, "y")
         if target.shape[:1] != ready.shape[:1]:
             raise ValueError(
@@ -268,7 +270,7 @@ class Trainer:
             sample_weight: weights of the samples, or of the steps.
             initial_epoch: the number of the first epoch.
             steps_per_epoch: batches per epoch; the next epoch goes on from there.
-            validation_steps, validation_batch_size: as the above, in validation.
+            validation_steps, validation_batch_size: as the above, in validation, which begins at the first batch again.
             validation_freq: validate every so many epochs, or after the epochs listed (the first is 1).
 
         Returns:
@@ -355,6 +357,7 @@ class Trainer:
             if batches.steps is None:
                 batches.steps = hooks.params["steps"] = done
             if validation is not None and _validates(epoch, validates):
+                validation.begin_anew()  # always the same samples
                 done, values = self._test_epoch(network, validation, hooks)
                 if validation.ran_out:
                     warnings.warn(
@@ -415,8 +418,7 @@ class Trainer:
             if begin:
                 hooks.on_train_batch_begin(done)
                 network.claim()
-            if optimizer.schedule is not None:
-                core.learning_rate = optimizer.current_learning_rate(core)
+            core.learning_rate = optimizer.current_learning_rate(core)
             train(x, y, weight, rows)
             if core.skipped_steps != skipped:
                 skipped = self._warn_skipped(core, skipped, done)
@@ -604,7 +606,7 @@ class Trainer:
 
     @property
     def _several(self) -> bool:
-        return bool(self.layers[-1].several_outputs)
+        return bool(self.layers and self.layers[-1].several_outputs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """What the model gives for one batch."""
@@ -636,8 +638,7 @@ class Trainer:
         assert optimizer is not None and counted is not None
         network.claim()
         self._trained = True
-        if optimizer.schedule is not None:
-            core.learning_rate = optimizer.current_learning_rate(core)
+        core.learning_rate = optimizer.current_learning_rate(core)
         skipped = core.skipped_steps
         counted.reset(core)
         counted.step(core, train=True)(*ready, None)
@@ -655,6 +656,13 @@ class Trainer:
         counted.reset(network.core)
         counted.step(network.core, train=False)(*ready, None)
         return self._results(network, return_dict)
+
+
+def _only(value: Any, n: int) -> Any:
+    """Keras's [value] for a model of one output: the value, where that has the samples."""
+    if type(value) in (list, tuple) and len(value) == 1 and np.ndim(value[0]) > 0 and len(value[0]) == n > 1:
+        return value[0]
+    return value
 
 
 def _as_list(value: Any, name: str) -> list[Any]:

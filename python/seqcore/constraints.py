@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from . import _engine
-from ._config import Configurable, Registry, anything, arg, fraction, non_negative, to_config
+from ._config import Configurable, Registry, arg, fraction, integer, non_negative, to_config
 
 __all__ = ["Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get", "serialize"]
+
+
+def _axes(value: Any, where: str) -> int | list[int] | None:
+    if value is None:
+        return None
+    return [integer(axis, where) for axis in value] if isinstance(value, (list, tuple)) else integer(value, where)
 
 
 class Constraint(Configurable):
@@ -27,10 +33,10 @@ class Constraint(Configurable):
 
 
 class MaxNorm(Constraint):
-    """Norms along `axis` are at most `max_value`."""
+    """Norms along `axis`, one axis or a list or None for all, are at most `max_value`."""
 
     max_value: float = arg(non_negative, default=2)
-    axis: int = arg(anything, default=0)
+    axis: int | list[int] | None = arg(_axes, default=0)
 
 
 class NonNeg(Constraint):
@@ -38,18 +44,19 @@ class NonNeg(Constraint):
 
 
 class UnitNorm(Constraint):
-    """Norms along `axis` are one."""
+    """Norms along `axis`, one axis or a list or None for all, are one."""
 
-    axis: int = arg(anything, default=0)
+    axis: int | list[int] | None = arg(_axes, default=0)
 
 
 class MinMaxNorm(Constraint):
-    """Norms along `axis` move into [min_value, max_value], by the share `rate` of the way."""
+    """Norms along `axis`, one axis or a list or None for all, move into [min_value, max_value], by the share `rate` of
+    the way."""
 
     min_value: float = arg(non_negative, default=0.0)
     max_value: float = arg(non_negative, default=1.0)
     rate: float = arg(fraction, default=1.0)
-    axis: int = arg(anything, default=0)
+    axis: int | list[int] | None = arg(_axes, default=0)
 
 
 _registry: Registry[Constraint] = Registry("constraint", Constraint, [MaxNorm, NonNeg, UnitNorm, MinMaxNorm])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _engine, _serving
-from ._config import check_mapping, sizes, to_config
+from ._config import check_mapping, optional, sizes, text, to_config
 from ._names import unique_name
 from ._network import Network, Shape, chain_shapes
 from ._training import Trainer
@@ -56,7 +56,7 @@ class Sequential(Trainer):
 
     def __init__(self, layers: Sequence[Layer] | None = None, trainable: bool = True, name: str | None = None) -> None:
         super().__init__()
-        self.name = name or unique_name("sequential")
+        self.name = optional(text)(name, "`name` of Sequential") or unique_name("sequential")
         self._trainable = trainable
         self.seed = _engine.next_seed()
         self._input: InputLayer | None = None
@@ -239,7 +239,8 @@ class Sequential(Trainer):
     @property
     def outputs(self) -> list[Tensor]:
         """The output's shape and dtype."""
-        return [Tensor(self.output_shape, "float32", str(self._layers[-1].name))]
+        shape = self.output_shape
+        return [Tensor(shape, "float32", str(self._layers[-1].name))] if self._layers else []
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Shape:
         """The output's shape for an input's."""
@@ -437,7 +438,11 @@ class Sequential(Trainer):
             filepath: a path ending in `.safetensors`.
             overwrite: whether an existing file is replaced.
             include_optimizer: whether the optimizer's state is kept.
+            kwargs: `zipped` is accepted as Keras's.
         """
+        unknown = sorted(set(kwargs) - {"zipped"})
+        if unknown:
+            raise TypeError(f"save: unrecognized keyword arguments {unknown}; expected overwrite, include_optimizer")
         from ._saving import save_model
 
         save_model(self, filepath, overwrite, include_optimizer)

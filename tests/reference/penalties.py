@@ -21,7 +21,9 @@ def constrain(spec, w):
     name, config = spec["class_name"], spec["config"]
     if name == "NonNeg":
         return np.maximum(w, 0.0)
-    norms = np.sqrt((w * w).sum(config.get("axis", 0), keepdims=True))
+    axis = config.get("axis", 0)
+    axis = tuple({a % w.ndim for a in axis}) if isinstance(axis, list) else axis
+    norms = np.sqrt((w * w).sum(axis, keepdims=True))
     if name == "UnitNorm":
         return w / (EPSILON + norms)
     if name == "MaxNorm":

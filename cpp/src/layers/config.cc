@@ -35,6 +35,11 @@ const Json* Config::take(const char* key) {
   return found && found->is_null() ? nullptr : found;
 }
 
+bool Config::has(const char* key) {
+  taken_.emplace_back(key);
+  return object_->find(key) != nullptr;
+}
+
 std::int64_t Config::integer(const char* key, std::int64_t fallback) {
   const Json* j = take(key);
   if (!j) return fallback;
@@ -92,7 +97,6 @@ Penalty Config::penalty(const char* key) { return parse_penalty(any(key)); }
 
 Json Config::constraint(const char* key) {
   Json j = any(key);
-  check_constraint(j);
   return j;
 }
 
@@ -137,7 +141,7 @@ Penalty parse_penalty(const Json& description) {
   return p;
 }
 
-void check_constraint(const Json& description) {
+void check_constraint(const Json& description, std::size_t rank) {
   if (description.is_null()) return;
   Config c(description);
   const std::string& name = c.class_name();
@@ -150,6 +154,29 @@ void check_constraint(const Json& description) {
   else if (name != "NonNeg")
     throw std::invalid_argument("unknown constraint '" + name + "'; expected MaxNorm, MinMaxNorm, UnitNorm or NonNeg");
   c.done();
+  constraint_axes(description, rank);
+}
+
+unsigned constraint_axes(const Json& description, std::size_t rank) {
+  Config c(description);
+  if (!c.has("axis")) return 1;
+  if (rank > 31) throw std::invalid_argument("constraint: a weight of more than 31 axes");
+  const Json given = c.any("axis");
+  const auto all = static_cast<std::int64_t>(rank);
+  if (given.is_null()) return (1u << rank) - 1;
+  unsigned axes = 0;
+  const auto add = [&](const Json& axis) {
+    const std::int64_t at = axis.is_integer() ? axis.as_integer() : all;
+    if (at < -all || at >= all)
+      c.fail("axis", "integers from " + std::to_string(-all) + " to " + std::to_string(all - 1) + " for a weight of " +
+                         std::to_string(rank) + " axes");
+    axes |= 1u << (at < 0 ? at + all : at);
+  };
+  if (given.is_array())
+    for (const Json& axis : given.as_array()) add(axis);
+  else
+    add(given);
+  return axes;
 }
 
 }  // namespace seqcore

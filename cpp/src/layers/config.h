@@ -24,6 +24,7 @@ class Config {
   std::string string(const char* key, const char* fallback);
   Activation activation(const char* key, const char* fallback);
   Json any(const char* key);  // null if absent
+  bool has(const char* key);  // if only as null
   Json initializer(const char* key, const char* fallback);
   Penalty penalty(const char* key);
   Json constraint(const char* key);
@@ -42,6 +43,9 @@ class Config {
 
 Activation parse_activation(const std::string& name);  // throws std::invalid_argument with the list
 Penalty parse_penalty(const Json& description);        // null, or {"class_name": L1 | L2 | L1L2}
-void check_constraint(const Json& description);        // null, or a known one
+// Null, or a known one that fits a weight of that many axes.
+void check_constraint(const Json& description, std::size_t rank);
+// Along which axes its norms are, a bit each. Null stands for all, nothing for the first.
+unsigned constraint_axes(const Json& description, std::size_t rank);
 
 }  // namespace seqcore

@@ -11,34 +11,45 @@ namespace {
 
 constexpr double kEpsilon = 1e-7;
 
-// Calls scale(norm) for every line along `axis` and multiplies the line by the result.
+// Some axes of a weight: how many steps along each, and how far one goes.
+struct Axes {
+  int count = 0;
+  std::int64_t size[32], stride[32];
+
+  template <class F>
+  void each(F&& f, std::int64_t offset = 0, int axis = 0) const {
+    if (axis == count) return f(offset);
+    for (std::int64_t i = 0; i < size[axis]; i++, offset += stride[axis]) each(f, offset, axis + 1);
+  }
+};
+
+// Calls scale(norm) for the numbers along `along`, a bit an axis, at each place on the other axes, and multiplies them by
+// the result.
 template <class F>
-void scale_lines(const std::vector<std::int64_t>& shape, std::int64_t axis, float* w, F&& scale) {
-  const auto rank = static_cast<std::int64_t>(shape.size());
-  if (axis < 0) axis += rank;
-  if (axis < 0 || axis >= rank)
-    throw std::invalid_argument("constraint: axis " + std::to_string(axis) + " is out of range for a weight of rank " +
-                                std::to_string(rank));
-  std::int64_t outer = 1, inner = 1;
-  for (std::int64_t i = 0; i < axis; i++) outer *= shape[static_cast<std::size_t>(i)];
-  for (std::int64_t i = axis + 1; i < rank; i++) inner *= shape[static_cast<std::size_t>(i)];
-  const std::int64_t n = shape[static_cast<std::size_t>(axis)];
-  for (std::int64_t o = 0; o < outer; o++)
-    for (std::int64_t i = 0; i < inner; i++) {
-      float* line = w + o * n * inner + i;
-      double sum = 0;
-      for (std::int64_t k = 0; k < n; k++)
-        sum += static_cast<double>(line[k * inner]) * static_cast<double>(line[k * inner]);
-      const double factor = scale(std::sqrt(sum));
-      for (std::int64_t k = 0; k < n; k++) line[k * inner] = static_cast<float>(line[k * inner] * factor);
-    }
+void scale_along(const std::vector<std::int64_t>& shape, unsigned along, float* w, F&& scale) {
+  Axes inside, outside;
+  std::int64_t stride = 1;
+  for (const std::int64_t n : shape) stride *= n;
+  if (stride == 0) return;
+  for (std::size_t i = 0; i < shape.size(); i++) {
+    Axes& axes = along >> i & 1 ? inside : outside;
+    stride /= shape[i];
+    axes.size[axes.count] = shape[i];
+    axes.stride[axes.count++] = stride;
+  }
+  outside.each([&](std::int64_t at) {
+    double sum = 0;
+    inside.each([&](std::int64_t i) { sum += static_cast<double>(w[i]) * static_cast<double>(w[i]); }, at);
+    const double factor = scale(std::sqrt(sum));
+    inside.each([&](std::int64_t i) { w[i] = static_cast<float>(w[i] * factor); }, at);
+  });
 }
 
 }  // namespace
 
 void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w) {
   if (description.is_null()) return;
-  check_constraint(description);
+  check_constraint(description, shape.size());
   Config c(description);
   const std::string& name = c.class_name();
   std::int64_t size = 1;
@@ -48,15 +59,15 @@ void constrain(const Json& description, const std::vector<std::int64_t>& shape, 
       if (w[i] < 0) w[i] = 0;
     return;
   }
-  const std::int64_t axis = c.integer("axis", 0);
+  const unsigned along = constraint_axes(description, shape.size());
   if (name == "UnitNorm") {
-    scale_lines(shape, axis, w, [](double norm) { return 1 / (kEpsilon + norm); });
+    scale_along(shape, along, w, [](double norm) { return 1 / (kEpsilon + norm); });
     return;
   }
   const double low = name == "MaxNorm" ? 0 : c.number("min_value", 0);
   const double high = c.number("max_value", name == "MaxNorm" ? 2 : 1);
   const double rate = name == "MaxNorm" ? 1 : c.number("rate", 1);
-  scale_lines(shape, axis, w, [&](double norm) {
+  scale_along(shape, along, w, [&](double norm) {
     const double wanted = rate * std::clamp(norm, low, std::max(low, high)) + (1 - rate) * norm;
     return wanted / (kEpsilon + norm);
   });

@@ -56,8 +56,8 @@ class Optimizer(Configurable):
     """Base of all optimizers.
 
     Args:
-        learning_rate: a number, a schedule, or a function without arguments, which is asked before each batch (configs
-            and files hold what it gives then). `lr` is another name for it.
+        learning_rate: a number, a schedule, or a function without arguments, which is asked before each batch. Configs
+            and files hold what functions and schedules of your own give then. `lr` is another name for it.
         weight_decay: share of each weight taken off at every update, times the learning rate.
         clipnorm: the largest norm of one weight's gradient. Of the three clips at most one may be given.
         clipvalue: the largest absolute value in a gradient.
@@ -103,8 +103,8 @@ class Optimizer(Configurable):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        if isinstance(self._learning_rate, _Called):
-            config["learning_rate"] = self._learning_rate(0)
+        if self.schedule is not None and not schedules.is_known(self.schedule):
+            config["learning_rate"] = self.current_learning_rate(self._core)
         return config
 
     def describe(self) -> dict[str, Any]:
@@ -116,9 +116,19 @@ class Optimizer(Configurable):
         # A copy has the arguments; the state is the compiled model's.
         return _copy, (type(self), {k: getattr(self, a.attribute or k) for k, a in self._args.items() if a.in_config})
 
-    def bind(self, core: _engine.CoreModel) -> None:
-        """The compiled model that holds the slots and the counter from now on."""
+    def state(self, core: _engine.CoreModel) -> tuple[int, int, list[tuple[str, _engine.Float]]] | None:
+        """The counters and slots, where that compiled model holds them."""
+        return (core.iterations, core.accumulated, core.optimizer_variables()) if core is self._core else None
+
+    def bind(
+        self, core: _engine.CoreModel, state: tuple[int, int, list[tuple[str, _engine.Float]]] | None = None
+    ) -> None:
+        """The compiled model that holds the slots and the counter from now on, with the state that it goes on from."""
         self._core = core
+        if state is not None:
+            core.iterations, core.accumulated, slots = state
+            known = {name for name, _ in core.optimizer_variables()}
+            core.set_optimizer_variables([slot for slot in slots if slot[0] in known])
 
     @property
     def schedule(self) -> LearningRateSchedule | None:

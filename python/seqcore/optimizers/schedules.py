@@ -182,3 +182,8 @@ def serialize(schedule: LearningRateSchedule) -> dict[str, Any]:
 def deserialize(config: Any) -> LearningRateSchedule:
     """The schedule of a {"class_name", "config"} description."""
     return _registry.deserialize(config)
+
+
+def is_known(schedule: LearningRateSchedule) -> bool:
+    """Whether files can describe it."""
+    return type(schedule) in _registry.classes.values()
