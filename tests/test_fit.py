@@ -124,6 +124,37 @@ def test_small_losses_are_shown_in_scientific_notation(capsys):
     assert "loss: 1.0000e-04" in shown(capsys)
 
 
+class OddLogs(callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(many=[1, 2], array=np.full((2, 2), 3.0), text="so", nothing=None, empty=[])
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_logs_of_any_kind_are_shown(capsys, verbose):
+    classifier().fit(X, Y, verbose=verbose, callbacks=[OddLogs()])
+    assert " - many: 1.5000 - array: 3.0000 - text: so - nothing: None - empty: []\n" in shown(capsys)
+
+
+def test_a_progress_bar_of_ones_own(capsys):
+    utils.Progbar(3).update(3, None)
+    assert re.search(r"3/3 ━{20} 0s \d+(us|ms|s)/step\n$", shown(capsys))
+    for words, line in (
+        ({}, "a: 2.5000 - b: 2.5000"),
+        ({"stateful_metrics": ["b"]}, "a: 2.5000 - b: 3.0000"),
+        ({"stateless_metrics": ["b"]}, "a: 3.0000 - b: 2.5000"),
+    ):
+        bar = utils.Progbar(None, **words)
+        bar.update(2, [("a", 2.0), ("b", [1, 3])])
+        bar.add(2, [("a", 3.0), ("b", 3.0)])
+        assert shown(capsys) == ""
+        bar.update(4, finalize=True)
+        assert line in shown(capsys), words
+    bar.update(4, {"a": 9.0}, finalize=True)
+    assert "a: 9.0000" in shown(capsys)
+    with pytest.raises(ValueError, match="`stateful_metrics` and `stateless_metrics`"):
+        utils.Progbar(3, stateful_metrics=[], stateless_metrics=[])
+
+
 def test_evaluate_and_predict_show_steps(capsys):
     model = classifier()
     model.evaluate(X, Y, verbose=1)

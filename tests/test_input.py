@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqcore import _core, layers, losses, metrics, models, optimizers
+from seqcore import _core, constraints, initializers, layers, losses, metrics, models, optimizers, regularizers
 from support import chain, compiling, spec
 
 RNG = np.random.default_rng(0)
@@ -214,6 +214,15 @@ def test_add_after_build():
     assert model.predict(X, verbose=0).shape == (12, 3)
 
 
+class OwnRegularizer(regularizers.L2):
+    pass
+
+
+class OwnConstraint(constraints.Constraint):
+    def __call__(self, w):
+        return w
+
+
 BAD_CALLS = {
     "units zero": (lambda: layers.LSTM(0), "units"),
     "units fraction": (lambda: layers.Dense(2.5), "units"),
@@ -232,6 +241,21 @@ BAD_CALLS = {
     "time distributed": (lambda: layers.TimeDistributed(3), "layer"),
     "embedding": (lambda: layers.Embedding(0, 4), "input_dim"),
     "shape": (lambda: layers.Input((0, 3)), "shape|0"),
+    "flag": (lambda: layers.LSTM(3, unroll=np.ones(2)), "`unroll`.*True or False"),
+    "choice": (lambda: layers.Bidirectional(layers.LSTM(3), merge_mode=np.ones(2)), "`merge_mode`.*expected one of"),
+    "dtype of a layer": (lambda: layers.Dense(2, dtype=np.float64), "`dtype` of Dense.*float32"),
+    "dtype of an input": (lambda: layers.Input((3,), dtype="foo"), "`dtype` of InputLayer.*foo"),
+    "own regularizer": (lambda: layers.Dense(2, kernel_regularizer=OwnRegularizer()), "`kernel_reg.*OwnRegularizer"),
+    "own constraint": (lambda: layers.Dense(2, kernel_constraint=OwnConstraint), "`kernel_constr.*OwnConstraint"),
+    "no initializer": (lambda: layers.Dense(2, kernel_initializer=initializers.Initializer()), "kernel_init.*__call__"),
+    "initializer of another shape": (
+        lambda: layers.Dense(2, kernel_initializer=np.ones((2, 3)), name="d").build((None, 3)),
+        r'`kernel_initializer` of layer "d": expected shape \(3, 2\), got \(2, 3\)',
+    ),
+    "validation share": (lambda: network().fit(X, Y, validation_split="a"), "`validation_split`.*'a'"),
+    "validation shares": (lambda: network().fit(X, Y, validation_split=np.ones(2)), "`validation_split`"),
+    "no class weight": (lambda: network().fit(X, Y, class_weight={0: None}), "`class_weight`.*None for class 0"),
+    "class weight": (lambda: network().fit(X, Y, class_weight={0: float("nan")}), "`class_weight`.*nan for class 0"),
     "learning rate": (lambda: optimizers.Adam(-1.0), "learning_rate"),
     "momentum": (lambda: optimizers.SGD(momentum=2.0), "momentum"),
     "reduction": (lambda: losses.MeanSquaredError(reduction="avg"), "reduction"),

@@ -432,6 +432,97 @@ def test_variance_scaling_needs_a_scale(scale):
         initializers.VarianceScaling(scale=scale)
 
 
+class Sevens(initializers.Zeros):
+    def __call__(self, shape, dtype=None):
+        return super().__call__(shape, dtype) + 7
+
+
+class Fours(initializers.Constant):
+    def __init__(self):
+        super().__init__(4.0)
+
+
+class Full(initializers.Initializer):
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, shape, dtype=None):
+        return np.full(shape, self.value, dtype)
+
+
+def counting(shape, dtype=None):
+    return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (counting, [[0, 1], [2, 3], [4, 5]]),
+        (np.ones, np.ones((3, 2))),
+        (np.eye(3, 2), np.eye(3, 2)),
+        (Full(3), np.full((3, 2), 3)),
+        (Sevens, np.full((3, 2), 7)),
+        (Fours(), np.full((3, 2), 4)),
+    ],
+)
+def test_initializers_of_ones_own(given, expected):
+    layer = seqcore.layers.Dense(2, kernel_initializer=given)
+    layer.build((None, 3))
+    assert np.array_equal(layer.kernel, expected)
+    ready = initializers.get(given)
+    assert np.array_equal(ready((3, 2)), expected)
+    again = seqcore.layers.Dense.from_config(layer.get_config())
+    again.build((None, 3))
+    if isinstance(given, Fours):
+        assert np.array_equal(again.kernel, expected)
+    else:
+        assert layer.get_config()["kernel_initializer"] is None
+
+
+def test_where_initializers_of_ones_own_are_asked(tmp_path):
+    own = dict.fromkeys(("kernel_initializer", "recurrent_initializer", "bias_initializer"), counting)
+    lstm, gru = seqcore.layers.LSTM(2, **own), seqcore.layers.GRU(2, **own)
+    lstm.build((None, 4, 3))
+    gru.build((None, 4, 3))
+    assert np.array_equal(lstm.recurrent_kernel, counting((2, 8))) and np.array_equal(gru.bias, counting((2, 6)))
+    assert lstm.bias.numpy().tolist() == [0, 1, 1, 1, 0, 1, 2, 3]  # Keras asks for the forget gate's neighbours
+    plain = seqcore.layers.LSTM(2, bias_initializer=counting, unit_forget_bias=False)
+    plain.build((None, 4, 3))
+    assert np.array_equal(plain.bias, counting((8,)))
+
+    model = seqcore.Sequential([
+        seqcore.Input((4,), dtype="int32"),
+        seqcore.layers.Embedding(5, 3, embeddings_initializer=counting),
+        seqcore.layers.LayerNormalization(gamma_initializer=counting),
+        seqcore.layers.Bidirectional(seqcore.layers.GRU(2, **own)),
+        seqcore.layers.Dense(2, kernel_initializer=np.ones((4, 2))),
+    ])  # fmt: skip
+    for made in (model, seqcore.models.clone_model(model)):
+        assert all(np.array_equal(made.layers[2].weights[i], counting((3, 6))) for i in (0, 3))
+        assert np.array_equal(made.layers[0].embeddings, counting((5, 3)))
+        assert np.array_equal(made.layers[3].kernel, np.ones((4, 2)))
+    path = tmp_path / "own.safetensors"
+    seqcore.saving.save_model(model, path)
+    loaded = seqcore.saving.load_model(path)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True))
+    with pytest.raises(FileExistsError):
+        seqcore.models.save_model(model, path, overwrite=False)
+    with pytest.raises(ValueError, match="`model`"):
+        seqcore.models.save_model(path, model)
+
+
+def test_a_layer_whose_initializer_fails_has_no_weights():
+    layer = seqcore.layers.Dense(2, kernel_initializer=lambda shape, dtype=None: np.ones(shape[::-1]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="`kernel_initializer`"):
+            layer.build((None, 3))
+    assert not layer.built
+    with pytest.raises(ValueError, match="`initializer`"):
+        initializers.serialize(initializers.get(counting))
+    assert np.array_equal(initializers.get(counting).clone()((2, 3)), counting((2, 3)))
+    assert initializers.serialize(Sevens()) == {"class_name": "Sevens", "config": {}}
+
+
 def test_initializers_give_the_dtype_asked_for():
     for dtype in (None, "float32", "float64", np.float16, "int32"):
         assert initializers.Ones()((2,), dtype=dtype).dtype == np.dtype(dtype or "float32")

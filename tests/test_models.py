@@ -144,6 +144,15 @@ def test_words_that_would_change_results_are_refused(make, what):
         make()
 
 
+def test_dtypes_in_any_form():
+    for dtype in (None, "float32", np.float32, np.dtype("float32"), float):
+        assert layers.Dense(2, dtype=dtype).get_config()["dtype"] == "float32"
+        assert layers.Input((3,), dtype=dtype).dtype == "float32"
+    for dtype in ("int32", np.int32, np.dtype("int32"), int):
+        ids = layers.Input((3,), dtype=dtype)
+        assert ids.dtype == ids.get_config()["dtype"] == "int32"
+
+
 def test_words_that_change_nothing_are_accepted():
     assert layers.LSTM(2, time_major=False, use_cudnn=True, implementation=1).units == 2
     assert layers.LayerNormalization(rms_scaling=False, quantization_config=None).axis == -1

@@ -156,6 +156,26 @@ def test_schedules(schedule, expected):
     assert np.diff(w) == pytest.approx([expected(t) for t in range(12)], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda s: s.ExponentialDecay(0.1, 3, 0.5),
+        lambda s: s.InverseTimeDecay(0.1, 3, 0.5, staircase=True),
+        lambda s: s.PiecewiseConstantDecay([1, 3], [1.0, 0.5, 0.1]),
+        lambda s: s.PolynomialDecay(0.1, 3, 0.01, power=2.0, cycle=True),
+        lambda s: s.CosineDecay(0.1, 3, warmup_target=0.3, warmup_steps=2),
+        lambda s: s.CosineDecayRestarts(0.1, 3),
+    ],
+)
+def test_schedules_of_arrays_of_steps(schedule):
+    s, steps = schedule(optimizers.schedules), np.arange(8.0).reshape(2, 4)
+    curve = s(steps)
+    assert curve.shape == (2, 4) and curve.ravel().tolist() == [s(t) for t in range(8)]
+    assert type(s(3)) is type(s(np.float32(3))) is type(s(np.array(3))) is float
+    with pytest.raises(TypeError, match="`step`"):
+        s("soon")
+
+
 def test_learning_rate_can_be_read_and_set():
     model = seqcore.Sequential([layers.Input((2,)), layers.Dense(1)])
     model.compile(optimizers.Adam(0.25), "mse")

@@ -104,6 +104,10 @@ class Configurable:
         """The arguments as JSON-ready values; `from_config` undoes it."""
         return {name: to_config(getattr(self, a.attribute or name)) for name, a in self._args.items() if a.in_config}
 
+    def _description(self) -> dict[str, Any] | None:
+        """What stands for it in the configs of others."""
+        return {"class_name": type(self).__name__, "config": self.get_config()}
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Makes an instance from what `get_config` returned. Unknown keys are refused unless their value is null."""
@@ -118,7 +122,7 @@ class Configurable:
 def to_config(value: Any) -> Any:
     """JSON-ready form: nested configurables become {"class_name", "config"}, functions their names."""
     if isinstance(value, Configurable):
-        return {"class_name": type(value).__name__, "config": value.get_config()}
+        return value._description()
     if isinstance(value, (list, tuple)):
         return [to_config(v) for v in value]
     if isinstance(value, (np.generic, np.ndarray)):
@@ -184,8 +188,14 @@ class Registry(Generic[T]):
         return found.from_config(config.get("config") or {})
 
     def convert(self, value: Any, where: str) -> T | None:
-        """As an argument's `convert`: None stays None."""
-        return self.get(value, where)
+        """As an argument's `convert`: None stays None. The core knows no classes of the user's own."""
+        found = self.get(value, where)
+        if found is not None and type(found) not in self.classes.values():
+            raise ValueError(
+                f"{where}: expected a {self.kind} of seqcore's own, one of {', '.join(sorted(self.classes))}; got "
+                f"{type(found).__name__}"
+            )
+        return found
 
 
 # ---- the checks of plain values
@@ -215,7 +225,7 @@ def non_negative_int(value: Any, where: str) -> int:
 
 
 def boolean(value: Any, where: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+    if not isinstance(value, (bool, int, float, np.generic)) or value not in (0, 1):
         raise ValueError(f"{where}: expected True or False, got {value!r}")
     return bool(value)
 
@@ -252,6 +262,25 @@ def text(value: Any, where: str) -> str:
     return value
 
 
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16",
+           "float32", "float64")  # fmt: skip
+_PYTHON_TYPES: dict[Any, str] = {bool: "bool", int: "int32", float: "float32"}
+
+
+def dtype_name(value: Any, where: str) -> str:
+    """The name of a dtype: a string, one of NumPy's types or dtypes, a type of Python's; None is "float32"."""
+    if isinstance(value, Mapping):  # Keras's DTypePolicy
+        value = check_mapping(value.get("config", {}), where).get("name")
+    name = "float32" if value is None else value
+    if isinstance(name, np.dtype):
+        name = name.name
+    elif isinstance(name, type):
+        name = _PYTHON_TYPES.get(name) or name.__name__.rstrip("_")
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise ValueError(f"{where}: expected one of {list(_DTYPES)}, got {value!r}")
+    return name
+
+
 def seed_or_none(value: Any, where: str) -> int | None:
     """None, or an integer in [0, 2**53): what a JSON number holds exactly."""
     if value is None:
@@ -271,7 +300,7 @@ def optional(convert: Convert) -> Convert:
 
 def one_of(*choices: Any) -> Convert:
     def convert(value: Any, where: str) -> Any:
-        if value not in choices:
+        if isinstance(value, np.ndarray) or value not in choices:
             raise ValueError(f"{where}: expected one of {list(choices)}, got {value!r}")
         return value
 

@@ -192,6 +192,14 @@ def split_tail(arrays: list[Any], share: float) -> tuple[list[Any], list[Any]]:
     return [None if a is None else a[:at] for a in arrays], [None if a is None else a[at:] for a in arrays]
 
 
+def check_split(value: Any) -> float:
+    if value is None:
+        return 0.0
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"`validation_split`: expected a number between 0 and 1, got {value!r}")
+    return float(value)
+
+
 def class_weights(y: Any, weights: Any, labels: bool) -> _engine.Float:
     """`class_weight` as sample weights: of each label, or of the largest entry of a one-hot y. Classes that are not
     named weigh 1."""
@@ -205,5 +213,11 @@ def class_weights(y: Any, weights: Any, labels: bool) -> _engine.Float:
     out = np.ones(classes.shape, np.float32)
     rounded = np.round(classes)
     for index, weight in weights.items():
-        out[rounded == index] = weight
+        try:
+            finite = np.isfinite(value := float(weight))
+        except (TypeError, ValueError):
+            finite = False
+        if not finite:
+            raise ValueError(f"`class_weight`: expected finite numbers, got {weight!r} for class {index}")
+        out[rounded == index] = value
     return out

@@ -297,14 +297,13 @@ class Trainer:
         )
         verbose = _verbose(verbose)
         validates = _validation_freq(validation_freq)
+        validation_split = _data.check_split(validation_split)
         if x is None:
             raise ValueError("`x`: expected samples, got None")
         x, network = self._source(x, "training")
         if validation_split and validation_data is None:
             if not _data.is_array(x):
                 raise ValueError("`validation_split` is only supported for tensors or NumPy arrays")
-            if not 0.0 <= validation_split <= 1.0:
-                raise ValueError(f"`validation_split`: expected a number between 0 and 1, got {validation_split!r}")
             ready = self._prepare(network, x, y, sample_weight, None)
             (x, y, sample_weight), validation_data = _data.split_tail(list(ready), validation_split)
         batches = self._batches(network, x, y, sample_weight, class_weight, batch_size, steps, shuffle)

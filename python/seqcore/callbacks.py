@@ -136,7 +136,7 @@ class ProgbarLogger(Callback):
     def begin(self) -> None:
         """A new line begins."""
         self._seen = 0
-        self.bar = Progbar(self.params.get("steps"), verbose=self.params.get("verbose", 1))
+        self.bar = Progbar(self.params.get("steps"), verbose=self.params.get("verbose", 1), stateless_metrics=())
 
     def step(self, done: int, logs: Callable[[], dict[str, float]]) -> None:
         """`done` batches are through; `logs` is asked only where the bar is drawn."""

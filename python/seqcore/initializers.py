@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from ._config import (
     positive,
     seed_or_none,
     sizes,
-    to_config,
 )
 
 __all__ = [
@@ -28,7 +28,9 @@ __all__ = [
 
 
 class Initializer(Configurable):
-    """Base of all initializers.
+    """Base of all initializers. A class of your own with its own `__call__(shape, dtype=None)`, like a function or an
+    array, is asked where a layer's weights are made. Configs cannot hold such a one: they have null in its place, which
+    loads as the layer's default; the weights themselves are saved as any others.
 
     Call arguments:
         shape: the shape of the weight.
@@ -40,6 +42,16 @@ class Initializer(Configurable):
         [[1.0, 1.0], [1.0, 1.0]]
     """
 
+    def _description(self) -> dict[str, Any] | None:
+        return None if is_own(self) else self._for_core()
+
+    def _for_core(self) -> dict[str, Any]:
+        known = next((c for c in _registry.classes.values() if c in type(self).__mro__), None)
+        if known is None:
+            raise NotImplementedError(f"{type(self).__name__}.__call__")
+        config = self.get_config()
+        return {"class_name": known.__name__, "config": {k: v for k, v in config.items() if k in known._args}}
+
     def _setup(self) -> None:
         self._drawn: int | None = None
 
@@ -48,14 +60,34 @@ class Initializer(Configurable):
             kind = np.dtype(dtype or np.float32)
         except TypeError:
             raise TypeError(f"`dtype`: expected one of NumPy's dtypes, got {dtype!r}") from None
-        # One instance gives the same values at each call, seeded or not, as Keras's do.
+        # Called, one instance gives the same values each time, seeded or not, as Keras's do. Layers do not call it: the
+        # core draws, and weights that share an unseeded instance each begin differently.
         if self._drawn is None:
             self._drawn = _engine.next_seed()
-        return _engine.initialize(dict(to_config(self)), _check_shape(shape), self._drawn).astype(kind, copy=False)
+        return _engine.initialize(self._for_core(), _check_shape(shape), self._drawn).astype(kind, copy=False)
 
     def clone(self) -> Initializer:
         """A new initializer with the same config."""
         return self.from_config(self.get_config())
+
+
+class _Given(Initializer):
+    """A function `(shape, dtype=None) -> array` of the user's."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return self.function(shape, dtype=dtype)
+
+    def clone(self) -> Initializer:
+        return _Given(self.function)
+
+
+def is_own(value: Any) -> bool:
+    """Whether it is an initializer of the user's: asked in Python, unknown to the core."""
+    return isinstance(value, Initializer) and type(value).__call__ is not Initializer.__call__
 
 
 def _check_shape(value: Any) -> tuple[int, ...]:
@@ -103,7 +135,13 @@ class RandomUniform(Initializer):
 
 
 class RandomNormal(Initializer):
-    """Normal with the given mean and standard deviation."""
+    """Normal.
+
+    Args:
+        mean: the mean.
+        stddev: the standard deviation.
+        seed: an integer, for values of its own.
+    """
 
     mean: float = arg(number, default=0.0)
     stddev: float = arg(non_negative, default=0.05)
@@ -111,7 +149,12 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(Initializer):
-    """Normal, with what lies beyond two standard deviations drawn again."""
+    """Normal, with what lies beyond two standard deviations drawn again.
+
+    Args:
+        mean, stddev: of the normal before anything is drawn again.
+        seed: an integer, for values of its own.
+    """
 
     mean: float = arg(number, default=0.0)
     stddev: float = arg(non_negative, default=0.05)
@@ -119,7 +162,14 @@ class TruncatedNormal(Initializer):
 
 
 class VarianceScaling(Initializer):
-    """Scales the spread by fan-in, fan-out or their mean, so that signals keep their size."""
+    """Values of variance scale / n, with n by the weight's shape, so that signals keep their size.
+
+    Args:
+        scale: the factor.
+        mode: what n is: "fan_in" the inputs of a unit, "fan_out" its outputs, "fan_avg" the mean of both.
+        distribution: "truncated_normal" (or "normal"), "untruncated_normal" or "uniform".
+        seed: an integer, for values of its own.
+    """
 
     scale: float = arg(positive, default=1.0)
     mode: str = arg(one_of("fan_in", "fan_out", "fan_avg"), default="fan_in")
@@ -179,17 +229,36 @@ IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal  # Keras has b
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal, lecun_uniform, lecun_normal = HeUniform, HeNormal, LecunUniform, LecunNormal
 
-convert = _registry.convert
+
+def convert(value: Any, where: str = "") -> Initializer | None:
+    """As an argument's `convert`: what `get` takes."""
+    if isinstance(value, type) and not issubclass(value, Initializer):
+        value = value()
+    if isinstance(value, np.ndarray) or (hasattr(value, "shape") and hasattr(value, "__array__")):
+        array = _engine.to_array(value, where.strip("`").partition("`")[0] or "initializer")
+        return _Given(lambda shape, dtype=None: array.astype(dtype or np.float32))
+    if callable(value) and not isinstance(value, (type, Initializer)):
+        return _Given(value)
+    found = _registry.get(value, where)
+    if found is not None and not is_own(found) and not isinstance(found, tuple(_registry.classes.values())):
+        raise ValueError(
+            f"{where or '`identifier`'}: expected an initializer, got {type(found).__name__}, which has no "
+            f"`__call__` of its own"
+        )
+    return found
 
 
 def get(identifier: Any) -> Initializer | None:
-    """The initializer that `identifier` names: a string, a class, an instance or a {"class_name", "config"} dict."""
-    return _registry.get(identifier)
+    """The initializer that `identifier` stands for: a string, a class, an instance, a {"class_name", "config"} dict, a
+    function `(shape, dtype=None) -> array` or an array."""
+    return convert(identifier)
 
 
 def serialize(initializer: Initializer) -> dict[str, Any]:
-    """The {"class_name", "config"} description."""
-    return dict(to_config(initializer))
+    """The {"class_name", "config"} description; ValueError for a function or an array, which has none."""
+    if isinstance(initializer, _Given):
+        raise ValueError("`initializer`: expected an initializer with a config, got a function or an array")
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
 def deserialize(config: dict[str, Any]) -> Initializer:

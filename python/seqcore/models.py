@@ -21,7 +21,7 @@ from .metrics import Metric
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json"]
+__all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 
 
 class Tensor(NamedTuple):
@@ -479,6 +479,23 @@ class Sequential(Trainer):
 Model = Sequential
 
 
+def save_model(model: Sequential, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+    """Saves a model, as `model.save` does.
+
+    Args:
+        model: the model.
+        filepath: a path ending in `.safetensors`.
+        overwrite: whether an existing file is replaced.
+        **kwargs: further arguments of `model.save`.
+
+    Raises:
+        ValueError: `model` is no model, or what `model.save` refuses.
+    """
+    if not isinstance(model, Sequential):
+        raise ValueError(f"`model`: expected a model, got {model!r}")
+    model.save(filepath, overwrite, **kwargs)
+
+
 def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True) -> Sequential:
     """The model that `model.save` wrote.
 
@@ -531,6 +548,9 @@ def clone_model(
     if clone_function is not None:
         first = copies[:1] if copies and isinstance(copies[0], InputLayer) else []
         copies = [*first, *(clone_function(layer) for layer in model.layers)]
+    else:
+        for new, old in zip([c for c in copies if not isinstance(c, InputLayer)], model.layers, strict=True):
+            new.take_initializers(old)
     clone = Sequential(copies, trainable=model.trainable, name=model.name)
     if model.compiled:
         plain, weighted = model._metrics_given

@@ -1,5 +1,5 @@
-"""Loading models."""
+"""Saving and loading models."""
 
-from .models import load_model
+from .models import load_model, save_model
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "save_model"]

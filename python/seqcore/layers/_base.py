@@ -12,7 +12,7 @@ from .._config import (
     Configurable,
     arg,
     boolean,
-    check_mapping,
+    dtype_name,
     optional,
     positive_int,
     sizes,
@@ -22,12 +22,11 @@ from .._config import (
 from .._names import unique_name
 from .._network import Network, Shape
 from .._variable import Variable
+from ..initializers import Initializer, is_own
 
 
 def _float32(value: Any, where: str) -> str:
-    if isinstance(value, dict):  # Keras's DTypePolicy
-        value = check_mapping(value.get("config", {}), where).get("name")
-    if value not in (None, "float32"):
+    if dtype_name(value, where) != "float32":
         raise ValueError(f"{where}: seqcore computes in float32, got {value!r}")
     return "float32"
 
@@ -38,7 +37,7 @@ class Layer(Configurable):
     Args:
         name: the layer's name; numbered automatically where not given.
         trainable: whether training changes the weights. A change takes effect at the next `compile`.
-        dtype: None or "float32".
+        dtype: None or "float32", or NumPy's name for it.
         input_shape: shape of one sample, for the first layer of a model.
         batch_input_shape: the same with the batch size in front (None: any). `batch_shape` is another name for it.
         batch_size: a fixed batch size beside `input_shape`.
@@ -216,16 +215,36 @@ class Layer(Configurable):
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         """Takes the weights `indices` of a compiled model as this layer's own."""
         weights = core.weights
-        self._variables = [
+        variables = [
             Variable.of_weight(core, i, weights[i].shape, f"{self.name}/{weights[i].name.rpartition('/')[2]}")
             for i in indices
         ]
-        for variable in self._variables:  # `recurrent_kernel` has a `recurrent_regularizer`
+        for variable in variables:  # `recurrent_kernel` has a `recurrent_regularizer`
             stem = variable.name.removesuffix("_kernel")
             variable.regularizer = getattr(self, f"{stem}_regularizer")
             variable.constraint = getattr(self, f"{stem}_constraint")
+            initializer = getattr(self, f"{stem}_initializer")
+            if is_own(initializer):
+                variable.assign(self._initial(f"{stem}_initializer", initializer, variable.shape))
+        self._variables = variables
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
+
+    def _initial(self, name: str, initializer: Initializer, shape: tuple[int, ...]) -> _engine.Float:
+        """What an initializer of the user's gives for a weight."""
+        value = _engine.to_float(initializer(shape, dtype="float32"), name)
+        if value.shape != shape:
+            raise ValueError(f'`{name}` of layer "{self.name}": expected shape {shape}, got {value.shape}')
+        return value
+
+    def take_initializers(self, other: Layer) -> None:
+        """Takes over the initializers that no config can hold from the layer whose config made this one."""
+        for name, a in self._args.items():
+            value = getattr(other, a.attribute or name, None)
+            if is_own(value):
+                setattr(self, name, value)
+            elif isinstance(value, Layer):
+                getattr(self, name).take_initializers(value)
 
     def set_network(self, core: _engine.CoreModel, index: int) -> None:
         if self.stateful:

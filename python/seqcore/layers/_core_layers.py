@@ -10,6 +10,7 @@ from .._config import (
     anything,
     arg,
     boolean,
+    dtype_name,
     fraction,
     non_negative,
     number,
@@ -28,7 +29,7 @@ from ._base import Layer
 
 # What users may pass; the attribute holds the object it stands for.
 ActivationLike = str | ActivationFunction | Callable[..., Any] | None
-InitializerLike = str | Initializer | dict[str, Any] | None
+InitializerLike = str | Initializer | dict[str, Any] | Callable[..., Any] | _engine.Array | None
 RegularizerLike = str | Regularizer | dict[str, Any] | None
 ConstraintLike = str | Constraint | dict[str, Any] | None
 
@@ -44,7 +45,7 @@ class InputLayer(Layer):
     """
 
     shape: Sequence[int | None] | None = arg(optional(sizes), default=None, in_config=False)
-    dtype: str | None = arg(anything, default=None, kw_only=True)
+    dtype: str | None = arg(dtype_name, default=None, kw_only=True)
     batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True)
 
     _ignored = Layer._ignored | {"optional"}
@@ -62,7 +63,6 @@ class InputLayer(Layer):
         elif self.shape is not None or self.batch_size is not None:
             raise ValueError("Input: expected `shape` (and `batch_size`) or `batch_shape`, got both")
         self.batch_shape = tuple(given)
-        self.dtype = str(self.dtype or "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "batch_shape": list(self.batch_shape or ()), "dtype": self.dtype}
@@ -101,7 +101,8 @@ class Dense(Layer):
         units: size of the output's last axis.
         activation: a named activation; None is linear.
         use_bias: whether a bias is added.
-        kernel_initializer, bias_initializer: how the weights begin.
+        kernel_initializer, bias_initializer: how the weights begin: a name, one of `seqcore.initializers`, a function
+            `(shape, dtype=None) -> array`, or an array.
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties added to the loss.
         kernel_constraint, bias_constraint: projections after each update.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .. import activations, constraints, initializers, regularizers
+import numpy as np
+
+from .. import _engine, activations, constraints, initializers, regularizers
 from .._config import arg, boolean, fraction, positive_int, seed_or_none, sizes
 from .._network import Shape
+from ..initializers import Initializer
 from ._base import Layer
 from ._core_layers import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 
@@ -104,9 +107,15 @@ class Recurrent(_Cell):
         return [out, *((out[0], n) for n in self.state_size)] if self.return_state else out
 
 
+def _arguments(own: str = "") -> str:
+    """The arguments that all recurrent layers share as their docstrings have them, with one more of a layer's own."""
+    shared = (Recurrent.__doc__ or "").partition("share.")[2]
+    return shared.replace("\n\n    Call", f"\n        {own}\n\n    Call") if own else shared
+
+
 class SimpleRNN(Recurrent):
     __doc__ = f"""h_t = φ(W x_t + U h_{{t-1}} + b): a fully connected recurrent layer.
-{(Recurrent.__doc__ or "").partition("share.")[2]}
+{_arguments()}
     Example:
         >>> import numpy as np
         >>> from seqcore import layers
@@ -120,7 +129,7 @@ class LSTM(Recurrent, _GatedCell):
 
     i, f, o = σ(W x_t + U h_{{t-1}} + b), g = φ(…); c_t = f c_{{t-1}} + i g; h_t = o φ(c_t). Gates lie in memory as
     i, f, c, o.
-{(Recurrent.__doc__ or "").partition("share.")[2]}
+{_arguments("unit_forget_bias: whether the forget gate's bias begins at one, whatever `bias_initializer` says.")}
     Example:
         >>> import numpy as np
         >>> from seqcore import layers
@@ -132,13 +141,20 @@ class LSTM(Recurrent, _GatedCell):
     unit_forget_bias: bool = arg(boolean, default=True)
     _states = 2
 
+    def _initial(self, name: str, initializer: Initializer, shape: tuple[int, ...]) -> _engine.Float:
+        if name != "bias_initializer" or not self.unit_forget_bias:
+            return super()._initial(name, initializer, shape)
+        n = self.units  # as Keras asks for it: the input gate's, then the last two's
+        first, last = (super(LSTM, self)._initial(name, initializer, (k * n,)) for k in (1, 2))
+        return np.concatenate([first, np.ones(n, np.float32), last])
+
 
 class GRU(Recurrent, _GatedCell):
     __doc__ = f"""Gated recurrent unit (Cho et al., 2014).
 
     z, r = σ(…); h_t = z h_{{t-1}} + (1 - z) g. With `reset_after` g = φ(W x_t + b + r (U h_{{t-1}} + b')), without it
     g = φ(W x_t + U (r h_{{t-1}}) + b). Gates lie in memory as z, r, h.
-{(Recurrent.__doc__ or "").partition("share.")[2]}
+{_arguments("reset_after: which of the two; with it there are two biases.")}
     Example:
         >>> import numpy as np
         >>> from seqcore import layers

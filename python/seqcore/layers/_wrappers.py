@@ -112,6 +112,7 @@ class Bidirectional(Layer):
         config = forward.get_config()
         if back is None:
             back = type(forward).from_config({**config, "name": f"backward_{base}", "go_backwards": True})
+            back.take_initializers(forward)
         elif not isinstance(back, Recurrent):
             raise ValueError(f"`backward_layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {back!r}")
         for key in ("return_sequences", "return_state", "stateful"):
@@ -125,6 +126,7 @@ class Bidirectional(Layer):
                 "`backward_layer` of Bidirectional: expected the opposite `go_backwards` of the forward layer"
             )
         self.forward_layer: Recurrent = type(forward).from_config({**config, "name": f"forward_{base}"})
+        self.forward_layer.take_initializers(forward)
         self.backward_layer = self._backward = back
         self.layer = self.forward_layer
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _engine
 from .._config import (
     Configurable,
     Registry,
@@ -40,7 +41,8 @@ class LearningRateSchedule(Configurable):
     """Base of all schedules.
 
     Call arguments:
-        step: the number of batches trained so far (with `gradient_accumulation_steps` there are fewer updates).
+        step: the number of batches trained so far (with `gradient_accumulation_steps` there are fewer updates). An
+            array of them gives an array of rates.
 
     Example:
         >>> from seqcore.optimizers import schedules
@@ -48,7 +50,15 @@ class LearningRateSchedule(Configurable):
         0.025
     """
 
-    def __call__(self, step: Any) -> float:
+    def __call__(self, step: Any) -> Any:
+        if isinstance(step, (int, float)):
+            return self._at(float(step))
+        steps = _engine.to_array(step, "step")
+        if steps.ndim == 0:
+            return self._at(float(steps))
+        return np.array([self._at(float(s)) for s in steps.flat]).reshape(steps.shape)
+
+    def _at(self, at: float) -> float:
         raise NotImplementedError(f"{type(self).__name__}.__call__")
 
 
@@ -61,8 +71,8 @@ class ExponentialDecay(LearningRateSchedule):
     staircase: bool = arg(boolean, default=False)
     name: str = arg(text, default="ExponentialDecay")
 
-    def __call__(self, step: Any) -> float:
-        power = float(step) / self.decay_steps
+    def _at(self, at: float) -> float:
+        power = at / self.decay_steps
         return self.initial_learning_rate * self.decay_rate ** (math.floor(power) if self.staircase else power)
 
 
@@ -75,8 +85,8 @@ class InverseTimeDecay(LearningRateSchedule):
     staircase: bool = arg(boolean, default=False)
     name: str = arg(text, default="InverseTimeDecay")
 
-    def __call__(self, step: Any) -> float:
-        part = float(step) / self.decay_steps
+    def _at(self, at: float) -> float:
+        part = at / self.decay_steps
         return self.initial_learning_rate / (1 + self.decay_rate * (math.floor(part) if self.staircase else part))
 
 
@@ -96,8 +106,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 f"and {self.values}"
             )
 
-    def __call__(self, step: Any) -> float:
-        return next((v for b, v in zip(self.boundaries, self.values, strict=False) if step <= b), self.values[-1])
+    def _at(self, at: float) -> float:
+        return next((v for b, v in zip(self.boundaries, self.values, strict=False) if at <= b), self.values[-1])
 
 
 class PolynomialDecay(LearningRateSchedule):
@@ -111,8 +121,8 @@ class PolynomialDecay(LearningRateSchedule):
     cycle: bool = arg(boolean, default=False)
     name: str = arg(text, default="PolynomialDecay")
 
-    def __call__(self, step: Any) -> float:
-        at, span = float(step), self.decay_steps
+    def _at(self, at: float) -> float:
+        span = self.decay_steps
         if self.cycle:
             span *= max(1.0, math.ceil(at / span))
         left = 1 - min(at, span) / span
@@ -130,8 +140,8 @@ class CosineDecay(LearningRateSchedule):
     warmup_target: float | None = arg(optional(non_negative), default=None)
     warmup_steps: float = arg(non_negative, default=0)
 
-    def __call__(self, step: Any) -> float:
-        at, top = float(step), self.initial_learning_rate
+    def _at(self, at: float) -> float:
+        top = self.initial_learning_rate
         if self.warmup_target is not None:
             if at <= self.warmup_steps and self.warmup_steps:
                 return top + (self.warmup_target - top) * at / self.warmup_steps
@@ -155,8 +165,8 @@ class CosineDecayRestarts(LearningRateSchedule):
         if self.t_mul < 1:
             raise ValueError(f"`t_mul` of CosineDecayRestarts: expected a number >= 1, got {self.t_mul}")
 
-    def __call__(self, step: Any) -> float:
-        done = float(step) / self.first_decay_steps
+    def _at(self, at: float) -> float:
+        done = at / self.first_decay_steps
         if self.t_mul == 1.0:
             round_ = math.floor(done)
             part = done - round_
