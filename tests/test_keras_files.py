@@ -181,6 +181,7 @@ def test_keras_3(tmp_path, name):
     same(model, loaded)
     assert not loaded.compiled and loaded.name == model.name
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+    assert loaded.input_shape[0] == (3 if name == "stateful" else None)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -281,6 +282,9 @@ def test_frozen_layers_in_legacy_files(tmp_path):
 def test_an_input_shape_of_the_first_call(tmp_path):
     model = built(chain((None, 3, 2), LSTM, DENSE))
     description = config_of(model)
+    description["config"]["layers"][0]["config"]["batch_shape"] = [32, 3, 2]
+    keras_file(tmp_path / "m.keras", description, tree, model)
+    assert models.load_model(tmp_path / "m.keras").input_shape == (None, 3, 2)
     description["config"]["layers"].pop(0)
     description["config"]["build_input_shape"] = [32, 3, 2]
     keras_file(tmp_path / "m.keras", description, tree, model)
@@ -429,6 +433,28 @@ def test_training_goes_on(tmp_path, name, suffix):
         assert np.array_equal(model.train_on_batch(x, y), loaded.train_on_batch(x, y))
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights()))
     assert not models.load_model(path, compile=False).compiled
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "momentum"])
+def test_layers_that_were_frozen_later(tmp_path, name):
+    model, x, y = trained(OPTIMIZERS[name](), 0)
+    model.layers[1].trainable = True
+    for _ in range(4):
+        model.train_on_batch(x, y)
+    state = [np.int64(4), np.float32(0.01), *(v for _, v in slots(model))]
+    model.layers[1].trainable = False
+    keras_file(
+        tmp_path / "m.keras",
+        {**config_of(model), "compile_config": compile_config(model)},
+        tree,
+        model,
+        optimizer=state,
+    )
+    loaded = models.load_model(tmp_path / "m.keras")
+    before = dict(zip((v.path for v in model.optimizer.variables), model.optimizer.variables))
+    for variable in loaded.optimizer.variables[2:]:
+        assert np.array_equal(variable, before[variable.path])
+    assert 0 < len(loaded.optimizer.variables) < len(before)
 
 
 @pytest.mark.parametrize("kind", ["Adam", "SGD"])

@@ -385,6 +385,10 @@ def _model(description: Mapping[str, Any], file: _Hdf5, old: bool) -> Sequential
         raise ValueError("the config of the model: expected a list `layers` with a layer or more")
     _check_sizes(config, file.datasets)
     found = [_layer(item, old) for item in (listed if kind == "Sequential" else _chain(config, listed))]
+    stateful = any(layer.stateful or getattr(getattr(layer, "layer", None), "stateful", False) for layer in found)
+    if isinstance(found[0], layers.InputLayer) and not stateful:
+        # The batch is that of the first call, where the model was built by one.
+        found[0].batch_shape = (None, *(found[0].batch_shape or ())[1:])
     name = config.get("name")
     if not isinstance(name, (str, type(None))):
         raise ValueError(f"the config of the model: expected `name` to be a string, got {name!r}")
@@ -397,8 +401,7 @@ def _model(description: Mapping[str, Any], file: _Hdf5, old: bool) -> Sequential
             given = build.get("input_shape")
         if not isinstance(given, list) or not all(n is None or (isinstance(n, int) and n > 0) for n in given):
             raise ValueError("the description has no input shape")
-        # The batch is that of the first call.
-        shape = tuple(given) if any(layer.stateful for layer in model.layers) else (None, *given[1:])
+        shape = tuple(given) if stateful else (None, *given[1:])
     if model._layers and model.layers[-1].several_outputs and kind != "Sequential":
         raise ValueError(f'no chain: layer "{model.layers[-1].name}" has several outputs')
     _check_count(model, shape, file)
@@ -736,22 +739,27 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
     if not scalars or found[0].dtype.kind not in "iu" or any(d.dtype.kind != "f" for d in found[1:]):
         raise ValueError("the optimizer's variables: expected the number of iterations, an integer, then floats")
     slots, named = list(found[scalars:]), names[scalars:]
-    expected = {n: v.shape for n, v in core.optimizer_variables()}
-    order = _slot_order(type(optimizer).__name__, list(expected), named, old)
+    expected = {n for n, _ in core.optimizer_variables()}
+    order = _slot_order(type(optimizer).__name__, sorted(expected), named, old)
     if not expected and isinstance(optimizer, optimizers.SGD):
         slots = []  # tf.keras keeps momentum that it does not use
     batches = int(found[0][()])
     if not 0 <= batches < 2**53:
         raise ValueError(f"the optimizer's iterations: expected a natural number, got {batches}")
     if slots or batches:  # else it was never asked for an update
+        shapes = {n: v.shape for n, v in enumerate(model.weights)}
+        if len(slots) != len(order):  # those of layers that were frozen later are there, too
+            every = sorted({f"{n.rpartition('/')[0]}/{i}" for n in expected for i in shapes})
+            whole = _slot_order(type(optimizer).__name__, every, named, old)
+            order = whole if len(slots) == len(whole) else order
         if len(slots) != len(order):
-            raise ValueError(f"the optimizer has {len(order)} variables in slots, the file {len(slots)}")
+            raise ValueError(f"the optimizer has {len(expected)} variables in slots, the file {len(slots)}")
         for name, dataset in zip(order, slots, strict=True):
-            if dataset.shape != expected[name]:
-                raise ValueError(f"the optimizer's {name}: expected shape {expected[name]}, got {dataset.shape}")
-        core.set_optimizer_variables(
-            [(name, _engine.to_float(dataset[()], name)) for name, dataset in zip(order, slots, strict=True)]
-        )
+            shape = shapes[int(name.rpartition("/")[2])]
+            if dataset.shape != shape:
+                raise ValueError(f"the optimizer's {name}: expected shape {shape}, got {dataset.shape}")
+        pairs = [(name, dataset) for name, dataset in zip(order, slots, strict=True) if name in expected]
+        core.set_optimizer_variables([(name, _engine.to_float(dataset[()], name)) for name, dataset in pairs])
     if scalars > 1 and optimizer.schedule is None:
         optimizer.learning_rate = float(found[1][()])
     # Keras counts batches, also those that only accumulate.
@@ -764,12 +772,17 @@ def _slot_order(kind: str, ours: Sequence[str], theirs: Sequence[str], old: bool
     indices = sorted({int(n.rpartition("/")[2]) for n in ours})
     have = {n.rpartition("/")[0] for n in ours}
     ends = [_OLD_SLOTS.get(n.rpartition("/")[2]) for n in theirs]
-    if theirs and all(ends):
-        seen: Counter[Any] = Counter(ends)
-        if any(n != len(indices) for n in seen.values()):
-            raise ValueError(f"the optimizer's slots {dict(seen)}: expected {len(indices)} of each")
-        places = {end: iter(indices) for end in seen}
-        return [f"{end}/{next(places[end])}" for end in ends]
+    if theirs and all(ends):  # slot by slot
+        seen: Counter[Any] = Counter()
+        places = []
+        for end in ends:
+            if end not in have or seen[end] == len(indices):
+                return []
+            places.append(f"{end}/{indices[seen[end]]}")
+            seen[end] += 1
+        return places if len(places) == len(ours) else []
+    if kind not in _SLOTS:
+        raise ValueError(f"the order of {kind}'s slots is not known")
     groups = [["average"], ["gradient_accumulator"], *_SLOTS[kind]]
     if old and len(have) > 1 and theirs and not re.match(r"[^/]+/(m|velocity|average)/", theirs[0]):
         raise ValueError(f"the optimizer's variables have names of a form that is not known: {theirs[0]!r}")
