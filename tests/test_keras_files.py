@@ -279,6 +279,22 @@ def test_frozen_layers_in_legacy_files(tmp_path):
     same(model, loaded)
 
 
+def test_backslashes_in_paths(tmp_path):
+    """As some files written on Windows have them: one group `layers\\lstm\\cell`, not three."""
+    model = built(chain((None, 3, 2), LSTM, LSTM, DENSE))
+
+    def windows(file):
+        hdf5(tmp_path / "w.h5", tree, model)
+        file.create_group("layers")
+        with h5py.File(tmp_path / "w.h5") as plain:
+            for layer in ("lstm/cell", "lstm_1/cell", "dense"):
+                name = f"layers/{layer}".replace("/", "\\")
+                plain.copy(f"layers/{layer}", file, name)
+
+    keras_file(tmp_path / "m.keras", config_of(model), windows)
+    same(model, models.load_model(tmp_path / "m.keras"))
+
+
 def test_an_input_shape_of_the_first_call(tmp_path):
     model = built(chain((None, 3, 2), LSTM, DENSE))
     description = config_of(model)
