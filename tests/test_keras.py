@@ -370,3 +370,95 @@ def test_arguments_that_both_refuse(name, arguments):
     for library in (seqcore, keras):
         with pytest.raises(ValueError):
             getattr(library.metrics, name)(**arguments)
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_files_of_random_models(seed, tmp_path):
+    """Keras writes, seqcore reads: the same bits as a model that was given the weights."""
+    case = random_case(rng_pick(seed))
+    ours, theirs = both(case)
+    expected = ours.predict(case.x, verbose=0)
+    for suffix in (".keras", ".h5"):
+        theirs.save(tmp_path / f"m{suffix}")
+        loaded = seqcore.models.load_model(str(tmp_path / f"m{suffix}"))
+        assert not loaded.compiled
+        assert np.array_equal(loaded.predict(case.x, verbose=0), expected)
+    theirs.save_weights(tmp_path / "m.weights.h5")
+    for name in ("m.keras", "m.h5", "m.weights.h5"):
+        other = sequential(seqcore, case.description)
+        other.load_weights(tmp_path / name)
+        assert np.array_equal(other.predict(case.x, verbose=0), expected)
+    b = theirs.predict(case.x, verbose=0)
+    if comparable(case):
+        np.testing.assert_allclose(expected, b, rtol=2e-5, atol=2e-5 * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        spec("Adam", learning_rate=0.02),
+        spec("Adam", learning_rate=0.02, amsgrad=True, clipnorm=0.5, use_ema=True, ema_momentum=0.8),
+        spec("AdamW", learning_rate=0.02, gradient_accumulation_steps=3),
+        spec("SGD", learning_rate=0.1),
+        spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
+        spec("RMSprop", learning_rate=0.01, momentum=0.5, centered=True),
+    ],
+    ids=str,
+)
+def test_training_goes_on_from_a_file(optimizer, suffix, tmp_path):
+    lstm = spec("LSTM", units=4, return_sequences=True)
+    layers = [
+        spec("Embedding", input_dim=7, output_dim=3),
+        spec("Bidirectional", layer=lstm, merge_mode="concat"),
+        lstm,
+        spec("TimeDistributed", layer=spec("Dense", units=5, activation="tanh")),
+        spec("LayerNormalization"),
+        spec("GRU", units=4, reset_after=False),
+        spec("Dense", units=3, activation="softmax"),
+    ]
+    case = Case(chain((None, 5), *layers, dtype="int32"), spec("SparseCategoricalCrossentropy"), 8, seed=2)
+    theirs = both(case)[1]
+    theirs.layers[2].trainable = False
+    theirs.compile(
+        instance(keras.optimizers, optimizer),
+        instance(keras.losses, case.loss),
+        metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(name="ce")],
+        weighted_metrics=[[keras.metrics.sparse_categorical_accuracy]],
+    )
+    for _ in range(4):
+        theirs.train_on_batch(case.x, case.y)
+    theirs.optimizer.learning_rate = 0.015
+    path = tmp_path / f"m{suffix}"
+    theirs.save(path)
+    ours = seqcore.models.load_model(path)
+    assert float(ours.optimizer.learning_rate) == pytest.approx(0.015)
+    assert ours.evaluate(case.x, case.y, verbose=0) == pytest.approx(theirs.evaluate(case.x, case.y, verbose=0), 1e-5)
+    losses = [[float(np.ravel(m.train_on_batch(case.x, case.y))[0]) for _ in range(5)] for m in (ours, theirs)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for a, b in zip(ours.get_weights(), theirs.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("first", ["Embedding", "Masking"])
+def test_a_functional_chain_from_a_file(first, suffix, tmp_path):
+    L = keras.layers
+    x = inputs = keras.Input((5,) if first == "Embedding" else (5, 1))
+    begin = L.Embedding(7, 3, mask_zero=True) if first == "Embedding" else L.Masking(2.0)
+    for layer in (begin, L.Bidirectional(L.LSTM(4, return_sequences=True)), L.LSTM(3), L.Dense(2)):
+        x = layer(x)
+    theirs = keras.Model(inputs, x)
+    theirs.compile("adam", {theirs.layers[-1].name: "mse"} if suffix == ".keras" else "mse", metrics=[["mae"]])
+    data = np.random.default_rng(0).integers(0, 3, (6, *inputs.shape[1:]))
+    theirs.save(tmp_path / f"m{suffix}")
+    ours = seqcore.models.load_model(tmp_path / f"m{suffix}")
+    np.testing.assert_allclose(ours.predict(data, verbose=0), theirs.predict(data, verbose=0), rtol=1e-5, atol=1e-6)
+    assert ours.metrics_names == ["loss", "mae"]
+    two = keras.Model(inputs, L.Add()([x, x]))
+    two.save(tmp_path / f"two{suffix}")
+    with pytest.raises(ValueError, match=f"two{suffix}: .*(chain|unknown layer)"):
+        seqcore.models.load_model(tmp_path / f"two{suffix}")

@@ -1,5 +1,6 @@
 """Files: one `.safetensors` file holds a model. Tensors "layers/<i>/<weight>" and "optimizer/<slot>/<i>"; all else is
-JSON in the metadata key "seqcore". What is read is data: names are looked up in closed lists, nothing is executed."""
+JSON in the metadata key "seqcore". What is read is data: names are looked up in closed lists, nothing is executed.
+Keras's own files are read by `_keras_files`."""
 
 from __future__ import annotations
 
@@ -16,17 +17,19 @@ from .models import Sequential, model_from_description
 _FORMAT = 1
 
 
-def _path(filepath: Any) -> str:
+_KERAS = (".keras", ".h5", ".hdf5")
+
+
+def _path(filepath: Any, reading: bool = False) -> str:
     path = os.fspath(filepath)
     if not isinstance(path, str):
         raise TypeError(f"`filepath`: expected a string, got {type(path).__name__}")
     if "\0" in path:
         raise ValueError(f"`filepath`: expected a path without null characters, got {path!r}")
-    if not path.endswith(".safetensors"):
+    if not path.endswith((".safetensors", *_KERAS) if reading else ".safetensors"):
         suffix = os.path.splitext(path)[1] or "no suffix"
-        raise ValueError(
-            f"`filepath`: expected a path ending in `.safetensors`, the one format supported; got {suffix}: {path!r}"
-        )
+        more = f" or, to read what Keras wrote, in {', '.join(_KERAS)}" if reading else ", the one format written"
+        raise ValueError(f"`filepath`: expected a path ending in .safetensors{more}; got {suffix}: {path!r}")
     return path
 
 
@@ -106,7 +109,11 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
 
 
 def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
-    path = _path(filepath)
+    path = _path(filepath, reading=True)
+    if path.endswith(_KERAS):
+        from . import _keras_files
+
+        return _keras_files.load_weights(model, path, skip_mismatch)
     tensors, _ = _read(path)
     _assign(model, tensors, path, skip_mismatch)
 
@@ -136,7 +143,11 @@ def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch
 
 
 def load_model(filepath: Any, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:
-    path = _path(filepath)
+    path = _path(filepath, reading=True)
+    if path.endswith(_KERAS):
+        from . import _keras_files
+
+        return _keras_files.load_model(path, compile, custom_objects)
     tensors, metadata = _read(path)
     if "seqcore" not in metadata:
         raise ValueError(

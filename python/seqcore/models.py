@@ -454,10 +454,11 @@ class Sequential(Trainer):
         save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
-        """Loads the weights that `save_weights` or `save` wrote, by the places of the layers.
+        """Loads the weights that `save_weights` or `save` wrote, here or in Keras, by the places of the layers.
 
         Args:
-            filepath: a `.safetensors` file.
+            filepath: a `.safetensors` file; or Keras's `.weights.h5`, `.keras`, or older `.h5`, which needs h5py. Of
+                an optimizer nothing is loaded.
             skip_mismatch: whether weights that are missing or of another shape are left as they are, with a warning.
         """
         from ._saving import load_weights
@@ -497,16 +498,20 @@ def save_model(model: Sequential, filepath: Any, overwrite: bool = True, **kwarg
 
 
 def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, safe_mode: bool = True) -> Sequential:
-    """The model that `model.save` wrote.
+    """The model that `model.save` wrote, here or in Keras.
 
     Args:
-        filepath: a `.safetensors` file. It holds data only: nothing in it is ever executed.
+        filepath: a `.safetensors` file; or Keras's `.keras` (of Keras 3, or tf.keras from 2.12 on) or older `.h5`; they
+            need h5py (`pip install 'seqcore[keras-files]'`). Functional models that are one chain of layers become a
+            Sequential. Files hold data only: nothing in them is ever executed.
         custom_objects: your own metric classes and functions by name. Of layers only seqcore's are known.
         compile: whether the optimizer, the loss and the metrics are restored too.
         safe_mode: accepted as Keras's; there is no unsafe mode.
 
     Raises:
-        ValueError: the file is no seqcore model, or damaged.
+        ImportError: the file is Keras's, and h5py is not installed.
+        ValueError: the file is no model, or damaged, or has what is not known here (the error says what; where that is
+            the optimizer, the loss or a metric, `compile=False` does without).
     """
     from ._saving import load_model as load
 

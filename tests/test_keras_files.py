@@ -1,0 +1,833 @@
+"""Keras's files: written here as Keras documents them, read by seqcore. Real Keras's are in test_keras.py."""
+
+import io
+import json
+import os
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+import seqcore
+from seqcore import layers, metrics, models, optimizers
+from support import chain, random_case, rng_pick, sequential, spec
+
+RNG = np.random.default_rng(0)
+POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+LSTM, DENSE = spec("LSTM", units=4, return_sequences=True), spec("Dense", units=3, activation="tanh")
+EVERY_LAYER = {
+    "ids": chain(
+        (None, 5), spec("Embedding", input_dim=7, output_dim=3, mask_zero=True), spec("Dropout", rate=0.2), LSTM,
+        spec("Bidirectional", layer=LSTM, merge_mode="sum"), LSTM, spec("TimeDistributed", layer=DENSE),
+        spec("LayerNormalization", center=False), spec("Bidirectional", layer=spec("GRU", units=2)), DENSE, DENSE,
+        dtype="int32",
+    ),
+    "numbers": chain(
+        (None, 4, 2), spec("Masking", mask_value=0.5), spec("GRU", units=3, reset_after=False, return_sequences=True),
+        spec("GRU", units=3, return_sequences=True), spec("SimpleRNN", units=2, use_bias=False, return_sequences=True),
+        spec("LayerNormalization"), spec("TimeDistributed", layer=spec("Dense", units=2, use_bias=False)),
+        spec("Activation", activation="relu"), spec("Flatten"), DENSE,
+    ),
+    "inside": chain((3, 6, 4, 2), spec("TimeDistributed", layer=spec("Bidirectional", layer=spec("LSTM", units=2)))),
+    "stateful": chain((3, 4, 2), spec("LSTM", units=3, stateful=True), DENSE),
+}  # fmt: skip
+
+
+def built(description):
+    model = sequential(seqcore, description)
+    model.set_weights([RNG.uniform(-1, 1, w.shape) for w in model.get_weights()])
+    return model
+
+
+def data(model):
+    shape = [n or 3 for n in model.input_shape]
+    if isinstance(model.layers[0], layers.Embedding):
+        return RNG.integers(0, model.layers[0].input_dim, shape)
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------------------- files, as Keras has them
+
+
+def dressed(value):
+    """A config in the words of Keras 3: a module and a policy everywhere, and what else comes and goes."""
+    if isinstance(value, list):
+        return [dressed(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    value = {k: POLICY if k == "dtype" and "batch_shape" not in value else dressed(v) for k, v in value.items()}
+    if "class_name" in value:
+        value |= {"module": "keras.layers", "registered_name": None, "build_config": {"input_shape": [None]}}
+        value["config"] = {**value["config"], "quantization_config": None, "something_new": False}
+    return value
+
+
+def undressed(value):
+    """A config in the words of Keras 2."""
+    if isinstance(value, list):
+        return [undressed(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    value = {"batch_input_shape" if k == "batch_shape" else k: undressed(v) for k, v in value.items()}
+    if "units" in value and "return_sequences" in value:
+        value |= {"time_major": False, "implementation": 2}
+    if value.get("class_name") in ("Zeros", "Orthogonal"):
+        value["config"]["dtype"] = "float32"
+    return value
+
+
+def parts(layer, at):
+    """(path, arrays) of the layer's groups."""
+    if isinstance(layer, layers.Bidirectional):
+        n = len(layer.forward_layer.weights)
+        cells = layer.get_weights()
+        return [(f"{at}/forward_layer/cell", cells[:n]), (f"{at}/backward_layer/cell", cells[n:])]
+    if isinstance(layer, layers.TimeDistributed):
+        return parts(layer.layer, f"{at}/layer")
+    cell = "/cell" if isinstance(layer, (layers.LSTM, layers.GRU, layers.SimpleRNN)) else ""
+    return [(f"{at}{cell}", layer.get_weights())]
+
+
+NAMES = {
+    "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "TimeDistributed": "time_distributed",
+    "LayerNormalization": "layer_normalization",
+}  # fmt: skip
+
+
+def tree(file, model, root="layers", optimizer=(), step=1):
+    used = {}
+    for layer in model.layers:
+        name = NAMES.get(type(layer).__name__, type(layer).__name__.lower())
+        n = used[name] = used.get(name, -step) + step
+        at = f"{root}/{name}_{n}" if n else f"{root}/{name}"
+        file.create_group(f"{at}/vars").attrs["name"] = layer.name
+        for path, arrays in parts(layer, at):
+            for i, array in enumerate(arrays):
+                file[f"{path}/vars/{i}"] = array
+    file.create_group(f"{root}/dropout/seed_generator/vars")["0"] = np.zeros(2, np.uint32)
+    for i, value in enumerate(optimizer):
+        file[f"optimizer/vars/{i}"] = value
+
+
+def hdf5(path, write, *given, **more):
+    with h5py.File(path, "w") as file:
+        write(file, *given, **more)
+
+
+def config_of(model):
+    return {"module": "keras", "class_name": "Sequential", "registered_name": None,
+            "config": {**dressed(model.get_config()), "build_input_shape": list(model.input_shape)}}  # fmt: skip
+
+
+def keras_file(path, description, write, *given, version="3.15.1", **more):
+    weights = io.BytesIO()
+    hdf5(weights, write, *given, **more)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": version, "date_saved": "2024-01-01@00:00:00"}))
+        archive.writestr("config.json", description if isinstance(description, str) else json.dumps(description))
+        archive.writestr("model.weights.h5", weights.getvalue())
+
+
+def legacy_weights(group, model, suffix="", chunks=False, as_bytes=False):
+    def listed(at, name, values):
+        values = [v.encode() for v in values] if as_bytes else values
+        if chunks and len(values) > 1:
+            at.attrs[f"{name}0"], at.attrs[f"{name}1"] = values[:1], values[1:]
+        else:
+            at.attrs[name] = values
+
+    listed(group, "layer_names", [layer.name for layer in model.layers])
+    for layer in model.layers:
+        inner = group.create_group(layer.name)
+        names = []
+        for i, array in enumerate(layer.get_weights()):
+            names.append(f"{layer.name}/cell_{i}/kernel{suffix}")
+            inner[names[-1]] = array
+        listed(inner, "weight_names", names)
+
+
+def legacy(file, model, training=None, optimizer=(), config=None, version="3.15.1", **more):
+    description = {"class_name": "Sequential", "config": config or model.get_config()}
+    file.attrs["keras_version"], file.attrs["backend"] = version, "tensorflow"
+    file.attrs["model_config"] = json.dumps(description)
+    if training:
+        file.attrs["training_config"] = json.dumps(training)
+        group = file.create_group("optimizer_weights")
+        group.attrs["weight_names"] = [name for name, _ in optimizer]
+        for name, value in optimizer:
+            group[name] = value
+    legacy_weights(file.create_group("model_weights"), model, **more)
+
+
+def same(model, other):
+    assert [type(layer) for layer in model.layers] == [type(layer) for layer in other.layers]
+    x = data(model)
+    for m in (model, other):
+        m.reset_states()
+    results = [m.predict(x, verbose=0, batch_size=len(x)) for m in (model, other)]
+    assert np.array_equal(*results)
+
+
+# ------------------------------------------------------------------------------------------------------ models, weights
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_keras_3(tmp_path, name):
+    model = built(EVERY_LAYER[name])
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    loaded = models.load_model(tmp_path / "m.keras")
+    same(model, loaded)
+    assert not loaded.compiled and loaded.name == model.name
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+    assert loaded.input_shape[0] == (3 if name == "stateful" else None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_models(tmp_path, seed):
+    case = random_case(rng_pick(seed))
+    model = sequential(seqcore, case.description)
+    model.set_weights(case.weights)
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    hdf5(tmp_path / "m.h5", legacy, model)
+    for suffix in ("keras", "h5"):
+        loaded = models.load_model(tmp_path / f"m.{suffix}")
+        assert np.array_equal(loaded.predict(case.x, verbose=0), model.predict(case.x, verbose=0))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_tf_keras(tmp_path, step):
+    """2.12 had the layers under another name, some of them counted twice; the configs are Keras 2's."""
+    model = built(EVERY_LAYER["ids"])
+    description = {"module": "keras", "class_name": "Sequential", "config": undressed(model.get_config())}
+    write = {"root": "_layer_checkpoint_dependencies", "step": step, "version": "2.12.0"}
+    keras_file(tmp_path / "m.keras", description, tree, model, **write)
+    same(model, models.load_model(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+@pytest.mark.parametrize("suffix", ["h5", "hdf5"])
+def test_legacy(tmp_path, name, suffix):
+    model = built(EVERY_LAYER[name])
+    path = tmp_path / f"m.{suffix}"
+    hdf5(path, legacy, model)
+    same(model, models.load_model(path))
+    config = undressed(model.get_config())
+    hdf5(path, legacy, model, config=config, version="2.4.0", suffix=":0", chunks=True, as_bytes=True)
+    same(model, models.load_model(path))
+    if name != "stateful":  # older: the list of layers alone, the shape with the first of them
+        listed = config["layers"][1:]
+        listed[0]["config"]["batch_input_shape"] = config["layers"][0]["config"]["batch_input_shape"]
+        hdf5(path, legacy, model, config=listed, version="2.1.6", suffix=":0")
+        same(model, models.load_model(path))
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_load_weights(tmp_path, name):
+    model = built(EVERY_LAYER[name])
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    hdf5(tmp_path / "m.weights.h5", tree, model)
+    hdf5(tmp_path / "whole.h5", legacy, model)
+    hdf5(tmp_path / "alone.h5", legacy_weights, model, chunks=True)
+    for file in ("m.keras", "m.weights.h5", "whole.h5", "alone.h5"):
+        other = built(EVERY_LAYER[name])
+        other.load_weights(str(tmp_path / file))
+        same(model, other)
+    for file in ("m.weights.h5", "alone.h5"):
+        with pytest.raises(ValueError, match=rf"{file}: .*load_weights"):
+            models.load_model(tmp_path / file)
+
+
+@pytest.mark.parametrize("file", ["m.keras", "m.weights.h5", "m.h5"])
+def test_weights_that_do_not_fit(tmp_path, file):
+    model = built(chain((None, 3, 2), LSTM, LSTM, DENSE))
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    hdf5(tmp_path / "m.weights.h5", tree, model)
+    hdf5(tmp_path / "m.h5", legacy, model)
+    for other in (chain((None, 3, 2), LSTM, LSTM, spec("Dense", units=5)), chain((None, 3, 2), LSTM, DENSE),
+                  chain((None, 3, 2), LSTM, LSTM, LSTM, DENSE)):  # fmt: skip
+        wrong = built(other)
+        before = wrong.get_weights()
+        with pytest.raises(ValueError, match=rf"{file}: the weights do not fit"):
+            wrong.load_weights(tmp_path / file)
+        assert all(np.array_equal(a, b) for a, b in zip(before, wrong.get_weights()))
+    wrong = built(chain((None, 3, 2), LSTM, LSTM, spec("Dense", units=5)))
+    with pytest.warns(UserWarning, match="skipped"):
+        wrong.load_weights(tmp_path / file, skip_mismatch=True)
+    assert np.array_equal(wrong.get_weights()[3], model.get_weights()[3])
+    with pytest.raises(ValueError, match="no weights yet"):
+        models.Sequential([layers.Dense(2)]).load_weights(tmp_path / file)
+
+
+def test_frozen_layers_in_legacy_files(tmp_path):
+    """Keras lists the weights that are trained first."""
+    model = built(chain((None, 3, 2), spec("Bidirectional", layer=LSTM)))
+    model.layers[0].forward_layer.trainable = False
+    config = model.get_config()
+    config["layers"][1]["config"]["backward_layer"] = {
+        "class_name": "LSTM", "config": model.layers[0].backward_layer.get_config()
+    }  # fmt: skip
+    swapped = built(chain((None, 3, 2), spec("Bidirectional", layer=LSTM)))
+    weights = model.get_weights()
+    swapped.set_weights([*weights[3:], *weights[:3]])
+    swapped.layers[0].name = model.layers[0].name
+    hdf5(tmp_path / "m.h5", legacy, swapped, config=config)
+    loaded = models.load_model(tmp_path / "m.h5")
+    both = loaded.layers[0]
+    assert not both.forward_layer.trainable and both.backward_layer.trainable
+    same(model, loaded)
+
+
+def test_backslashes_in_paths(tmp_path):
+    """As some files written on Windows have them: one group `layers\\lstm\\cell`, not three."""
+    model = built(chain((None, 3, 2), LSTM, LSTM, DENSE))
+
+    def windows(file):
+        hdf5(tmp_path / "w.h5", tree, model)
+        file.create_group("layers")
+        with h5py.File(tmp_path / "w.h5") as plain:
+            for layer in ("lstm/cell", "lstm_1/cell", "dense"):
+                name = f"layers/{layer}".replace("/", "\\")
+                plain.copy(f"layers/{layer}", file, name)
+
+    keras_file(tmp_path / "m.keras", config_of(model), windows)
+    same(model, models.load_model(tmp_path / "m.keras"))
+
+
+def test_an_input_shape_of_the_first_call(tmp_path):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    description = config_of(model)
+    description["config"]["layers"][0]["config"]["batch_shape"] = [32, 3, 2]
+    keras_file(tmp_path / "m.keras", description, tree, model)
+    assert models.load_model(tmp_path / "m.keras").input_shape == (None, 3, 2)
+    description["config"]["layers"].pop(0)
+    description["config"]["build_input_shape"] = [32, 3, 2]
+    keras_file(tmp_path / "m.keras", description, tree, model)
+    loaded = models.load_model(tmp_path / "m.keras")
+    same(model, loaded)
+    assert loaded.input_shape == (None, 3, 2)
+    del description["config"]["build_input_shape"]
+    keras_file(tmp_path / "m.keras", description, tree, model)
+    with pytest.raises(ValueError, match="no input shape"):
+        models.load_model(tmp_path / "m.keras")
+
+
+# -------------------------------------------------------------------------------------------------- functional models
+
+
+def functional(model, keras_2=False):
+    config = model.get_config()
+    listed, before = [], None
+    for item in (undressed if keras_2 else dressed)(config["layers"]):
+        name = item["config"]["name"]
+        node = {"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": [before, 0, 0]}}],
+                "kwargs": {"training": False, "mask": None}}  # fmt: skip
+        nodes = [] if before is None else [[[before, 0, 0, {}]]] if keras_2 else [node]
+        listed.append({**item, "name": name, "inbound_nodes": nodes})
+        before = name
+    ends = [listed[0]["name"], 0, 0], [before, 0, 0]
+    return {"module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional",
+            "config": {"name": "f", "layers": listed, "input_layers": [ends[0]] if keras_2 else ends[0],
+                       "output_layers": [ends[1]] if keras_2 else ends[1]}}  # fmt: skip
+
+
+@pytest.mark.parametrize("keras_2", [False, True])
+def test_a_functional_chain(tmp_path, keras_2):
+    model = built(chain((None, 3, 2), LSTM, LSTM, spec("Bidirectional", layer=LSTM), DENSE))
+    description = functional(model, keras_2)
+    description["config"]["layers"].reverse()
+    keras_file(tmp_path / "m.keras", description, tree, model)
+    same(model, models.load_model(tmp_path / "m.keras"))
+
+
+def changed(change):
+    description = functional(built(chain((None, 3, 2), LSTM, spec("Dropout", rate=0.1), LSTM, DENSE)))
+    listed = description["config"]["layers"]
+    change(description["config"], listed)
+    return description
+
+
+def tensor(listed, i, place=(0, 0)):
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": [listed[i]["name"], *place]}}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c, ls: ls[3]["inbound_nodes"][0].update(args=[tensor(ls, 1)]), "no chain: the output of layer"),
+        (lambda c, ls: ls[3]["inbound_nodes"][0].update(args=[tensor(ls, 1), tensor(ls, 2)]), "takes 2 inputs"),
+        (lambda c, ls: ls[3]["inbound_nodes"][0].update(args=[tensor(ls, 2, (0, 1))]), "no chain"),
+        (lambda c, ls: ls[3]["inbound_nodes"].append(ls[3]["inbound_nodes"][0]), "called 2 times"),
+        (lambda c, ls: ls[3]["inbound_nodes"][0].update(kwargs={"initial_state": [1]}), "initial_state"),
+        (lambda c, ls: ls[2]["inbound_nodes"][0].update(kwargs={"training": True}), "training"),
+        (lambda c, ls: ls[3]["inbound_nodes"][0].update(kwargs={"mask": tensor(ls, 1)}), "mask"),
+        (lambda c, ls: c.update(output_layers=[[ls[3]["name"], 0, 0], [ls[4]["name"], 0, 0]]), "output_layers"),
+        (lambda c, ls: c.update(output_layers=[ls[3]["name"], 0, 0]), "the output is that of"),
+        (lambda c, ls: ls[2].update(class_name="Lambda"), "unknown layer 'Lambda'"),
+        (lambda c, ls: ls[4]["inbound_nodes"][0].update(args=[tensor(ls, 4)]), "no chain"),
+        (lambda c, ls: ls[0].update(class_name="Dense"), "no chain"),
+    ],
+)
+def test_what_is_no_chain(tmp_path, change, message):
+    model = built(chain((None, 3, 2), LSTM, spec("Dropout", rate=0.1), LSTM, DENSE))
+    keras_file(tmp_path / "m.keras", changed(change), tree, model)
+    with pytest.raises(ValueError, match=rf"m.keras: .*{message}"):
+        models.load_model(tmp_path / "m.keras")
+
+
+# ------------------------------------------------------------------------------------------------------------- compile
+
+
+def trained(optimizer, steps=4):
+    model = built(chain((None, 5, 2), spec("Bidirectional", layer=LSTM), LSTM, spec("Flatten"), spec("Dense", units=3)))
+    model.layers[1].trainable = False
+    model.compile(optimizer, "mse", metrics=["mae"])
+    x, y = RNG.normal(size=(6, 5, 2)), RNG.normal(size=(6, 3))
+    for _ in range(steps):
+        model.train_on_batch(x, y)
+    return model, x, y
+
+
+def slots(model):
+    """In Keras's order, with names as Keras 3's older files have them."""
+    have = {}
+    for variable in model.optimizer.variables[2:]:
+        slot, _, index = variable.name.partition("/") if "/" in variable.name else variable.path.partition("/")
+        have.setdefault(slot, {})[int(index)] = variable.numpy()
+    found = []
+    for group in (
+        ["average"],
+        ["gradient_accumulator"],
+        *{
+            "RMSprop": [["velocity"], ["momentum"], ["average_gradient"]],
+        }.get(type(model.optimizer).__name__, [["momentum", "velocity"], ["velocity_hat"]]),
+    ):
+        present = [s for s in group if s in have]
+        for index in sorted(have[present[0]]) if present else ():
+            found += [(f"adam/w_{index}_{slot}", have[slot][index]) for slot in present]
+    return found  # fmt: skip
+
+
+def compile_config(model, **more):
+    optimizer = optimizers.serialize(model.optimizer)
+    return {"optimizer": {**optimizer, "module": "keras.src.backend.torch.optimizers.torch_adam",
+                          "registered_name": optimizer["class_name"]},
+            "loss": "mse", "loss_weights": None, "metrics": ["mae"], "weighted_metrics": None, "run_eagerly": False,
+            "steps_per_execution": 1, "jit_compile": False, **more}  # fmt: skip
+
+
+OPTIMIZERS = {
+    "adam": lambda: optimizers.Adam(0.01),
+    "amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True, use_ema=True),
+    "adamw": lambda: optimizers.AdamW(0.01, gradient_accumulation_steps=3),
+    "sgd": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    **({"rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True)}
+       if hasattr(optimizers, "RMSprop") else {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on(tmp_path, name, suffix):
+    model, x, y = trained(OPTIMIZERS[name]())
+    state = [("adam/iteration", np.int64(4)), ("adam/learning_rate", np.float32(0.02)), *slots(model)]
+    model.optimizer.learning_rate = 0.02
+    config = compile_config(model)
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "keras":
+        description = {**config_of(model), "compile_config": config}
+        keras_file(path, description, tree, model, optimizer=[v for _, v in state])
+    else:
+        config["optimizer_config"] = config.pop("optimizer")
+        hdf5(path, legacy, model, training=config, optimizer=state)
+    loaded = models.load_model(path)
+    assert loaded.metrics_names == ["loss", "mae"] and float(loaded.optimizer.learning_rate) == np.float32(0.02)
+    assert [layer.trainable for layer in loaded.layers] == [True, False, True, True]
+    for _ in range(5):
+        assert np.array_equal(model.train_on_batch(x, y), loaded.train_on_batch(x, y))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), loaded.get_weights()))
+    assert not models.load_model(path, compile=False).compiled
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "momentum"])
+def test_layers_that_were_frozen_later(tmp_path, name):
+    model, x, y = trained(OPTIMIZERS[name](), 0)
+    model.layers[1].trainable = True
+    for _ in range(4):
+        model.train_on_batch(x, y)
+    state = [np.int64(4), np.float32(0.01), *(v for _, v in slots(model))]
+    model.layers[1].trainable = False
+    keras_file(
+        tmp_path / "m.keras",
+        {**config_of(model), "compile_config": compile_config(model)},
+        tree,
+        model,
+        optimizer=state,
+    )
+    loaded = models.load_model(tmp_path / "m.keras")
+    before = dict(zip((v.path for v in model.optimizer.variables), model.optimizer.variables))
+    for variable in loaded.optimizer.variables[2:]:
+        assert np.array_equal(variable, before[variable.path])
+    assert 0 < len(loaded.optimizer.variables) < len(before)
+
+
+@pytest.mark.parametrize("kind", ["Adam", "SGD"])
+def test_the_optimizers_before_2_11(tmp_path, kind):
+    """All m, then all v; `decay`, `lr`; iterations alone before the slots."""
+    decay = optimizers.schedules.InverseTimeDecay(0.05, 1, 0.1)
+    rates = {"learning_rate": decay, **({"momentum": 0.9} if kind == "SGD" else {"amsgrad": True})}
+    model, x, y = trained(getattr(optimizers, kind)(**rates))
+    old = {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"} if kind == "Adam" else {"momentum": "momentum"}
+    state = [("Adam/iter:0", np.int64(4))]
+    for slot, end in old.items():
+        for variable in model.optimizer.variables[1:]:
+            where = variable.name if "/" in variable.name else variable.path
+            if where.startswith(f"{slot}/"):
+                state.append((f"Adam/{where.partition('/')[2]}/kernel/{end}:0", variable.numpy()))
+    config = {k: v for k, v in rates.items() if k != "learning_rate"} | {"name": "A", "lr": 0.05, "decay": 0.1}
+    training = {"optimizer_config": {"class_name": kind, "config": config}, "loss": ["mse"], "metrics": [["mae"]],
+                "weighted_metrics": None, "loss_weights": None, "sample_weight_mode": None}  # fmt: skip
+    hdf5(tmp_path / "m.h5", legacy, model, training=training, optimizer=state, version="2.4.0")
+    loaded = models.load_model(tmp_path / "m.h5")
+    for _ in range(5):
+        np.testing.assert_allclose(model.train_on_batch(x, y), loaded.train_on_batch(x, y), rtol=1e-6)
+
+
+def worst(y_true, y_pred):
+    return np.abs(y_true - y_pred).max(-1)
+
+
+class Own(metrics.MeanAbsoluteError):
+    """A metric of one's own."""
+
+
+MSE = {"module": "keras.losses", "class_name": "MeanSquaredError", "registered_name": None,
+       "config": {"name": "a", "reduction": "auto", "fn": "mean_squared_error", "dtype": "float32"}}  # fmt: skip
+FUNCTION = {"module": "builtins", "class_name": "function", "config": "worst", "registered_name": "function"}
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse", "mean_squared_error", MSE, ["mse"], {"dense": "mse"}, [MSE],
+             {"module": "keras.losses", "class_name": "function", "config": "mean_squared_error"},
+             {"class_name": "LossFunctionWrapper", "config": {"fn": "mean_squared_error", "name": "b"}}]
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "given, names",
+    [
+        (["mae"], ["mae"]),
+        ([["mae", None]], ["mae"]),
+        ({"dense": ["mae", "mse"]}, ["mae", "mse"]),
+        (
+            [{"module": "keras.metrics", "class_name": "MeanAbsoluteError", "config": {"name": "q", "dtype": POLICY}}],
+            ["q"],
+        ),
+        ([[{"class_name": "MeanMetricWrapper", "config": {"name": "e", "fn": "mean_absolute_error"}}]], ["e"]),
+        (["worst"], ["worst"]),
+        ([FUNCTION], ["worst"]),
+        ([{"class_name": "MeanMetricWrapper", "config": {"name": "w", "fn": FUNCTION}}], ["w"]),
+        ([{"module": None, "class_name": "Own", "config": {"name": "o"}, "registered_name": "pack>Own"}], ["o"]),
+    ],
+)
+def test_losses_and_metrics(tmp_path, loss, given, names):
+    model, x, y = trained("sgd", 0)
+    config = compile_config(model, loss=loss, metrics=given, weighted_metrics=given)
+    keras_file(tmp_path / "m.keras", {**config_of(model), "compile_config": config}, tree, model,
+               optimizer=[np.int32(0), np.float32(0.01)])  # fmt: skip
+    loaded = models.load_model(tmp_path / "m.keras", custom_objects={"worst": worst, "Own": Own})
+    loss_now, *_ = loaded.evaluate(x, y, verbose=0)
+    assert loaded.metrics_names == ["loss", *names, *(f"weighted_{n}" for n in names)]
+    assert loss_now == pytest.approx(model.evaluate(x, y, verbose=0)[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": "my_loss"}, {"loss": {"a": "mse", "b": "mse"}}, {"metrics": ["mine"]}, {"metrics": [FUNCTION]},
+        {"weighted_metrics": [{"class_name": "Mine", "config": {}}]}, {"metrics": 5}, {"optimizer": None},
+        {"optimizer": {"class_name": "Lion", "config": {}}}, {"loss_weights": [2.0]}, {"loss": {"class_name": 3}},
+        {"optimizer": {"class_name": "Adam", "config": {"momentum": 0.5}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_compile_cannot_restore(tmp_path, change):
+    model, _, _ = trained("sgd", 0)
+    description = {**config_of(model), "compile_config": {**compile_config(model), **change}}
+    keras_file(tmp_path / "m.keras", description, tree, model, optimizer=[np.int32(0), np.float32(0.01)])
+    with pytest.raises(ValueError, match=r"m.keras: .*compile=False"):
+        models.load_model(tmp_path / "m.keras")
+    same(model, models.load_model(tmp_path / "m.keras", compile=False))
+
+
+@pytest.mark.parametrize("case", ["missing", "more", "shape", "dtype", "count", "negative", "none"])
+def test_the_optimizers_state_does_not_fit(tmp_path, case):
+    model, _, _ = trained("adam")
+    state = [np.int64(4), np.float32(0.01), *(v for _, v in slots(model))]
+    if case == "missing":
+        state = state[:-1]
+    elif case == "more":
+        state.append(np.zeros(3, np.float32))
+    elif case == "shape":
+        state[2] = np.zeros((9, 9), np.float32)
+    elif case == "dtype":
+        state[2] = state[2].astype(np.int32)
+    elif case == "count":
+        state[0] = np.float32(4)
+    elif case == "negative":
+        state[0] = np.int64(-4)
+    else:
+        state = []
+    description = {**config_of(model), "compile_config": compile_config(model)}
+    keras_file(tmp_path / "m.keras", description, tree, model, optimizer=state)
+    if case == "none":
+        with pytest.warns(UserWarning, match="begins anew"):
+            assert int(models.load_model(tmp_path / "m.keras").optimizer.iterations) == 0
+    else:
+        with pytest.raises(ValueError, match=r"m.keras: .*compile=False"):
+            models.load_model(tmp_path / "m.keras")
+
+
+# ------------------------------------------------------------------------------------------------------- what is not it
+
+
+def config_with(change):
+    description = config_of(built(chain((None, 3, 2), LSTM, DENSE)))
+    change(description["config"]["layers"])
+    return description
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda ls: ls[1]["config"].update(time_major=True), "'LSTM' .*time_major"),
+        (lambda ls: ls[1]["config"].update(quantization_config={"a": 1}), "'LSTM' .*quantization_config"),
+        (lambda ls: ls[2]["config"].update(novelty=3), r"'Dense' \(layer .*novelty"),
+        (
+            lambda ls: ls[2]["config"].update(dtype={"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),
+            "float32",
+        ),
+        (lambda ls: ls[2].update(module="my.code"), "unknown layer 'Dense'"),
+        (lambda ls: ls[2].update(registered_name="pack>Dense"), "unknown layer 'pack>Dense'"),
+        (
+            lambda ls: ls[2].update(class_name="Lambda", config={"function": ["4wEAAAA", None, None]}),
+            "unknown layer 'Lambda'",
+        ),
+        (lambda ls: ls[2].update(class_name=["Dense"]), "unknown layer|damaged"),
+        (lambda ls: ls[2].update(config=[1]), "dict"),
+        (lambda ls: ls.insert(0, 7), "dict"),
+        (lambda ls: ls[2]["config"].update(activation={"class_name": "function", "config": "evil"}), "evil"),
+        (
+            lambda ls: ls[2]["config"].update(
+                kernel_initializer={"module": "os", "class_name": "system", "config": {}}
+            ),
+            "system",
+        ),
+        (lambda ls: ls[2]["config"].update(units=10**9), "units"),
+        (lambda ls: ls[2]["config"].update(units=16), "the weights|numbers"),
+        (lambda ls: ls[0]["config"].update(batch_shape=[None, 3, 10**9]), "numbers"),
+        (
+            lambda ls: ls[0]["config"].update(batch_shape=[10**12, 3, 2]) or ls[1]["config"].update(stateful=True),
+            "states",
+        ),
+        (lambda ls: ls.clear(), "a list `layers`"),
+    ],
+)
+def test_configs_that_are_refused(tmp_path, change, message):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    keras_file(tmp_path / "m.keras", config_with(change), tree, model)
+    with pytest.raises(ValueError, match=rf"(?s)m.keras: .*({message})"):
+        models.load_model(tmp_path / "m.keras")
+
+
+def test_words_that_changed_their_meaning(tmp_path):
+    """hard_sigmoid is another function in Keras 2, and GRU's `reset_after` was False where configs are silent."""
+    model = built(chain((None, 3, 2), spec("GRU", units=2, reset_after=False, recurrent_activation="hard_sigmoid")))
+    hdf5(tmp_path / "m.h5", legacy, model, version="2.9.0")
+    with pytest.raises(ValueError, match="hard_sigmoid"):
+        models.load_model(tmp_path / "m.h5")
+    hdf5(tmp_path / "m.h5", legacy, model)
+    same(model, models.load_model(tmp_path / "m.h5"))
+    model = built(chain((None, 3, 2), spec("GRU", units=2, reset_after=False)))
+    config = model.get_config()
+    del config["layers"][1]["config"]["reset_after"]
+    hdf5(tmp_path / "m.h5", legacy, model, config=config, version="2.1.0")
+    same(model, models.load_model(tmp_path / "m.h5"))
+
+
+def replaced(file, path, make):
+    del file[path]
+    make(file, path)
+
+
+HOSTILE = {
+    "soft link": lambda f, p: f.__setitem__(p, h5py.SoftLink("/optimizer")),
+    "link to itself": lambda f, p: f.__setitem__(p, h5py.SoftLink("/" + p)),
+    "external link": lambda f, p: f.__setitem__(p, h5py.ExternalLink("/etc/passwd", "x")),
+    "external storage": lambda f, p: f.create_dataset(p, (2, 16), "f4", external=[("/etc/passwd", 0, 128)]),
+    "virtual": lambda f, p: f.create_virtual_dataset(p, h5py.VirtualLayout((2, 16), "f4")),
+    "huge, not there": lambda f, p: f.create_dataset(p, (10**6, 10**6), "f4"),
+    "huge, but packed": lambda f, p: f.create_dataset(
+        p, (4000, 4000), "f4", data=np.zeros((4000, 4000), "f4"), compression=9
+    ),
+    "huge, chunked": lambda f, p: f.create_dataset(p, (10**6, 10**6), "f4", chunks=(1000, 1000)),
+    "huge chunks": lambda f, p: f.create_dataset(p, (2, 16), "f4", chunks=(10**4, 10**4), maxshape=(None, None)),
+    "packed": lambda f, p: f.create_dataset(p, data=np.zeros((2, 16), "f4"), compression=9),
+    "one for two": lambda f, p: [f.create_dataset(p, data=np.zeros(10**5)), f.__setitem__("layers/a", f[p])],
+    "shape": lambda f, p: f.__setitem__(p, np.zeros((16, 2), np.float32)),
+    "integers": lambda f, p: f.__setitem__(p, np.zeros((2, 16), np.int32)),
+    "text": lambda f, p: f.__setitem__(p, [["a"] * 16] * 2),
+    "empty": lambda f, p: f.create_dataset(p, data=h5py.Empty("f4")),
+    "compound": lambda f, p: f.create_dataset(p, (2, 16), [("a", "f4"), ("b", "i4")]),
+    "a group": lambda f, p: f.create_group(p),
+    "missing": lambda f, p: None,
+    "a cycle": lambda f, p: f.__setitem__(p, f["/"]),
+    "a type": lambda f, p: f.__setitem__(p, np.dtype("f4")),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_hdf5(tmp_path, name):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+
+    def hostile_tree(file):
+        tree(file, model)
+        replaced(file, "layers/lstm/cell/vars/0", HOSTILE[name])
+
+    def hostile_legacy(file):
+        legacy(file, model)
+        lstm = model.layers[0].name
+        replaced(file, f"model_weights/{lstm}/{lstm}/cell_0/kernel", HOSTILE[name])
+
+    keras_file(tmp_path / "m.keras", config_of(model), hostile_tree)
+    hdf5(tmp_path / "m.weights.h5", hostile_tree)
+    hdf5(tmp_path / "m.h5", hostile_legacy)
+    for file in ("m.keras", "m.h5"):
+        with pytest.raises(ValueError, match=rf"{file}: "):
+            models.load_model(tmp_path / file)
+    before = model.get_weights()
+    for file in ("m.keras", "m.h5", "m.weights.h5"):
+        with pytest.raises(ValueError, match=rf"{file}: "):
+            model.load_weights(tmp_path / file)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+
+
+def bad_attribute(name, value, at="/"):
+    def write(file, model):
+        legacy(file, model)
+        file[at].attrs[name] = value
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        bad_attribute("model_config", "{"),
+        bad_attribute("model_config", "[" * 10**5),
+        bad_attribute("model_config", "[]"),
+        bad_attribute("model_config", "7"),
+        bad_attribute("model_config", 7),
+        bad_attribute("model_config", b"\xff\xfe"),
+        bad_attribute("model_config", h5py.Empty("S5")),
+        bad_attribute("training_config", "{"),
+        bad_attribute("layer_names", [1.0], "model_weights"),
+        bad_attribute("layer_names", ["x"], "model_weights"),
+        bad_attribute("layer_names", "lstm", "model_weights"),
+        bad_attribute("model_config", json.dumps({"class_name": "Evil", "config": {"layers": [1]}})),
+    ],
+)
+def test_hostile_attributes(tmp_path, write):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    try:
+        hdf5(tmp_path / "m.h5", write, model)
+    except ValueError:
+        pytest.skip("this h5py writes no such attribute")
+    with pytest.raises(ValueError, match=r"m.h5: "):
+        models.load_model(tmp_path / "m.h5")
+
+
+def test_hostile_zips(tmp_path):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    path = tmp_path / "m.keras"
+    keras_file(path, config_of(model), tree, model)
+    raw = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def refused(message, call=models.load_model):
+        with pytest.raises(ValueError, match=rf"m.keras: .*{message}"):
+            call(path)
+
+    for name in members:
+        with zipfile.ZipFile(path, "w") as archive:
+            for other in members:
+                if other != name:
+                    archive.writestr(other, members[other])
+        refused(name)
+    for name, bad in [("config.json", b"{"), ("config.json", b"[]"), ("config.json", b"\xff"), ("metadata.json", b"3"),
+                      ("config.json", b"[" * 10**5), ("model.weights.h5", b"no"), ("model.weights.h5", b""),
+                      ("model.weights.h5", members["model.weights.h5"][:3000]),
+                      ("config.json", b'{"class_name":"Sequential","config":' * 500 + b"1" + b"}" * 500),
+                      ("config.json", b" " * 10**8), ("model.weights.h5", b"\0" * 10**8)]:  # fmt: skip
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for other in members:
+                archive.writestr(other, bad if other == name else members[other])
+        refused("")
+        if name == "model.weights.h5":
+            refused("", model.load_weights)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "w") as archive:
+        for other in [*members, "config.json"]:
+            archive.writestr(other, members[other])
+    refused("config.json")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for other in members:
+            archive.writestr(other, members[other])
+    refused("stored or deflated")
+    for n in sorted({0, 1, 30, len(raw) // 2, len(raw) - 1}):
+        path.write_bytes(raw[:n])
+        refused("")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for other in members:
+            archive.writestr(other, members[other])
+    same(model, models.load_model(path))
+
+
+@pytest.mark.parametrize("file", ["m.keras", "m.h5"])
+def test_changed_bytes_raise_or_load(tmp_path, file):
+    model = built(chain((None, 3, 2), spec("LSTM", units=2), spec("Dense", units=1)))
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    hdf5(tmp_path / "m.h5", legacy, model)
+    raw = (tmp_path / file).read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(150):
+        bad = bytearray(raw)
+        for at in rng.integers(0, len(raw), 3):
+            bad[at] = rng.integers(256)
+        (tmp_path / file).write_bytes(bad)
+        try:
+            loaded = models.load_model(tmp_path / file, compile=False)
+        except ValueError as error:
+            assert str(error).startswith(str(tmp_path / file))
+        else:
+            assert loaded.layers
+
+
+def test_a_missing_file_is_the_systems_error(tmp_path):
+    for suffix in ("keras", "h5", "weights.h5"):
+        with pytest.raises(FileNotFoundError):
+            models.load_model(tmp_path / f"nothing.{suffix}")
+    os.mkdir(tmp_path / "m.keras")
+    with pytest.raises(IsADirectoryError):
+        models.load_model(tmp_path / "m.keras")
+
+
+def test_without_h5py(tmp_path, monkeypatch):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    keras_file(tmp_path / "m.keras", config_of(model), tree, model)
+    hdf5(tmp_path / "m.h5", legacy, model)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for file in ("m.keras", "m.h5"):
+        for call in (models.load_model, model.load_weights):
+            with pytest.raises(ImportError, match=r"pip install 'seqcore\[keras-files\]'"):
+                call(tmp_path / file)
