@@ -100,7 +100,7 @@ def test_bench_of_ids(capsys, tmp_path):
     "arguments, message",
     [
         (["info", "nothing.safetensors"], "nothing.safetensors"),
-        (["bench", "nothing.h5"], ".safetensors"),
+        (["bench", "nothing.pt"], ".safetensors"),
         (["bench", "{path}", "--seconds", "0"], "--seconds"),
         (["bench", "{path}", "--seconds", "nan"], "--seconds"),
         (["bench", "{path}", "--threads", "0"], "`threads`"),
