@@ -1,0 +1,193 @@
+"""What a file says of training: the optimizer with its state, the loss, the metrics."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .. import _engine, losses, metrics, optimizers
+from .._config import check_mapping
+from ..models import Sequential
+from ._containers import Hdf5
+from ._descriptions import known_words, plain
+
+# Slots in Keras's order: the groups one after another, those in one group variable by variable.
+_SLOTS = {
+    "SGD": [["momentum"]],
+    "Adam": [["momentum", "velocity"], ["velocity_hat"]],
+    "AdamW": [["momentum", "velocity"], ["velocity_hat"]],
+    "RMSprop": [["velocity"], ["momentum"], ["average_gradient"]],
+}
+# How the optimizers before TensorFlow 2.11 end the names of their slots.
+_OLD_SLOTS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "momentum": "momentum", "rms": "velocity",
+              "mg": "average_gradient"}  # fmt: skip
+
+
+def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, old: bool,
+                  own: Mapping[str, Any]) -> None:  # fmt: skip
+    described = training.get("optimizer_config", training.get("optimizer"))
+    chosen = _optimizer(described)
+    weights = training.get("loss_weights")
+    while isinstance(weights, (list, dict)) and len(weights) == 1:
+        weights = next(iter(weights.values() if isinstance(weights, dict) else weights))
+    model.compile(
+        chosen,
+        _loss(training.get("loss")),
+        weights or None,
+        metrics=[_metric(m, own) for m in _flat(training.get("metrics"))],
+        weighted_metrics=[_metric(m, own) for m in _flat(training.get("weighted_metrics"))],
+    )
+    _restore(model, chosen, *_variables(file), old)
+
+
+def _optimizer(item: Any) -> optimizers.Optimizer:
+    if isinstance(item, str):
+        item = {"class_name": item, "config": {}}
+    name, config = plain(check_mapping(item, "the description of the optimizer"))
+    rate = config.pop("lr", None)
+    if rate is not None:
+        config["learning_rate"] = rate
+    decay = config.pop("decay", 0)
+    found = optimizers._registry.classes.get(name)
+    if decay and found is not None:
+        begin = config.get("learning_rate", found._args["learning_rate"].default)
+        config["learning_rate"] = {
+            "class_name": "InverseTimeDecay",
+            "config": {"initial_learning_rate": begin, "decay_steps": 1, "decay_rate": decay},
+        }
+    return optimizers.deserialize({"class_name": name, "config": known_words(found, config)})
+
+
+def _loss(item: Any) -> Any:
+    while (isinstance(item, list) or (isinstance(item, dict) and "class_name" not in item)) and len(item) == 1:
+        item = item[0] if isinstance(item, list) else next(iter(item.values()))
+    if item is None:
+        return None
+    if not isinstance(item, Mapping) or item.get("class_name") == "function":
+        return losses.get(_function(item))
+    name, config = plain(item)
+    config.pop("dtype", None)
+    if config.get("reduction") == "auto":
+        del config["reduction"]
+    if name in ("LossFunctionWrapper", "MeanLossWrapper"):
+        name = _function(config.pop("fn", None))
+        resolved = losses.resolve(losses.get(name))
+        name = type(resolved).__name__
+    found = losses._registry.classes.get(name)
+    return losses.deserialize({"class_name": name, "config": known_words(found, config)})
+
+
+def _function(item: Any) -> str:
+    """A function's name, which is all that files say of it."""
+    return str(item.get("config") if isinstance(item, Mapping) else item)
+
+
+def _flat(items: Any) -> Iterator[Any]:
+    """Lists of lists, or dicts of lists by the output's name, in one row."""
+    if isinstance(items, dict) and "class_name" not in items:
+        items = list(items.values())
+    if isinstance(items, list):
+        for item in items:
+            yield from _flat(item)
+    elif items is not None:
+        yield items
+
+
+def _metric(item: Any, own: Mapping[str, Any]) -> Any:
+    if isinstance(item, Mapping) and item.get("class_name") == "function":
+        item = _function(item)
+    if isinstance(item, str):
+        return metrics.deserialize(item, own) if item in own else item
+    item = check_mapping(item, "the description of a metric")
+    name, config = plain(item)
+    config.pop("dtype", None)
+    registered = item.get("registered_name")
+    if isinstance(registered, str) and registered in own:
+        name = registered
+    elif name.rpartition(">")[2] in own:
+        name = name.rpartition(">")[2]
+    if name == "MeanMetricWrapper":
+        fn = _function(config.pop("fn", None))
+        if fn in own:
+            return metrics.deserialize({"class_name": name, "config": {**config, "fn": fn}}, own)
+        name = type(metrics.get(fn)).__name__
+    found = metrics._registry.classes.get(name) if name not in own else None
+    return metrics.deserialize({"class_name": name, "config": known_words(found, config)}, own)
+
+
+def _variables(file: Hdf5) -> tuple[list[Any], list[str]]:
+    """The optimizer's datasets in their order, and their names where files have such."""
+    if "optimizer_weights" in file.groups:
+        names = file.texts("optimizer_weights", "weight_names") or []
+        return [file.dataset(f"optimizer_weights/{n}") for n in names], [n.rpartition(":")[0] or n for n in names]
+    found: list[Any] = []
+    while f"optimizer/vars/{len(found)}" in file.datasets:
+        found.append(file.datasets[f"optimizer/vars/{len(found)}"])
+    return found, []
+
+
+def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence[Any], names: Sequence[str],
+             old: bool) -> None:  # fmt: skip
+    """Iterations, learning rate and slots."""
+    core = model._core_compiled
+    assert core is not None
+    if not found:
+        warnings.warn("the file has no state of the optimizer, which begins anew", stacklevel=5)
+        return
+    scalars = 0
+    while scalars < min(2, len(found)) and found[scalars].shape == ():
+        scalars += 1
+    if not scalars or found[0].dtype.kind not in "iu" or any(d.dtype.kind != "f" for d in found[1:]):
+        raise ValueError("the optimizer's variables: expected the number of iterations, an integer, then floats")
+    slots, named = list(found[scalars:]), names[scalars:]
+    expected = {n for n, _ in core.optimizer_variables()}
+    order = _slot_order(type(optimizer).__name__, sorted(expected), named, old)
+    if not expected and isinstance(optimizer, optimizers.SGD):
+        slots = []  # tf.keras keeps momentum that it does not use
+    batches = int(found[0][()])
+    if not 0 <= batches < 2**53:
+        raise ValueError(f"the optimizer's iterations: expected a natural number, got {batches}")
+    if slots or batches:  # else it was never asked for an update
+        shapes = {n: v.shape for n, v in enumerate(model.weights)}
+        if len(slots) != len(order):  # those of layers that were frozen later are there, too
+            every = sorted({f"{n.rpartition('/')[0]}/{i}" for n in expected for i in shapes})
+            whole = _slot_order(type(optimizer).__name__, every, named, old)
+            order = whole if len(slots) == len(whole) else order
+        if len(slots) != len(order):
+            raise ValueError(f"the optimizer has {len(expected)} variables in slots, the file {len(slots)}")
+        for name, dataset in zip(order, slots, strict=True):
+            shape = shapes[int(name.rpartition("/")[2])]
+            if dataset.shape != shape:
+                raise ValueError(f"the optimizer's {name}: expected shape {shape}, got {dataset.shape}")
+        pairs = [(name, dataset) for name, dataset in zip(order, slots, strict=True) if name in expected]
+        core.set_optimizer_variables([(name, _engine.to_float(dataset[()], name)) for name, dataset in pairs])
+    if scalars > 1 and optimizer.schedule is None:
+        optimizer.learning_rate = float(found[1][()])
+    # Keras counts batches, also those that only accumulate.
+    core.iterations, core.accumulated = divmod(batches, optimizer.gradient_accumulation_steps or 1)
+    model._trained = batches > 0
+
+
+def _slot_order(kind: str, ours: Sequence[str], theirs: Sequence[str], old: bool) -> list[str]:
+    """The names that the file's slots have here, in the file's order."""
+    indices = sorted({int(n.rpartition("/")[2]) for n in ours})
+    have = {n.rpartition("/")[0] for n in ours}
+    ends = [_OLD_SLOTS.get(n.rpartition("/")[2]) for n in theirs]
+    if theirs and all(ends):  # slot by slot
+        seen: Counter[Any] = Counter()
+        places = []
+        for end in ends:
+            if end not in have or seen[end] == len(indices):
+                return []
+            places.append(f"{end}/{indices[seen[end]]}")
+            seen[end] += 1
+        return places if len(places) == len(ours) else []
+    if kind not in _SLOTS:
+        raise ValueError(f"the order of {kind}'s slots is not known")
+    groups = [["average"], ["gradient_accumulator"], *_SLOTS[kind]]
+    if old and len(have) > 1 and theirs and not re.match(r"[^/]+/(m|velocity|average)/", theirs[0]):
+        raise ValueError(f"the optimizer's variables have names of a form that is not known: {theirs[0]!r}")
+    return [f"{slot}/{index}" for group in groups for index in indices for slot in group if slot in have]

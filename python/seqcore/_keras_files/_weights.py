@@ -1,0 +1,115 @@
+"""Where Keras's files have the weights of a model's layers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from .._config import snake_case
+from .._saving import _assign, _weight_names
+from ..layers import Bidirectional, Layer, TimeDistributed
+from ..layers._recurrent import Recurrent
+from ..models import Sequential
+from ._containers import Hdf5
+
+
+def _places(layer: Layer, at: str) -> list[str]:
+    """Where in the tree the layer's weights are, in their order."""
+    if isinstance(layer, Bidirectional):
+        return [*_places(layer.forward_layer, f"{at}/forward_layer"), *_places(layer._backward, f"{at}/backward_layer")]
+    if isinstance(layer, TimeDistributed):
+        return _places(layer.layer, f"{at}/layer")
+    inner = f"{at}/cell" if isinstance(layer, Recurrent) else at
+    return [f"{inner}/vars/{i}" for i in range(len(layer.variables))]
+
+
+def _tree_places(file: Hdf5, model: Sequential) -> list[str]:
+    """One path a weight. Layers are counted by class: `lstm`, `lstm_1`, …, whatever they are called."""
+    if "layers" in file.groups:
+        seen: Counter[str] = Counter()
+        places = []
+        for layer in model.layers:
+            name = snake_case(type(layer).__name__)
+            places += _places(layer, f"layers/{name}_{seen[name]}" if seen[name] else f"layers/{name}")
+            seen[name] += 1
+        return places
+    # tf.keras 2.12 counted some layers twice: what counts is the order.
+    root = "_layer_checkpoint_dependencies"
+    numbered: dict[str, list[int]] = {}
+    for path in file.groups:
+        found = re.fullmatch(root + r"/(.+?)(?:_(\d{1,9}))?", path)
+        if found and "/" not in found[1]:
+            numbered.setdefault(found[1], []).append(int(found[2] or 0))
+    order = {name: iter(sorted(numbers)) for name, numbers in numbered.items()}
+    places = []
+    for layer in model.layers:
+        name = snake_case(type(layer).__name__)
+        number = next(order.get(name, iter(())), None)
+        places += _places(layer, f"{root}/{name}_{number}" if number else f"{root}/{name}")
+    return places
+
+
+def _tree(file: Hdf5, model: Sequential) -> dict[str, Any]:
+    """The datasets by the names that weights have here; those that the model has no place for keep theirs."""
+    names, places = _weight_names(model), _tree_places(file, model)
+    found = {n: file.datasets[p] for n, p in zip(names, places, strict=True) if p in file.datasets}
+    taken = set(places)
+    for path, dataset in file.datasets.items():
+        top, *rest = path.split("/")
+        drawn = any("seed_generator" in part or "random_generator" in part for part in rest)
+        if top in ("layers", "_layer_checkpoint_dependencies") and path not in taken and not drawn:
+            found[f"layers/{'/'.join(rest)}"] = dataset
+    return found
+
+
+def _legacy(file: Hdf5, root: str, model: Sequential) -> dict[str, Any]:
+    """As `_tree`, of a file whose attributes list the layers and the weights of each."""
+    names = iter(_weight_names(model))
+    ours = [(layer, [next(names) for _ in layer.variables]) for layer in model.layers]
+    ours = [(layer, weights) for layer, weights in ours if weights]
+    theirs = []
+    for name in file.texts(root, "layer_names") or ():
+        group = f"{root}/{name}".strip("/")
+        if group not in file.groups:
+            raise ValueError(f"`layer_names` lists {name!r}, which is not in the file")
+        weights = file.texts(group, "weight_names") or []
+        if weights:
+            theirs.append((name, [f"{group}/{w}" for w in weights]))
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"the weights do not fit the model: it has {len(ours)} layers with weights "
+            f"({', '.join(str(layer.name) for layer, _ in ours[:8])}), the file {len(theirs)} "
+            f"({', '.join(name for name, _ in theirs[:8])})"
+        )
+    found = {}
+    for (layer, mine), (name, paths) in zip(ours, theirs, strict=True):
+        if len(mine) != len(paths):
+            raise ValueError(
+                f'layer "{layer.name}": expected {len(mine)} weights, got {len(paths)} in layer {name!r} of the file'
+            )
+        # Keras lists the weights that are trained first.
+        ordered = sorted(range(len(mine)), key=lambda i: not layer.trained[i])
+        for i, path in zip(ordered, paths, strict=True):
+            found[mine[i]] = file.dataset(path)
+    return found
+
+
+def _weights_in(file: Hdf5, model: Sequential) -> dict[str, Any]:
+    if "model_weights" in file.groups:
+        return _legacy(file, "model_weights", model)
+    if file.texts("", "layer_names") is not None:
+        return _legacy(file, "", model)
+    if "layers" not in file.groups and "_layer_checkpoint_dependencies" not in file.groups:
+        raise ValueError(f"no weights of Keras's: expected `layers` or `layer_names`, got {sorted(file.groups)[1:9]}")
+    return _tree(file, model)
+
+
+def take_weights(file: Hdf5, model: Sequential, path: str, skip_mismatch: bool) -> None:
+    found = _weights_in(file, model)
+    for name, variable in zip(_weight_names(model), model.weights, strict=True):
+        dataset = found.get(name)
+        # Only what fits is read; `_assign` says what does not.
+        if dataset is not None and dataset.shape == variable.shape and dataset.dtype.kind == "f":
+            found[name] = dataset[()]
+    _assign(model, found, path, skip_mismatch)
