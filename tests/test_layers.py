@@ -503,6 +503,28 @@ def test_dropout_noise_shape(noise_shape):
         assert_close(w - model.get_weight(i), g, rtol=1e-4)
 
 
+def test_spatial_dropout():
+    """The bits of Dropout with one draw for all steps: outputs, and weights after some updates."""
+    found = []
+    for first in (
+        spec("SpatialDropout1D", rate=0.5, seed=7),
+        spec("Dropout", rate=0.5, seed=7, noise_shape=[None, 1, None]),
+    ):
+        description = chain((None, 9, 3), spec("Dense", units=20), first, spec("Dense", units=2))
+        case = Case(description, MSE, 6, seed=0)
+        model = engine(case, spec("SGD", learning_rate=0.1))
+        losses = [model.train_on_batch(case.x, case.y, None, None) for _ in range(3)]
+        found.append((losses, *(model.get_weight(i).tobytes() for i in range(4))))
+    assert found[0] == found[1]
+    noise = seqcore.layers.SpatialDropout1D(0.5)(np.ones((4, 9, 50)), training=True)
+    assert set(np.unique(noise)) == {0.0, 2.0} and (noise == noise[:, :1]).all() and (noise[0] != noise[1]).any()
+    for refused in (np.ones((4, 9)), np.ones((4, 9, 2, 2))):
+        with pytest.raises(ValueError, match="expected 3 axes"):
+            seqcore.layers.SpatialDropout1D(0.5)(refused)
+    with pytest.raises(ValueError, match="SpatialDropout1D: expected input of shape"):
+        _core.Model(json.dumps(chain((None, 9), spec("SpatialDropout1D", rate=0.5))), 0)
+
+
 def test_dropout_noise_shape_through_fit_and_what_it_refuses():
     model = seqcore.Sequential([seqcore.Input((3, 4)), seqcore.layers.Dropout(0.5, noise_shape=(None, 1, 4))])
     model.compile("sgd", "mse")

@@ -414,3 +414,66 @@ def test_a_clone_of_a_compiled_model_is_compiled():
     before = model.get_weights()
     clone.fit(x, y, verbose=0)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "rate", "size", "begin", "end", "many"),
+    [(3, 1, 1, 4, None, None, 20), (1, 1, 1, 128, None, None, 20), (4, 3, 2, 2, 1, 18, 20), (2, 5, 7, 1, 0, 20, 6),
+     (3, 2, 1, None, 2, None, 9), (20, 1, 1, 3, None, None, 20)],
+)  # fmt: skip
+def test_timeseries_dataset(length, stride, rate, size, begin, end, many):
+    series, targets = np.arange(40.0).reshape(20, 2), np.arange(many) * 10
+    given = dict(sequence_stride=stride, sampling_rate=rate, batch_size=size, start_index=begin, end_index=end)
+    first, last = begin or 0, 20 if end is None else end
+    expected = [
+        (series[i : i + (length - 1) * rate + 1 : rate], i * 10)
+        for i in range(first, last, stride)
+        if i + (length - 1) * rate < last and i < many
+    ]
+    found = list(utils.timeseries_dataset_from_array(series, targets, length, **given))
+    assert len(found) == len(utils.timeseries_dataset_from_array(series, targets, length, **given))
+    if size is not None:
+        assert [len(x) for x, _ in found[:-1]] == [size] * (len(found) - 1) and 0 < len(found[-1][0]) <= size
+        found = [pair for x, y in found for pair in zip(x, y, strict=True)]
+    assert len(found) == len(expected) > 0
+    for (x, y), (window, target) in zip(found, expected, strict=True):
+        assert np.array_equal(x, window) and y == target
+    alone = utils.timeseries_dataset_from_array(series, None, length, **{**given, "batch_size": 128})
+    assert alone[0].shape[1:] == (length, 2)
+
+
+def test_timeseries_dataset_shuffled_and_trained_on():
+    series = np.random.default_rng(0).normal(size=(50, 3))
+    windows = utils.timeseries_dataset_from_array(series, np.arange(50), 4, batch_size=8, shuffle=True, seed=3)
+    orders = []
+    for _ in range(2):
+        orders.append(np.concatenate([y for _, y in windows]).tolist())
+        windows.on_epoch_end()
+    assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(range(47))
+    again = utils.timeseries_dataset_from_array(series, np.arange(50), 4, batch_size=8, shuffle=True, seed=3)
+    assert np.concatenate([y for _, y in again]).tolist() == orders[0]
+    model = models.Sequential([layers.LSTM(3), layers.Dense(1)])
+    model.compile(loss="mse")
+    assert len(model.fit(windows, epochs=2, verbose=0, validation_data=again).history["val_loss"]) == 2
+    assert model.predict(windows, verbose=0).shape == (47, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequence_length": 0}, "`sequence_length`"),
+        ({"sequence_length": 11}, "`sequence_length`: no window of 11 entries fits into 10"),
+        ({"sequence_stride": 10}, "`sequence_stride`: expected less than the 10 entries"),
+        ({"sampling_rate": 0}, "`sampling_rate`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"start_index": 5, "end_index": 5}, "`start_index` and `end_index`"),
+        ({"end_index": 11}, "`end_index`"),
+        ({"targets": []}, "no window"),
+        ({"data": 3.0}, "`sequence_stride`"),
+    ],
+    ids=str,
+)
+def test_timeseries_dataset_refuses(change, message):
+    given = {"data": np.arange(10), "targets": np.arange(10), "sequence_length": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        utils.timeseries_dataset_from_array(**given)

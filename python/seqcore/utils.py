@@ -12,11 +12,12 @@ from . import _engine
 from ._data import PyDataset
 from ._names import clear_session
 from ._progress import Progbar
+from ._timeseries import timeseries_dataset_from_array
 from ._variable import Variable
 
 __all__ = [
     "Progbar", "PyDataset", "Sequence", "Variable", "clear_session", "normalize", "pad_sequences", "set_random_seed",
-    "to_categorical",
+    "timeseries_dataset_from_array", "to_categorical",
 ]  # fmt: skip
 
 Sequence = PyDataset  # its older name

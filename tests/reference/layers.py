@@ -120,6 +120,10 @@ class Dropout(Layer):
         return dy * self.cache
 
 
+class SpatialDropout1D(Dropout):
+    pass
+
+
 class Activation(Layer):
     def forward(self, x, mask, noise):
         self.cache, self.logits = mask, (self.config["activation"], x)
@@ -379,7 +383,7 @@ class TimeDistributed(Wrapper):
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        Dense, Embedding, Masking, Dropout, Activation, Flatten, Reshape, Permute, RepeatVector,
+        Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
         GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, Bidirectional, TimeDistributed,
     )
 }  # fmt: skip

@@ -82,18 +82,23 @@ class Masking::MaskingStep final : public Step {
 std::unique_ptr<Step> Masking::make_step(const StepPlace& at) const { return std::make_unique<MaskingStep>(*this, at); }
 
 // Inverted dropout, active in training only. Along the axes where noise_shape has a 1, one draw serves all entries.
+// SpatialDropout1D's draws serve all steps.
 class Dropout final : public Layer {
  public:
   explicit Dropout(const Json& description) {
     Config c(description);
     rate_ = static_cast<float>(c.rate("rate"));
     seed_ = c.any("seed");
-    noise_shape_ = c.any("noise_shape");
+    spatial_ = c.class_name() == "SpatialDropout1D";
+    noise_shape_ = spatial_ ? Json(Json::Array{{}, std::int64_t{1}, {}}) : c.any("noise_shape");
     if (!noise_shape_.is_null() && !noise_shape_.is_array()) c.fail("noise_shape", "a list of integers and nulls");
     c.done();
   }
 
   Dims build(const Dims& input) override {
+    if (spatial_ && input.rank != 2)
+      throw std::invalid_argument("SpatialDropout1D: expected input of shape (batch, steps, features), got " +
+                                  to_string(input));
     if (noise_shape_.is_null()) return input;
     const Json::Array& noise = noise_shape_.as_array();
     bool fits = noise.size() == static_cast<std::size_t>(input.rank) + 1;
@@ -163,6 +168,7 @@ class Dropout final : public Layer {
   }
 
   float rate_;
+  bool spatial_;
   Json noise_shape_;                      // or null
   bool shared_[Dims::kMaxRank + 1] = {};  // by axis, the batch first
 };

@@ -17,6 +17,7 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"Embedding", make_embedding},
       {"Masking", make_masking},
       {"Dropout", make_dropout},
+      {"SpatialDropout1D", make_dropout},
       {"Activation", make_activation},
       {"Flatten", make_flatten},
       {"Reshape", make_reshape},

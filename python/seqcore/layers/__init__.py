@@ -16,6 +16,7 @@ from ._core_layers import (
     InputLayer,
     LayerNormalization,
     Masking,
+    SpatialDropout1D,
 )
 from ._recurrent import GRU, LSTM, SimpleRNN
 from ._shape_layers import (
@@ -33,15 +34,16 @@ from ._wrappers import Bidirectional, TimeDistributed
 __all__ = [
     "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
     "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
-    "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "TimeDistributed",
-    "deserialize", "serialize",
+    "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SpatialDropout1D",
+    "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
-    [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout, Activation,
-     Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization],
+    [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout,
+     SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D,
+     LayerNormalization],
 )  # fmt: skip
 
 

@@ -220,6 +220,22 @@ class Dropout(Layer):
     seed: int | None = arg(seed_or_none, default=None)
 
 
+class SpatialDropout1D(Layer):
+    """As `Dropout`, of whole features: one draw of a sample's serves all its steps.
+
+    Args:
+        rate: the share, in [0, 1].
+        seed: an integer, for draws of its own.
+    """
+
+    rate: float = arg(fraction)
+    seed: int | None = arg(seed_or_none, default=None)
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        self._check_rank(input_shape, 3, "(batch, steps, features)")
+        return input_shape
+
+
 class Activation(Layer):
     """Applies a named activation.
 
