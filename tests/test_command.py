@@ -96,6 +96,20 @@ def test_bench_of_ids(capsys, tmp_path):
     assert len(json.loads(out)["results"]) == 3
 
 
+def test_convert(capsys, path, tmp_path):
+    model = models.load_model(path)
+    model.compile("adam", "mse")
+    model.save(tmp_path / "compiled.safetensors")
+    for words, compiled in (([], True), (["--no-compile"], False)):
+        to = str(tmp_path / "converted.safetensors")
+        assert run(capsys, "convert", str(tmp_path / "compiled.safetensors"), to, *words) == ("", "")
+        again = models.load_model(to)
+        assert again.compiled is compiled
+        assert all((a == b).all() for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+    out, err = run(capsys, "convert", path, str(tmp_path / "model.keras"))
+    assert not out and "ending in .safetensors, the one format written" in err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

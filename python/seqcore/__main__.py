@@ -49,6 +49,11 @@ def info(path: str) -> None:
         print(f"No stream: {error}")
 
 
+def convert(path: str, to: str, compile: bool) -> None:
+    """Writes a model of Keras's or seqcore's as seqcore's own file, which C and C++ read too."""
+    models.load_model(path, compile=compile).save(to)
+
+
 def measure(stream: Stream, seconds: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The times of single steps through Python, in us: `seconds` of them after a tenth of that as a warm-up."""
     random = np.random.default_rng(0)
@@ -111,11 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seqcore", description="Recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--cmakedir", action="store_true", help="print the folder for CMake's -Dseqcore_DIR=")
-    commands = parser.add_subparsers(dest="command", metavar="{info,bench}")
+    commands = parser.add_subparsers(dest="command", metavar="{info,bench,convert}")
     about = commands.add_parser("info", help=info.__doc__, description=info.__doc__)
     timing = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
-    for command in (about, timing):
-        command.add_argument("file", help="a model saved by seqcore, ….safetensors")
+    converting = commands.add_parser("convert", help=convert.__doc__, description=convert.__doc__)
+    for command in (about, timing, converting):
+        command.add_argument("file", help="a model saved by seqcore, ….safetensors, or by Keras, ….keras or ….h5")
+    converting.add_argument("to", help="the file to write, ….safetensors")
+    converting.add_argument("--no-compile", action="store_true", help="without optimizer, loss and metrics")
     timing.add_argument("--precision", action="append", choices=_engine.PRECISIONS, help="default: each")
     timing.add_argument("--threads", type=int, default=1)
     timing.add_argument("--seconds", type=float, default=1.0, help="for each precision (default: 1)")
@@ -128,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(cmake_dir())
         elif given.command == "info":
             info(given.file)
+        elif given.command == "convert":
+            convert(given.file, given.to, not given.no_compile)
         elif given.command == "bench":
             if not 0 < given.seconds < math.inf:
                 raise ValueError(f"--seconds: expected a positive number, got {given.seconds}")
@@ -138,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"seqcore: {error}", file=sys.stderr)
         return 1
     return 0
