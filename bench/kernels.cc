@@ -276,6 +276,11 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
        {std::tuple<const char*, LossKind, bool>{"mean_squared_error", LossKind::mean_squared_error, false},
         {"mean_absolute_error", LossKind::mean_absolute_error, false},
         {"huber", LossKind::huber, false},
+        {"mean_absolute_percentage_error", LossKind::mean_absolute_percentage_error, false},
+        {"mean_squared_logarithmic_error", LossKind::mean_squared_logarithmic_error, false},
+        {"log_cosh", LossKind::log_cosh, false},
+        {"poisson", LossKind::poisson, false},
+        {"kl_divergence", LossKind::kl_divergence, false},
         {"binary_crossentropy", LossKind::binary_crossentropy, true},
         {"categorical_crossentropy", LossKind::categorical_crossentropy, true},
         {"softmax_crossentropy", LossKind::sparse_categorical_crossentropy, true}})

@@ -143,6 +143,22 @@ def test_masked_metrics():
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "name", ["MeanAbsolutePercentageError", "MeanSquaredLogarithmicError", "LogCosh", "Poisson", "KLDivergence"]
+)
+def test_losses_of_regression(name):
+    """Twenty steps, and the loss and its metric as arrays; targets of 0 and below, too."""
+    layers = [spec("GRU", units=4), spec("Dense", units=3, activation="sigmoid")]
+    case = Case(chain((None, 3, 2), *layers), spec(name), 6, seed=1)
+    case.y = np.random.default_rng(0).uniform(-0.2, 1.2, case.y.shape).astype(np.float32)
+    rate = 0.001 if "Percentage" in name else 0.05
+    same_losses(case, spec("SGD", learning_rate=rate), sample_weight=case.sample_weight)
+    p = np.random.default_rng(1).uniform(0.01, 1.5, case.y.shape).astype(np.float32)
+    ours, theirs = (getattr(library.losses, name)() for library in (seqcore, keras))
+    assert float(ours(case.y, p)) == pytest.approx(float(theirs(case.y, p)), rel=1e-5)
+    assert ours.name == theirs.name
+
+
 def test_encoder_and_decoder():
     """The usual autoencoder of sequences, and its neighbours that move numbers."""
     layers = [

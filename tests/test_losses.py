@@ -20,6 +20,11 @@ LOSSES = [
     spec("MeanAbsoluteError"),
     spec("Huber"),
     spec("Huber", delta=0.3),
+    spec("MeanAbsolutePercentageError"),
+    spec("MeanSquaredLogarithmicError"),
+    spec("LogCosh"),
+    spec("Poisson"),
+    spec("KLDivergence"),
     spec("BinaryCrossentropy"),
     spec("BinaryCrossentropy", label_smoothing=0.2),
     spec("BinaryCrossentropy", from_logits=True),
@@ -45,6 +50,8 @@ label = json.dumps
 
 def prediction(item, shape, rng):
     logits = rng.normal(size=shape)
+    if item["class_name"] in ("Poisson", "KLDivergence"):
+        return (np.abs(logits) + 0.01).astype(np.float32)
     if "Crossentropy" not in item["class_name"] or item["config"].get("from_logits"):
         return logits.astype(np.float32)
     e = np.exp(logits)
@@ -99,7 +106,7 @@ def test_weights_masks_and_reductions(data):
     item = spec(
         item["class_name"], **item["config"], reduction=pick(["sum_over_batch_size", "sum", "mean_with_sample_weight"])
     )
-    activation = "linear"
+    activation = "sigmoid" if item["class_name"] in ("Poisson", "KLDivergence") else "linear"
     if "Crossentropy" in item["class_name"] and not item["config"].get("from_logits"):
         activation = "softmax" if "Categorical" in item["class_name"] else "sigmoid"
     first = spec("Masking", mask_value=0.0) if pick([True, False]) else spec("Dropout", rate=0.0)
@@ -237,7 +244,7 @@ def test_a_last_axis_of_one_is_dropped_or_added():
         none(y.reshape(2, 3), p.reshape(3, 2))
 
 
-@pytest.mark.parametrize("item", LOSSES[:11], ids=label)
+@pytest.mark.parametrize("item", LOSSES[:16], ids=label)
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (1, 1)])
 def test_weights_of_samples_in_any_shape(item, shape):
     """The mean with weights divides by the weights as they were given, not as they were broadcast."""

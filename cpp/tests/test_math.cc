@@ -115,6 +115,11 @@ struct LossCase {
 constexpr LossCase kLossCases[] = {{LossKind::mean_squared_error, false, 0},
                                    {LossKind::mean_absolute_error, false, 0},
                                    {LossKind::huber, false, 0},
+                                   {LossKind::mean_absolute_percentage_error, false, 0},
+                                   {LossKind::mean_squared_logarithmic_error, false, 0},
+                                   {LossKind::log_cosh, false, 0},
+                                   {LossKind::poisson, false, 0},
+                                   {LossKind::kl_divergence, false, 0},
                                    {LossKind::binary_crossentropy, false, 0},
                                    {LossKind::binary_crossentropy, true, 0},
                                    {LossKind::binary_crossentropy, false, 0.125},
@@ -144,6 +149,25 @@ double definition(const LossCase& loss, const Doubles& p, Doubles y, std::size_t
                                                             : kDelta * e - kDelta * kDelta / 2;
       }
       return sum / n;
+    case LossKind::mean_absolute_percentage_error:
+      for (std::size_t i = 0; i < p.size(); ++i) sum += 100 * std::fabs(p[i] - y[i]) / std::fmax(std::fabs(y[i]), 1e-7);
+      return sum / n;
+    case LossKind::mean_squared_logarithmic_error:
+      for (std::size_t i = 0; i < p.size(); ++i)
+        sum += std::pow(std::log1p(std::fmax(p[i], 1e-7)) - std::log1p(std::fmax(y[i], 1e-7)), 2);
+      return sum / n;
+    case LossKind::log_cosh:
+      for (std::size_t i = 0; i < p.size(); ++i) sum += std::log(std::cosh(p[i] - y[i]));
+      return sum / n;
+    case LossKind::poisson:
+      for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] - y[i] * std::log(p[i] + 1e-7);
+      return sum / n;
+    case LossKind::kl_divergence:
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        const double t = clamp(y[i], 1e-7, 1);
+        sum += t * std::log(t / clamp(p[i], 1e-7, 1));
+      }
+      return sum;
     case LossKind::binary_crossentropy:
       for (std::size_t i = 0; i < p.size(); ++i) {
         const double t = y[i] * (1 - s) + s / 2;

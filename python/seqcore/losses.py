@@ -24,9 +24,11 @@ from ._config import (
 from ._config import integer as _integer
 
 __all__ = [
-    "BinaryCrossentropy", "CategoricalCrossentropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError",
+    "BinaryCrossentropy", "CategoricalCrossentropy", "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError",
+    "MeanAbsolutePercentageError", "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson",
     "SparseCategoricalCrossentropy", "binary_crossentropy", "categorical_crossentropy", "deserialize", "get", "huber",
-    "mean_absolute_error", "mean_squared_error", "serialize", "sparse_categorical_crossentropy",
+    "kl_divergence", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
+    "mean_squared_logarithmic_error", "poisson", "serialize", "sparse_categorical_crossentropy",
 ]  # fmt: skip
 
 
@@ -151,6 +153,27 @@ class Huber(Loss):
     delta: float = arg(number, default=1.0)
 
 
+class MeanAbsolutePercentageError(Loss):
+    """Mean of |y_true - y_pred| in percent of |y_true| over the last axis."""
+
+
+class MeanSquaredLogarithmicError(Loss):
+    """Mean of (log(1 + y_true) - log(1 + y_pred))² over the last axis; values below 0 count as 0."""
+
+
+class LogCosh(Loss):
+    """Mean of log(cosh(y_pred - y_true)) over the last axis: about half the square, or the distance less log(2) where
+    that is large."""
+
+
+class Poisson(Loss):
+    """Mean of y_pred - y_true · log(y_pred) over the last axis."""
+
+
+class KLDivergence(Loss):
+    """Sum of y_true · log(y_true / y_pred) over the last axis; both are clipped to [1e-7, 1]."""
+
+
 class BinaryCrossentropy(Loss):
     """Cross-entropy of independent yes/no outputs.
 
@@ -215,6 +238,31 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> _engine.Float:
     return Huber(delta=delta).call(y_true, y_pred)
 
 
+def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Error of each sample in percent of the target."""
+    return MeanAbsolutePercentageError().call(y_true, y_pred)
+
+
+def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Squared difference of log(1 + value) of each sample; values below 0 count as 0."""
+    return MeanSquaredLogarithmicError().call(y_true, y_pred)
+
+
+def log_cosh(y_true: Any, y_pred: Any) -> _engine.Float:
+    """log(cosh(error)) of each sample."""
+    return LogCosh().call(y_true, y_pred)
+
+
+def poisson(y_true: Any, y_pred: Any) -> _engine.Float:
+    """y_pred - y_true · log(y_pred) of each sample."""
+    return Poisson().call(y_true, y_pred)
+
+
+def kl_divergence(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Sum of y_true · log(y_true / y_pred) of each sample."""
+    return KLDivergence().call(y_true, y_pred)
+
+
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> _engine.Float:
@@ -240,6 +288,11 @@ _functions: dict[Callable[..., Any], type[Loss]] = {
     mean_squared_error: MeanSquaredError,
     mean_absolute_error: MeanAbsoluteError,
     huber: Huber,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    log_cosh: LogCosh,
+    poisson: Poisson,
+    kl_divergence: KLDivergence,
     binary_crossentropy: BinaryCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
@@ -249,7 +302,9 @@ _registry: Registry[Loss] = Registry(
     Loss,
     list(_functions.values()),
     mse=MeanSquaredError, MSE=MeanSquaredError, mae=MeanAbsoluteError, MAE=MeanAbsoluteError, huber_loss=Huber,
-    bce=BinaryCrossentropy, BCE=BinaryCrossentropy,
+    bce=BinaryCrossentropy, BCE=BinaryCrossentropy, mape=MeanAbsolutePercentageError, MAPE=MeanAbsolutePercentageError,
+    msle=MeanSquaredLogarithmicError, MSLE=MeanSquaredLogarithmicError, logcosh=LogCosh, kld=KLDivergence,
+    KLD=KLDivergence, kl_divergence=KLDivergence,
 )  # fmt: skip
 
 

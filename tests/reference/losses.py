@@ -25,6 +25,20 @@ def per_sample(spec, y, p):
         e, delta = p - y, config.get("delta", 1.0)
         value = np.where(np.abs(e) <= delta, 0.5 * e * e, delta * np.abs(e) - 0.5 * delta * delta)
         return value.mean(-1), np.clip(e, -delta, delta) / n
+    if name == "MeanAbsolutePercentageError":
+        scale = 100.0 / np.maximum(np.abs(y), EPSILON)
+        return (np.abs(p - y) * scale).mean(-1), np.sign(p - y) * scale / n
+    if name == "MeanSquaredLogarithmicError":
+        e = np.log1p(np.maximum(p, EPSILON)) - np.log1p(np.maximum(y, EPSILON))
+        return (e * e).mean(-1), np.where(p < EPSILON, 0.0, 2.0 * e / (1.0 + np.maximum(p, EPSILON))) / n
+    if name == "LogCosh":
+        e = p - y
+        return (np.abs(e) + np.log1p(np.exp(-2.0 * np.abs(e))) - np.log(2.0)).mean(-1), np.tanh(e) / n
+    if name == "Poisson":
+        return (p - y * np.log(p + EPSILON)).mean(-1), (1.0 - y / (p + EPSILON)) / n
+    if name == "KLDivergence":
+        t, q = np.clip(y, EPSILON, 1.0), np.clip(p, EPSILON, 1.0)
+        return (t * np.log(t / q)).sum(-1), np.where(p == q, -t / q, 0.0)
     if name == "BinaryCrossentropy":
         y = y * (1.0 - smoothing) + 0.5 * smoothing
         if logits:

@@ -295,6 +295,11 @@ enum class LossKind : std::int32_t {
   mean_squared_error,
   mean_absolute_error,
   huber,
+  mean_absolute_percentage_error,
+  mean_squared_logarithmic_error,
+  log_cosh,
+  poisson,
+  kl_divergence,
   binary_crossentropy,
   categorical_crossentropy,
   sparse_categorical_crossentropy

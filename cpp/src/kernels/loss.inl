@@ -36,6 +36,20 @@ SEQCORE_INLINE float regression_row(const LossRow& row, Value value, Slope slope
          count;
 }
 
+// The same of value(p, y) and slope(p, y), p the prediction; the sum over the row if not its mean.
+template <class Value, class Slope>
+SEQCORE_INLINE float pair_row(const LossRow& row, bool mean, Value value, Slope slope) {
+  const float count = mean ? static_cast<float>(row.n) : 1.0f;
+  const vec s = set1(row.weight / count);
+  return sum(row.n,
+             [=](auto at, vec acc) {
+               const vec p = at.load(row.p), y = at.load(row.y);
+               if (row.d) at.store(row.d, mul(s, slope(p, y)));
+               return add(acc, value(p, y));
+             }) /
+         count;
+}
+
 SEQCORE_INLINE float binary_row(const LossRow& row, bool from_logits, float smoothing) {
   const float count = static_cast<float>(row.n);
   const vec one = set1(1.0f);
@@ -119,7 +133,7 @@ SEQCORE_INLINE float sparse_row(const LossRow& row, bool from_logits) {
 }
 
 void loss(const LossArgs& args) {
-  const vec delta = set1(args.delta);
+  const vec delta = set1(args.delta), epsilon = set1(kClipLow);
   for (std::int64_t r = 0; r < args.rows; ++r) {
     float* d = args.dpred ? args.dpred + r * args.ldd : nullptr;
     const bool skipped = args.skip && args.skip[r];
@@ -158,6 +172,55 @@ void loss(const LossArgs& args) {
             },
             [=](vec e) { return min(delta, max(neg(delta), e)); });
         break;
+      case LossKind::log_cosh:
+        out = regression_row(
+            row,
+            [](vec e) {
+              const vec a = abs(e);
+              return sub(add(a, vlog1p(vexp(mul(set1(-2.0f), a)))), set1(kLn2));
+            },
+            [](vec e) { return vtanh(e); });
+        break;
+      case LossKind::mean_absolute_percentage_error:
+        out = pair_row(
+            row, true, [=](vec p, vec y) { return div(mul(set1(100.0f), abs(sub(p, y))), max(abs(y), epsilon)); },
+            [=](vec p, vec y) {
+              const vec e = sub(p, y);
+              return select(eq(e, zero()), zero(), div(copysign(set1(100.0f), e), max(abs(y), epsilon)));
+            });
+        break;
+      case LossKind::mean_squared_logarithmic_error: {
+        const auto error = [=](vec p, vec y) { return sub(vlog1p(max(p, epsilon)), vlog1p(max(y, epsilon))); };
+        out = pair_row(
+            row, true,
+            [=](vec p, vec y) {
+              const vec e = error(p, y);
+              return mul(e, e);
+            },
+            [=](vec p, vec y) {
+              const vec e = error(p, y);
+              return select(lt(p, epsilon), zero(), div(add(e, e), add(p, set1(1.0f))));
+            });
+        break;
+      }
+      case LossKind::poisson:
+        out = pair_row(
+            row, true, [=](vec p, vec y) { return fnma(y, vlog(add(p, epsilon)), p); },
+            [=](vec p, vec y) { return sub(set1(1.0f), div(y, add(p, epsilon))); });
+        break;
+      case LossKind::kl_divergence: {
+        const auto inside = [=](vec v) { return min(max(v, epsilon), set1(1.0f)); };
+        out = pair_row(
+            row, false,
+            [=](vec p, vec y) {
+              const vec t = inside(y);
+              return mul(t, vlog(div(t, inside(p))));
+            },
+            [=](vec p, vec y) {
+              return select(mor(lt(p, epsilon), gt(p, set1(1.0f))), zero(), neg(div(inside(y), p)));
+            });
+        break;
+      }
       case LossKind::binary_crossentropy:
         out = binary_row(row, args.from_logits, args.label_smoothing);
         break;

@@ -7,6 +7,13 @@ from typing import Any
 
 from .. import losses
 from .._config import Registry, to_config
+from ..losses import (
+    kl_divergence,
+    log_cosh,
+    mean_absolute_percentage_error,
+    mean_squared_logarithmic_error,
+    poisson,
+)
 from ._base import Mean, MeanMetricWrapper, Metric, Running, Sum
 from ._confusion import (
     AUC,
@@ -27,8 +34,13 @@ from ._means import (
     BinaryCrossentropy,
     CategoricalAccuracy,
     CategoricalCrossentropy,
+    KLDivergence,
+    LogCoshError,
     MeanAbsoluteError,
+    MeanAbsolutePercentageError,
     MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
     RootMeanSquaredError,
     SparseCategoricalAccuracy,
     SparseCategoricalCrossentropy,
@@ -42,22 +54,12 @@ from ._scores import (
     F1Score,
     FBetaScore,
     Hinge,
-    KLDivergence,
-    LogCoshError,
-    MeanAbsolutePercentageError,
-    MeanSquaredLogarithmicError,
-    Poisson,
     R2Score,
     SparseTopKCategoricalAccuracy,
     SquaredHinge,
     TopKCategoricalAccuracy,
     categorical_hinge,
     hinge,
-    kl_divergence,
-    log_cosh,
-    mean_absolute_percentage_error,
-    mean_squared_logarithmic_error,
-    poisson,
     sparse_top_k_categorical_accuracy,
     squared_hinge,
     top_k_categorical_accuracy,
@@ -117,7 +119,8 @@ _registry: Registry[Metric] = Registry(
 # Those that the core computes as it trains.
 IN_CORE: frozenset[type[Metric]] = frozenset(
     {BinaryAccuracy, CategoricalAccuracy, SparseCategoricalAccuracy, MeanSquaredError, RootMeanSquaredError,
-     MeanAbsoluteError, BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy}
+     MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredLogarithmicError, LogCoshError, Poisson, KLDivergence,
+     BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy}
 )  # fmt: skip
 
 

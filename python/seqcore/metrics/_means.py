@@ -44,6 +44,83 @@ class MeanAbsoluteError(_LossMetric):
     _loss = losses.MeanAbsoluteError
 
 
+class MeanAbsolutePercentageError(_LossMetric):
+    """Mean absolute error in percent of the targets.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.MeanAbsolutePercentageError()
+        >>> m.update_state([[2.0, 4.0]], [[1.0, 4.0]])
+        >>> float(m.result())
+        25.0
+    """
+
+    _loss = losses.MeanAbsolutePercentageError
+
+
+class MeanSquaredLogarithmicError(_LossMetric):
+    """Mean squared difference of log(1 + value); values below 0 count as 0.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.MeanSquaredLogarithmicError()
+        >>> m.update_state([[0.0, 1.0]], [[0.0, 3.0]])
+        >>> round(float(m.result()), 4)
+        0.2402
+    """
+
+    _loss = losses.MeanSquaredLogarithmicError
+
+
+class LogCoshError(_LossMetric):
+    """Mean of log(cosh(error)): about half its square, or its absolute less log(2) where it is large.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.LogCoshError()
+        >>> m.update_state([[0.0, 1.0]], [[1.0, 1.0]])
+        >>> round(float(m.result()), 4)
+        0.2169
+    """
+
+    _loss = losses.LogCosh
+
+    def _setup(self) -> None:
+        self.name = self.name or "logcosh"
+        super()._setup()
+
+    def describe(self) -> dict[str, Any]:
+        return {"class_name": "LogCosh", "config": {}}
+
+
+class Poisson(_LossMetric):
+    """Mean of y_pred - y_true · log(y_pred).
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.Poisson()
+        >>> m.update_state([[0.0, 1.0]], [[1.0, 1.0]])
+        >>> round(float(m.result()), 4)
+        1.0
+    """
+
+    _loss = losses.Poisson
+
+
+class KLDivergence(_LossMetric):
+    """Mean of the sum of y_true · log(y_true / y_pred) over the last axis; both are clipped to [1e-7, 1].
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.KLDivergence()
+        >>> m.update_state([[0.0, 1.0]], [[0.5, 0.5]])
+        >>> round(float(m.result()), 4)
+        0.6931
+    """
+
+    _loss = losses.KLDivergence
+
+
 class BinaryCrossentropy(_LossMetric):
     """Mean binary cross-entropy."""
 

@@ -46,39 +46,6 @@ def _share(value: Any, where: str) -> float:
 # ---- values of each sample
 
 
-def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> _engine.Float:
-    """Mean error of each sample in percent of the target."""
-    true, pred = _doubles(y_true, y_pred)
-    return np.asarray(100 * np.mean(np.abs(true - pred) / np.maximum(np.abs(true), _EPSILON), -1), np.float32)
-
-
-def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> _engine.Float:
-    """Squared difference of log(1 + value) of each sample; values below 0 count as 0."""
-    true, pred = _doubles(y_true, y_pred)
-    logs = [np.log1p(np.maximum(y, _EPSILON)) for y in (true, pred)]
-    return np.asarray(np.mean((logs[1] - logs[0]) ** 2, -1), np.float32)
-
-
-def log_cosh(y_true: Any, y_pred: Any) -> _engine.Float:
-    """log(cosh(error)) of each sample."""
-    true, pred = _doubles(y_true, y_pred)
-    error = np.abs(pred - true)
-    return np.asarray(np.mean(error + np.log1p(np.exp(-2 * error)) - np.log(2), -1), np.float32)
-
-
-def poisson(y_true: Any, y_pred: Any) -> _engine.Float:
-    """y_pred - y_true · log(y_pred) of each sample."""
-    true, pred = _doubles(y_true, y_pred)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.mean(pred - true * np.log(pred + _EPSILON), -1), np.float32)
-
-
-def kl_divergence(y_true: Any, y_pred: Any) -> _engine.Float:
-    """Sum of y_true · log(y_true / y_pred) of each sample."""
-    true, pred = (np.clip(y, _EPSILON, 1.0) for y in _doubles(y_true, y_pred))
-    return np.asarray(np.sum(true * np.log(true / pred), -1), np.float32)
-
-
 def _signs(true: Double) -> Double:
     """Targets of 0 and 1 as -1 and 1; all others as they are."""
     return 2 * true - 1 if np.isin(true, (0, 1)).all() else true
@@ -141,80 +108,6 @@ class _MeanOf(Metric):
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         return self._function(y_true, y_pred)
-
-
-class MeanAbsolutePercentageError(_MeanOf):
-    """Mean absolute error in percent of the targets.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.MeanAbsolutePercentageError()
-        >>> m.update_state([[2.0, 4.0]], [[1.0, 4.0]])
-        >>> float(m.result())
-        25.0
-    """
-
-    _function = staticmethod(mean_absolute_percentage_error)
-
-
-class MeanSquaredLogarithmicError(_MeanOf):
-    """Mean squared difference of log(1 + value); values below 0 count as 0.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.MeanSquaredLogarithmicError()
-        >>> m.update_state([[0.0, 1.0]], [[0.0, 3.0]])
-        >>> round(float(m.result()), 4)
-        0.2402
-    """
-
-    _function = staticmethod(mean_squared_logarithmic_error)
-
-
-class LogCoshError(_MeanOf):
-    """Mean of log(cosh(error)): about half its square, or its absolute less log(2) where it is large.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.LogCoshError()
-        >>> m.update_state([[0.0, 1.0]], [[1.0, 1.0]])
-        >>> round(float(m.result()), 4)
-        0.2169
-    """
-
-    _function = staticmethod(log_cosh)
-
-    def _setup(self) -> None:
-        self.name = self.name or "logcosh"
-        super()._setup()
-
-
-class Poisson(_MeanOf):
-    """Mean of y_pred - y_true · log(y_pred).
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.Poisson()
-        >>> m.update_state([[0.0, 1.0]], [[1.0, 1.0]])
-        >>> round(float(m.result()), 4)
-        1.0
-    """
-
-    _function = staticmethod(poisson)
-
-
-class KLDivergence(_MeanOf):
-    """Mean of the sum of y_true · log(y_true / y_pred) over the last axis; both are clipped to [1e-7, 1].
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.KLDivergence()
-        >>> m.update_state([[0.0, 1.0]], [[0.5, 0.5]])
-        >>> round(float(m.result()), 4)
-        0.6931
-    """
-
-    _function = staticmethod(kl_divergence)
 
 
 class Hinge(_MeanOf):
