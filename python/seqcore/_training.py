@@ -417,7 +417,7 @@ class Trainer:
             if begin:
                 hooks.on_train_batch_begin(done)
                 network.claim()
-            core.learning_rate = optimizer.current_learning_rate(core)
+            optimizer.set_rate_of(core)
             train(x, y, weight, rows)
             if core.skipped_steps != skipped:
                 skipped = self._warn_skipped(core, skipped, done)
@@ -637,7 +637,7 @@ class Trainer:
         assert optimizer is not None and counted is not None
         network.claim()
         self._trained = True
-        core.learning_rate = optimizer.current_learning_rate(core)
+        optimizer.set_rate_of(core)
         skipped = core.skipped_steps
         counted.reset(core)
         counted.step(core, train=True)(*ready, None)

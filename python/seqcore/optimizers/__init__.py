@@ -142,6 +142,11 @@ class Optimizer(Configurable):
         batches = 0 if core is None else core.iterations * (self.gradient_accumulation_steps or 1) + core.accumulated
         return float(self.schedule(batches))
 
+    def set_rate_of(self, core: _engine.CoreModel) -> None:
+        """Gives a compiled model, of those that share this optimizer, the rate of its next batch."""
+        rate = self._learning_rate
+        core.learning_rate = self.current_learning_rate(core) if isinstance(rate, LearningRateSchedule) else rate
+
     def _set_learning_rate(self, value: Any) -> None:
         rate = _learning_rate(value, "`learning_rate`")
         if self.schedule is not None and not isinstance(rate, LearningRateSchedule):
