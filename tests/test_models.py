@@ -121,6 +121,16 @@ def test_penalties_on_weights():
     assert layers.TimeDistributed(dense).losses == dense.losses
 
 
+def test_names_by_class():
+    """Keras's: words begin at capitals, not at those after a digit."""
+    seqcore.utils.clear_session()
+    made = [layers.SimpleRNN(1), layers.LSTM(1), layers.GlobalMaxPool1D(), layers.SpatialDropout1D(0.1)]
+    expected = ["simple_rnn", "lstm", "global_max_pooling1d", "spatial_dropout1d"]
+    assert [layer.name for layer in made] == expected
+    assert seqcore.optimizers.RMSprop().name == "rm_sprop" and seqcore.optimizers.AdamW().name == "adam_w"
+    assert [seqcore.metrics.R2Score().name, seqcore.metrics.AUC().name] == ["r2_score", "auc"]
+
+
 def test_what_layers_say_about_masks():
     assert layers.LSTM(1).supports_masking and layers.Dense(1).supports_masking
     assert not layers.Flatten().supports_masking and not layers.Input((1,)).supports_masking

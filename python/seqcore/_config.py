@@ -139,12 +139,10 @@ def check_mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def snake_case(name: str) -> str:
-    """`SimpleRNN` → `simple_rnn`, `LSTM` → `lstm`, `TimeDistributed` → `time_distributed`."""
+    """`SimpleRNN` → `simple_rnn`, `LSTM` → `lstm`, `GlobalMaxPooling1D` → `global_max_pooling1d`."""
     out = []
     for i, c in enumerate(name):
-        new_word = (
-            c.isupper() and i > 0 and (not name[i - 1].isupper() or (i + 1 < len(name) and name[i + 1].islower()))
-        )
+        new_word = c.isupper() and i > 0 and (name[i - 1].islower() or name[i + 1 : i + 2].islower())
         out.append("_" + c if new_word else c)
     return "".join(out).lower()
 
