@@ -737,6 +737,8 @@ def test_what_is_no_data(x):
     for call in (lambda: model.fit(x, np.ones(2)), lambda: model.evaluate(x, np.ones(2)), lambda: model.predict(x)):
         with pytest.raises(TypeError, match="`x`: expected an array or a data set"):
             call()
+    with pytest.raises(TypeError, match="`validation_data`: expected an array or a data set"):
+        model.fit(np.ones((2, 2)), np.ones(2), validation_data=x)
 
 
 def test_empty_models():

@@ -103,7 +103,9 @@ py::array_t<float> initialize_array(const std::string& config, const std::vector
 py::array_t<float> constrain_array(const std::string& config, const Array& array) {
   const Input in = floats_of(array, "w");
   std::vector<float> w(in.values, in.values + size_of(in.shape));
-  constrain(Json::parse(config), in.shape, w.data());
+  const Json description = Json::parse(config);
+  check_constraint(description, in.shape.size());
+  constrain(description, in.shape, w.data());
   return to_array(std::move(w), in.shape);
 }
 

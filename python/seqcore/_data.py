@@ -41,10 +41,13 @@ class PyDataset:
         """After an epoch."""
 
 
-def is_array(x: Any) -> bool:
-    """Whether `x` is one; if not it may be a data set. TypeError where it is neither."""
+def check_source(x: Any, name: str) -> None:
+    """TypeError where `x` is neither an array nor a data set, though it may look like one."""
     if isinstance(x, (str, bytes, dict)) or np.isscalar(x):
-        raise TypeError(f"`x`: expected an array or a data set, got {type(x).__name__}")
+        raise TypeError(f"`{name}`: expected an array or a data set, got {type(x).__name__}")
+
+
+def is_array(x: Any) -> bool:
     return isinstance(x, (np.ndarray, list, tuple)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")
 
 
@@ -86,7 +89,7 @@ class ArrayBatches:
         for start in range(0, self.n, size):
             yield x, y, weight, rows[start : start + size]
 
-    def begin_anew(self) -> None:
+    def rewind(self) -> None:
         """The next epoch begins at the first batch."""
         self._current = iter(())
 
@@ -138,7 +141,7 @@ class StreamBatches:
         order = self._order(count) if self._shuffle else range(count)
         return (self.source[int(i)] for i in order)
 
-    def begin_anew(self) -> None:
+    def rewind(self) -> None:
         """The next epoch begins at the first batch, where the source can."""
         if self._begins_anew():
             self._current = None

@@ -309,6 +309,7 @@ class Trainer:
         batches = self._batches(network, x, y, sample_weight, class_weight, batch_size, steps, shuffle)
         validation = None
         if validation_data is not None:
+            _data.check_source(validation_data, "validation_data")
             if _data.is_array(validation_data) and not isinstance(validation_data, (tuple, list)):
                 raise ValueError(
                     f"`validation_data`: expected (x, y), (x, y, sample_weight) or a data set, got "
@@ -356,7 +357,7 @@ class Trainer:
             if batches.steps is None:
                 batches.steps = hooks.params["steps"] = done
             if validation is not None and _validates(epoch, validates):
-                validation.begin_anew()  # always the same samples
+                validation.rewind()  # always the same samples
                 done, values = self._test_epoch(network, validation, hooks)
                 if validation.ran_out:
                     warnings.warn(
@@ -388,6 +389,7 @@ class Trainer:
     def _source(self, x: Any, what: str) -> tuple[Any, Network]:
         """x, and the compiled network for it. Where the shapes must come from a data set, its first batch is looked at
         and kept."""
+        _data.check_source(x, "x")
         if _data.is_array(x) or self._existing_network() is not None:
             return x, self._ready(x, what)
         if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
@@ -560,6 +562,7 @@ class Trainer:
             raise ValueError(f"`precision`: a model with several outputs predicts in float32 only, got {precision!r}")
         stream: _data.StreamBatches | None = None
         once, together = 1, None  # batches at a time: several, of `together` samples each, where nobody hears of each
+        _data.check_source(x, "x")
         if _data.is_array(x):
             network = self._network_for(x)
             ready = network.prepare(x)
@@ -659,9 +662,8 @@ class Trainer:
 
 def _only(value: Any, n: int) -> Any:
     """Keras's [value] for a model of one output: the value, where that has the samples."""
-    if type(value) in (list, tuple) and len(value) == 1 and np.ndim(value[0]) > 0 and len(value[0]) == n > 1:
-        return value[0]
-    return value
+    one = value[0] if type(value) in (list, tuple) and len(value) == 1 else None
+    return one if hasattr(one, "ndim") and one.ndim > 0 and len(one) == n > 1 else value
 
 
 def _as_list(value: Any, name: str) -> list[Any]:

@@ -89,7 +89,8 @@ class GlobalPooling final : public Layer {
       for (std::int64_t b = begin; b < end; b++) {
         const float* from = dy.data + b * dy.ld;
         if (average_) {
-          each_step(x, b, [&](const float* row) { run.k.scale(n, share(x, b), from, dx.data + (row - x.data)); });
+          const float mine = share(x, b);
+          each_step(x, b, [&](const float* row) { run.k.scale(n, mine, from, dx.data + (row - x.data)); });
           continue;
         }
         for (std::int64_t i = 0; i < n; i++) {

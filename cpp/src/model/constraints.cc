@@ -49,7 +49,6 @@ void scale_along(const std::vector<std::int64_t>& shape, unsigned along, float* 
 
 void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w) {
   if (description.is_null()) return;
-  check_constraint(description, shape.size());
   Config c(description);
   const std::string& name = c.class_name();
   std::int64_t size = 1;

@@ -125,6 +125,7 @@ class Model {
 };
 
 // Applies {"class_name": "MaxNorm", …} to a weight in place.
+// REQUIRES: check_constraint, which layers ask as they declare their weights.
 void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w);
 
 }  // namespace seqcore

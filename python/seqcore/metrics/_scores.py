@@ -258,7 +258,7 @@ class _OfSums(Metric):
         self._sums = sums if self._sums is None else self._sums + sums
 
     def _sums_of(self, true: Double, pred: _engine.Float, weight: Double) -> Double:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}._sums_of")
 
     def _variable(self, index: int) -> Any:
         return self._sums[index]
