@@ -662,7 +662,7 @@ class Trainer:
 
 def _only(value: Any, n: int) -> Any:
     """Keras's [value] for a model of one output: the value, where that has the samples."""
-    one = value[0] if type(value) in (list, tuple) and len(value) == 1 else None
+    one: Any = value[0] if type(value) in (list, tuple) and len(value) == 1 else None
     return one if hasattr(one, "ndim") and one.ndim > 0 and len(one) == n > 1 else value
 
 
