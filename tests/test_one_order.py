@@ -86,17 +86,31 @@ def test_threads(threads, here):
     assert digest() == here
 
 
-@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
-def test_grids(kind):
-    """Layers so wide that threads share their units, and batches so large that teams of them share the rows."""
+def check_grids(recurrent, batches):
     head = [spec("Dense", units=3, activation="softmax")]
-    for batch in (2, 24):
-        case = Case(chain((None, 6, 64), spec(kind, units=290), *head), ENTROPY, batch, seed=batch)
+    for batch in batches:
+        case = Case(chain((None, 6, 64), recurrent, *head), ENTROPY, batch, seed=batch)
         seqcore.set_num_threads(1)
         alone = list(results(case))
         for threads in (2, 4, 6, 9):
             seqcore.set_num_threads(threads)
             assert all(np.array_equal(a, b) for a, b in zip(results(case), alone, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_grids(kind):
+    """Layers so wide that threads share their units, and batches so large that teams of them share the rows."""
+    check_grids(spec(kind, units=290), (2, 24))
+
+
+@pytest.mark.parametrize("backward", [("LSTM", 290), ("GRU", 203), ("SimpleRNN", 700)])
+def test_grids_of_two_directions(backward):
+    """Threads share the rows of both halves as one list: of one row each, or with a border within a thread's rows."""
+    kind, units = backward
+    other = None if kind == "LSTM" else spec(kind, units=units, go_backwards=True)
+    check_grids(
+        spec("Bidirectional", layer=spec("LSTM", units=290), backward_layer=other, merge_mode="concat"), (1, 3, 24)
+    )
 
 
 @pytest.mark.parametrize("isa", seqcore.show_config()["available_isas"])

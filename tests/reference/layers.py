@@ -308,9 +308,9 @@ class Bidirectional(Wrapper):
 
     def build(self, shape):
         out = self.forward_layer.build(shape)
-        self.backward_layer.build(shape)
+        other = self.backward_layer.build(shape)
         self.gather()
-        return (*out[:-1], out[-1] * (2 if self.config.get("merge_mode", "concat") == "concat" else 1))
+        return (*out[:-1], out[-1] + (other[-1] if self.config.get("merge_mode", "concat") == "concat" else 0))
 
     def forward(self, x, mask, noise):
         self.scatter()

@@ -128,21 +128,12 @@ class Bidirectional final : public Layer {
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     auto* c = run.arena->allocate<Cache>(1);
     *c = {};
-    const std::vector<Tensor>* given = run.initial_state;
-    std::vector<Tensor> half;
-    const auto one = [&](const Recurrent& layer, int which) {
-      if (given) {
-        half.assign(given->begin() + which * layer.state_arrays(), given->begin() + (which + 1) * layer.state_arrays());
-        run.initial_state = &half;
-      }
-      return layer.forward(x, run, &c->caches[which]);
-    };
     std::vector<Tensor> states;
     std::vector<Tensor>* wanted = run.final_state;
     if (wanted) run.final_state = &states;
-    c->forward = one(*forward_, 0);
-    c->backward = one(*backward_, 1);
-    run.initial_state = given;
+    const auto outputs = Recurrent::forward_both({forward_.get(), backward_.get()}, x, run, c->caches);
+    c->forward = outputs[0];
+    c->backward = outputs[1];
     run.final_state = wanted;
     *cache = c;
     const Tensor &f = c->forward, &b = c->backward;
@@ -210,12 +201,16 @@ class Bidirectional final : public Layer {
         }
       }
     });
-    const Tensor dx = forward_->backward(df, c.caches[0], run, need_dx);
-    const Tensor other = backward_->backward(db, c.caches[1], run, need_dx);
-    if (need_dx)
-      for (std::int64_t r = 0; r < dx.rows(); r++)
-        run.k.add(dx.features(), dx.data + r * dx.ld, other.data + r * other.ld, dx.data + r * dx.ld);
-    return dx;
+    const auto dx = Recurrent::backward_both({forward_.get(), backward_.get()}, {df, db}, c.caches, run, need_dx);
+    if (!need_dx) return {};
+    const std::int64_t features = dx[0].features();
+    run.rows(dx[0].rows(), kCopyFlops * static_cast<double>(features), 1, [&](std::int64_t from, std::int64_t to, int) {
+      for (std::int64_t r = from; r < to; r++) {
+        float* sum = dx[0].data + r * dx[0].ld;
+        run.k.add(features, sum, dx[1].data + r * dx[1].ld, sum);
+      }
+    });
+    return dx[0];
   }
 
   std::unique_ptr<Recurrent> forward_, backward_;

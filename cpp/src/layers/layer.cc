@@ -28,30 +28,39 @@ int Run::workers(double flops) const {
   return flops < kSplitFlops ? 1 : std::clamp(static_cast<int>(std::min(flops / kThreadFlops, 1e6)), 1, threads);
 }
 
-// What the public forward keeps around do_forward's own cache.
+// What watch keeps around do_forward's own cache.
 struct Layer::Wrapped {
   void* inner;
   Tensor output;
 };
 
 Tensor Layer::forward(const Tensor& x, Run& run, void** cache) const {
-  if (!activity) return do_forward(x, run, cache);
+  const Tensor y = do_forward(x, run, cache);
+  watch(y, run, cache);
+  return y;
+}
+
+Tensor Layer::backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
+  const Tensor total = unwatch(dy, run, &cache);
+  return do_backward(total, cache, run, need_dx);
+}
+
+void Layer::watch(const Tensor& y, Run& run, void** cache) const {
+  if (!activity) return;
   auto* wrapped = run.arena->allocate<Wrapped>(1);
-  *wrapped = {};
-  wrapped->output = do_forward(x, run, &wrapped->inner);
-  const Tensor& y = wrapped->output;
+  *wrapped = {*cache, y};
+  *cache = wrapped;
   const double share = 1.0 / static_cast<double>(run.batch);  // of a sample, as in Keras
   for (std::int64_t r = 0; r < y.rows(); r++) {
     if (activity.l1 != 0) run.penalty += share * activity.l1 * run.k.sum_abs(y.features(), y.data + r * y.ld);
     if (activity.l2 != 0) run.penalty += share * activity.l2 * run.k.sum_squares(y.features(), y.data + r * y.ld);
   }
-  *cache = wrapped;
-  return y;
 }
 
-Tensor Layer::backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
-  if (!activity) return do_backward(dy, cache, run, need_dx);
-  const auto* wrapped = static_cast<const Wrapped*>(cache);
+Tensor Layer::unwatch(const Tensor& dy, const Run& run, void** cache) const {
+  if (!activity) return dy;
+  const auto* wrapped = static_cast<const Wrapped*>(*cache);
+  *cache = wrapped->inner;
   const Tensor& y = wrapped->output;
   // Masked rows have outputs too, and Keras counts them: their gradient is no longer zero.
   Tensor total = dy;
@@ -66,7 +75,7 @@ Tensor Layer::backward(const Tensor& dy, void* cache, Run& run, bool need_dx) co
       g[i] = g[i] + (sign + l2 * v[i]);
     }
   }
-  return do_backward(total, wrapped->inner, run, need_dx);
+  return total;
 }
 
 void Layer::place(Place& at) {

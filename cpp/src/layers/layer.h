@@ -158,6 +158,10 @@ class Layer {
   Layer() = default;
   virtual Tensor do_forward(const Tensor& x, Run& run, void** cache) const = 0;
   virtual Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const = 0;
+  // Activity regularization, around do_forward and do_backward: the penalty of their output, which the cache then holds
+  // too; and the penalty's gradient, added to dy where it lies.
+  void watch(const Tensor& y, Run& run, void** cache) const;
+  Tensor unwatch(const Tensor& dy, const Run& run, void** cache) const;
 
   // Declares a weight; build calls it in Keras's order.
   int add_weight(WeightSpec spec);

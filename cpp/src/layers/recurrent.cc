@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "layers/step.h"
 
@@ -32,6 +33,16 @@ struct Recurrent::Cache {
   float* gates;            // [T][B][slots][pad(H)]
   float* input_scale;      // [1 or G][B][pad(I)] or null
   float* recurrent_scale;  // [G][B][pad(H)] or null
+  bool every_step;         // is given out
+  bool carried;            // the state, to the next call
+};
+
+// A way through all steps, ready to run but for rows, time and scratch.
+template <class Args>
+struct Recurrent::Sequence {
+  const Recurrent* layer;
+  Cache* cache;
+  Args args;
 };
 
 Recurrent::Recurrent(const Json& description) {
@@ -164,23 +175,23 @@ void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, st
 // have some of the units each and meet once a step. What a step costs a thread, in the flops that it could do meanwhile:
 // tiles of few rows are slower, as if they had kLostRows more; weights that its L2 does not hold; what others made of the
 // step before; the meeting.
-Grid Recurrent::grid_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards,
+Grid Recurrent::grid_for(int threads, std::int64_t rows, std::int64_t shares, bool backwards,
                          Precision precision) const {
   constexpr double kLostRows = 2.5, kFarWeights = 15, kForeign = 100, kMeeting = 1e5, kL2 = 1.5e6, kWorthIt = 0.9;
   const double gates = cell_gates(kind_), units = static_cast<double>(units_);
   const auto depth = static_cast<double>(words(precision, units_ + (backwards ? 0 : input_)));
   const double weights = gates * units * depth;
   const double kept = units * (backwards ? gates : 1);
-  const int most = splits_units() ? static_cast<int>(std::min<std::int64_t>(threads, shares)) : 1;
+  const auto most = static_cast<int>(std::min<std::int64_t>(threads, shares));
   Grid best{1, 1};
   double least = std::numeric_limits<double>::infinity();
   for (int parts = 1; parts <= most; parts++) {
     const std::int64_t rooms = parts > 1 ? std::min(threads / parts, kMostTeams) : threads;
-    const auto teams = static_cast<int>(std::min(rooms, batch));
-    const auto rows = static_cast<double>((batch + teams - 1) / teams);
+    const auto teams = static_cast<int>(std::min(rooms, rows));
+    const auto mine = static_cast<double>((rows + teams - 1) / teams);
     const double own = weights * static_cast<double>((shares + parts - 1) / parts) / static_cast<double>(shares);
-    double cost = own * (2 * (rows + kLostRows) + (own * sizeof(float) > kL2 ? kFarWeights : 0));
-    if (parts > 1) cost += rows * kept * (parts - 1) / parts * kForeign + kMeeting;
+    double cost = own * (2 * (mine + kLostRows) + (own * sizeof(float) > kL2 ? kFarWeights : 0));
+    if (parts > 1) cost += mine * kept * (parts - 1) / parts * kForeign + kMeeting;
     if (cost >= (best.parts > 1 ? 1 : kWorthIt) * least) continue;
     best = {teams, parts};
     least = cost;
@@ -188,43 +199,59 @@ Grid Recurrent::grid_for(int threads, std::int64_t batch, std::int64_t shares, b
   return best;
 }
 
-// In stretches of time short enough to poll after and, with meetings, to do without a thread that was taken off its core.
+// Runs the sequences, of as many rows and steps each, as one list of rows. In stretches of time short enough to poll after
+// and, with meetings, to do without a thread that was taken off its core.
 template <class Args>
-void Recurrent::each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
-                             void (*kernel)(const Args&), Run& run) const {
-  const std::int64_t scratch = pad(scratch_floats);
-  const double step = step_flops(args.batch);
+void Recurrent::run_all(const Sequence<Args>* sequences, int count, Run& run) {
+  constexpr bool backwards = std::is_same_v<Args, CellBackwardArgs>;
+  const std::int64_t batch = sequences->args.batch, steps = sequences->cache->x.steps(), rows = count * batch;
+  std::int64_t scratch = 0, shares = std::numeric_limits<std::int64_t>::max();
+  double step = 0;
+  for (const auto* s = sequences; s < sequences + count; s++) {
+    const Recurrent& layer = *s->layer;
+    const CellKind kind = layer.kind_;
+    step += layer.step_flops(batch);
+    shares =
+        std::min(shares, layer.splits_units() ? run.k.cell_shares(kind, layer.units_, backwards, run.precision) : 1);
+    if constexpr (backwards)
+      scratch = std::max(scratch, pad(run.k.backward_scratch(kind, s->args)));
+    else
+      scratch = std::max(scratch, pad(run.k.forward_scratch(kind, s->args)));
+  }
   const int threads = run.workers(step * static_cast<double>(steps));
   float* scratches = run.scratch->only(scratch * threads);
-  const std::int64_t shares = run.k.cell_shares(kind_, units_, backwards, run.precision);
-  const Grid grid = grid_for(threads, args.batch, shares, backwards, run.precision);
+  const Grid grid = sequences->layer->grid_for(threads, rows, shares, backwards, run.precision);
   const double flops = grid.parts > 1 ? std::min(kTeamFlops * grid.seats(), kRegionFlops) : kRegionFlops;
   const std::int64_t stretch = std::max<std::int64_t>(1, static_cast<std::int64_t>(flops / step));
   for (std::int64_t done = 0; done < steps; done += stretch) {
-    const std::int64_t count = std::min(stretch, steps - done);
-    Args all = args;
-    all.t_begin = backwards ? steps - done - count : done;
-    all.t_end = all.t_begin + count;
+    const std::int64_t some = std::min(stretch, steps - done), begin = backwards ? steps - done - some : done;
+    const auto kernel = [&](std::int64_t from, std::int64_t to, const Share& share, int worker) {
+      for (int i = 0; i < count; i++, from -= batch, to -= batch) {
+        Args mine = sequences[i].args;
+        mine.row_begin = std::max<std::int64_t>(from, 0);
+        mine.row_end = std::min(to, batch);
+        if (mine.row_begin >= mine.row_end) continue;
+        mine.t_begin = begin;
+        mine.t_end = begin + some;
+        mine.share = share;
+        mine.scratch = scratches + worker * scratch;
+        if constexpr (backwards)
+          run.k.cell_backward[static_cast<int>(sequences[i].layer->kind_)](mine);
+        else
+          run.k.cell_forward[static_cast<int>(sequences[i].layer->kind_)](mine);
+      }
+    };
     if (grid.parts > 1) {
-      const double patience = kPatience * step * static_cast<double>(count) / grid.seats();
+      const double patience = kPatience * step * static_cast<double>(some) / grid.seats();
       parallel_team(grid, patience, [&](const Seat& seat) {
-        Args mine = all;
-        mine.row_begin = args.batch * seat.team / seat.teams;
-        mine.row_end = args.batch * (seat.team + 1) / seat.teams;
-        if (seat.parts > 1) mine.share = {seat.part, seat.parts, Meeting::wait, &seat.meeting};
-        mine.scratch = scratches + (seat.team * seat.parts + seat.part) * scratch;
-        kernel(mine);
+        const Share share = seat.parts > 1 ? Share{seat.part, seat.parts, Meeting::wait, &seat.meeting} : Share{};
+        kernel(rows * seat.team / seat.teams, rows * (seat.team + 1) / seat.teams, share,
+               seat.team * seat.parts + seat.part);
       });
       run.check();
     } else {
-      run.rows(args.batch, step_flops(1) * static_cast<double>(count), 2 * kRowsOfTile,
-               [&](std::int64_t from, std::int64_t to, int worker) {
-                 Args mine = all;
-                 mine.row_begin = from;
-                 mine.row_end = to;
-                 mine.scratch = scratches + worker * scratch;
-                 kernel(mine);
-               });
+      run.rows(rows, step / static_cast<double>(rows) * static_cast<double>(some), 2 * kRowsOfTile,
+               [&](std::int64_t from, std::int64_t to, int worker) { kernel(from, to, Share{}, worker); });
     }
   }
 }
@@ -245,9 +272,33 @@ CellForwardArgs Recurrent::cell_args(std::int64_t batch, const float* packed, Pr
 }
 
 Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
+  const auto sequence = begin_forward(x, run, run.initial_state ? run.initial_state->data() : nullptr);
+  run_all(&sequence, 1, run);
+  return end_forward(sequence, run, cache);
+}
+
+std::array<Tensor, 2> Recurrent::forward_both(const Recurrent* const (&layers)[2], const Tensor& x, Run& run,
+                                              void* (&caches)[2]) {
+  const Tensor* const initial = run.initial_state ? run.initial_state->data() : nullptr;
+  const Sequence<CellForwardArgs> sequences[2] = {
+      layers[0]->begin_forward(x, run, initial),
+      layers[1]->begin_forward(x, run, initial ? initial + layers[0]->state_arrays() : nullptr)};
+  run_all(sequences, 2, run);
+  std::array<Tensor, 2> outputs;
+  for (std::size_t i = 0; i < 2; i++) {
+    outputs[i] = layers[i]->end_forward(sequences[i], run, &caches[i]);
+    layers[i]->watch(outputs[i], run, &caches[i]);
+  }
+  return outputs;
+}
+
+auto Recurrent::begin_forward(const Tensor& x, Run& run, const Tensor* initial_state) const
+    -> Sequence<CellForwardArgs> {
   const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
-  Cache c{};
+  auto* const cache = run.arena->allocate<Cache>(1);
+  Cache& c = *cache;
+  c = {};
   c.x = x;
   c.input = {x.data, b * x.ld, x.ld};
   if (run.training && (dropout_ > 0 || recurrent_dropout_ > 0)) drop(c, run);
@@ -260,8 +311,9 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
     c.mask_step = -c.mask_step;
   }
 
-  const bool every_step = return_sequences_ || run.streaming, carried = stateful_ || run.streaming;
-  c.h_slots = run.keep || every_step ? steps + 1 : 2;
+  c.every_step = return_sequences_ || run.streaming;
+  c.carried = stateful_ || run.streaming;
+  c.h_slots = run.keep || c.every_step ? steps + 1 : 2;
   c.h = run.arena->floats(c.h_slots * slot);
   if (lstm) {
     c.c_slots = run.keep ? steps + 1 : 1;
@@ -272,14 +324,14 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   // The state to start from: given by the caller, carried over (stateful), or zero.
   std::memset(c.h, 0, static_cast<std::size_t>(slot) * sizeof(float));
   if (lstm) std::memset(c.c, 0, static_cast<std::size_t>(slot) * sizeof(float));
-  if (run.initial_state) {
+  if (initial_state) {
     for (int s = 0; s < state_arrays(); s++) {
-      const Tensor& from = (*run.initial_state)[static_cast<std::size_t>(s)];
+      const Tensor& from = initial_state[s];
       for (std::int64_t row = 0; row < b; row++)
         std::memcpy((s == 0 ? c.h : c.c) + row * ld, from.data + row * from.ld,
                     static_cast<std::size_t>(units_) * sizeof(float));
     }
-  } else if (carried && run.states) {
+  } else if (c.carried && run.states) {
     const States& from = (*run.states)[static_cast<std::size_t>(state_at_)];
     if (from.batch == b) {
       std::memcpy(c.h, from.h.data(), static_cast<std::size_t>(slot) * sizeof(float));
@@ -299,12 +351,18 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
   args.gates = c.gates;
   args.recurrent_scale = c.recurrent_scale;
   args.t_end = steps;
-  each_stretch(args, steps, false, run.k.forward_scratch(kind_, args), run.k.cell_forward[static_cast<int>(kind_)],
-               run);
+  return {this, cache, args};
+}
 
+Tensor Recurrent::end_forward(const Sequence<CellForwardArgs>& sequence, Run& run, void** cache) const {
+  const Cache& c = *sequence.cache;
+  const Tensor& x = c.x;
+  const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
+  const bool lstm = kind_ == CellKind::lstm;
+  *cache = sequence.cache;
   const float* last_h = c.h + steps % c.h_slots * slot;
   const float* last_c = lstm ? c.c + steps % c.c_slots * slot : nullptr;
-  if (carried && run.next_states) {
+  if (c.carried && run.next_states) {
     States& to = (*run.next_states)[static_cast<std::size_t>(state_at_)];
     to.batch = b;
     to.units = units_;
@@ -323,13 +381,8 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
       run.final_state->push_back(last);
     }
   }
-  if (run.keep) {
-    auto* kept = run.arena->allocate<Cache>(1);
-    *kept = c;
-    *cache = kept;
-  }
   const bool zero = c.mask && zero_output_for_mask_;
-  if (!every_step) {
+  if (!c.every_step) {
     last.data = const_cast<float*>(last_h);
     if (zero) {
       last.data = run.arena->floats(slot);
@@ -352,7 +405,26 @@ Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
 }
 
 Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
-  const Cache& c = *static_cast<const Cache*>(cache);
+  const auto sequence = begin_backward(dy, cache, run);
+  run_all(&sequence, 1, run);
+  return end_backward(sequence, run, need_dx);
+}
+
+std::array<Tensor, 2> Recurrent::backward_both(const Recurrent* const (&layers)[2], const Tensor (&dy)[2],
+                                               void* const (&caches)[2], Run& run, bool need_dx) {
+  const auto begin = [&](int i) {
+    void* cache = caches[i];
+    const Tensor all = layers[i]->unwatch(dy[i], run, &cache);
+    return layers[i]->begin_backward(all, cache, run);
+  };
+  const Sequence<CellBackwardArgs> sequences[2] = {begin(0), begin(1)};
+  run_all(sequences, 2, run);
+  return {layers[0]->end_backward(sequences[0], run, need_dx), layers[1]->end_backward(sequences[1], run, need_dx)};
+}
+
+auto Recurrent::begin_backward(const Tensor& dy, void* cache, Run& run) const -> Sequence<CellBackwardArgs> {
+  auto* const kept = static_cast<Cache*>(cache);
+  const Cache& c = *kept;
   const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slot = b * ld;
   CellBackwardArgs args{};
   args.batch = args.row_end = b;
@@ -377,10 +449,13 @@ Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need
       std::memcpy(args.dh + row * ld, dy.data + row * dy.ld, static_cast<std::size_t>(units_) * sizeof(float));
 
   if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
+  return {this, kept, args};
+}
 
-  each_stretch(args, steps, true, run.k.backward_scratch(kind_, args), run.k.cell_backward[static_cast<int>(kind_)],
-               run);
-  const RowList rows = valid_rows(run, c.mask, c.mask_step, steps, b);  // in the cell's own order of time
+Tensor Recurrent::end_backward(const Sequence<CellBackwardArgs>& sequence, Run& run, bool need_dx) const {
+  const Cache& c = *sequence.cache;
+  // In the cell's own order of time.
+  const RowList rows = valid_rows(run, c.mask, c.mask_step, c.x.steps(), c.x.batch);
   weight_gradients(c, rows, run);
   return need_dx ? input_gradient(c, rows, run) : Tensor{};
 }

@@ -1,6 +1,7 @@
 // SimpleRNN, LSTM and GRU: one layer over the four cells of kernels.h. Bidirectional wraps two of them.
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "base/parallel.h"
@@ -21,6 +22,13 @@ class Recurrent final : public Layer {
   const char* stream_refusal() const override { return go_backwards_ ? "it runs backwards in time" : nullptr; }
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
+  // forward and backward of two layers on the same input, whose sequences run side by side: neither waits for the other.
+  // Initial and final states are the first's, then the second's.
+  static std::array<Tensor, 2> forward_both(const Recurrent* const (&layers)[2], const Tensor& x, Run& run,
+                                            void* (&caches)[2]);
+  static std::array<Tensor, 2> backward_both(const Recurrent* const (&layers)[2], const Tensor (&dy)[2],
+                                             void* const (&caches)[2], Run& run, bool need_dx);
+
   void zero_masked_outputs(bool on) { zero_output_for_mask_ = on; }
 
   bool go_backwards() const { return go_backwards_; }
@@ -34,12 +42,17 @@ class Recurrent final : public Layer {
   class RecurrentStep;
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
+  template <class Args>
+  struct Sequence;
+  Sequence<CellForwardArgs> begin_forward(const Tensor& x, Run& run, const Tensor* initial_state) const;
+  Tensor end_forward(const Sequence<CellForwardArgs>& sequence, Run& run, void** cache) const;
+  Sequence<CellBackwardArgs> begin_backward(const Tensor& dy, void* cache, Run& run) const;
+  Tensor end_backward(const Sequence<CellBackwardArgs>& sequence, Run& run, bool need_dx) const;
+  template <class Args>
+  static void run_all(const Sequence<Args>* sequences, int count, Run& run);
   void drop(Cache& c, Run& run) const;
   void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
-  Grid grid_for(int threads, std::int64_t batch, std::int64_t shares, bool backwards, Precision precision) const;
-  template <class Args>
-  void each_stretch(const Args& args, std::int64_t steps, bool backwards, std::int64_t scratch_floats,
-                    void (*kernel)(const Args&), Run& run) const;
+  Grid grid_for(int threads, std::int64_t rows, std::int64_t shares, bool backwards, Precision precision) const;
   void weight_gradients(const Cache& c, RowList rows, Run& run) const;
   Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
 
