@@ -31,11 +31,11 @@ Json reversed(const Json& description) {
   return Json(std::move(outer));
 }
 
-std::unique_ptr<Recurrent> make_half(const Json& description) {
-  const std::string name = Config(description).class_name();
-  if (name != "SimpleRNN" && name != "LSTM" && name != "GRU")
-    throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM or GRU, got " + name);
-  auto half = std::make_unique<Recurrent>(description);
+std::unique_ptr<RecurrentLayer> make_half(const Json& description) {
+  std::unique_ptr<RecurrentLayer> half = recurrent_layer(description);
+  if (!half)
+    throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM, GRU or RNN, got " +
+                                Config(description).class_name());
   half->zero_masked_outputs(half->return_sequences());  // Keras's rule, whatever the inner config says
   return half;
 }
@@ -130,7 +130,7 @@ class Bidirectional final : public Layer {
     *c = {};
     const std::vector<Tensor>* given = run.initial_state;
     std::vector<Tensor> half;
-    const auto one = [&](const Recurrent& layer, int which) {
+    const auto one = [&](const RecurrentLayer& layer, int which) {
       if (given) {
         half.assign(given->begin() + which * layer.state_arrays(), given->begin() + (which + 1) * layer.state_arrays());
         run.initial_state = &half;
@@ -218,13 +218,12 @@ class Bidirectional final : public Layer {
     return dx;
   }
 
-  std::unique_ptr<Recurrent> forward_, backward_;
+  std::unique_ptr<RecurrentLayer> forward_, backward_;
   Merge merge_ = Merge::concat;
 };
 
 }  // namespace
 
-std::unique_ptr<Layer> make_recurrent(const Json& description) { return std::make_unique<Recurrent>(description); }
 std::unique_ptr<Layer> make_bidirectional(const Json& description) {
   return std::make_unique<Bidirectional>(description);
 }
