@@ -36,15 +36,17 @@ def instance(library, item):
     homes = {"regularizer": "regularizers", "constraint": "constraints", "initializer": "initializers"}
 
     def value(key, v):
+        if isinstance(v, list):
+            return [value(key, one) for one in v]
         if isinstance(v, dict) and "class_name" in v:
             home = next((h for word, h in homes.items() if key.endswith(word)), "layers")
-            return getattr(getattr(library, home), v["class_name"])(**v["config"])
+            return make(home, v)
         return v
 
-    if "layer" in item["config"]:
-        inner = {k: instance(library, v) for k, v in item["config"].items() if k in ("layer", "backward_layer")}
-        return getattr(library.layers, item["class_name"])(**{**item["config"], **inner})
-    return getattr(library.layers, item["class_name"])(**{k: value(k, v) for k, v in item["config"].items()})
+    def make(home, v):
+        return getattr(getattr(library, home), v["class_name"])(**{k: value(k, x) for k, x in v["config"].items()})
+
+    return make("layers", item)
 
 
 def sequential(library, description):
@@ -103,6 +105,9 @@ def target(loss, shape, rng):
     return rng.normal(size=shape).astype(np.float32)
 
 
+OVER_TIME = ("go_backwards", "zero_output_for_mask", "return_sequences", "activity_regularizer")
+
+
 def random_recurrent(pick):
     kind = pick(["SimpleRNN", "LSTM", "GRU"])
     cell = {
@@ -122,7 +127,19 @@ def random_recurrent(pick):
             cell[f"{role}_regularizer"] = pick(
                 [spec("L1", l1=0.01), spec("L2", l2=0.02), spec("L1L2", l1=0.01, l2=0.02)]
             )
+    if pick([False, False, True]):
+        return "RNN", of_cells(kind, cell, pick)
     return kind, cell
+
+
+def of_cells(kind, config, pick):
+    """The config of an RNN whose first cell is of that kind."""
+    cells = [spec(kind + "Cell", **{k: v for k, v in config.items() if k not in OVER_TIME})]
+    for _ in range(pick([0, 1, 1, 2])):
+        more = {"units": pick([1, 2, 7, 17, 21]), "activation": pick(["tanh", "relu", "softsign"])}
+        cells.append(spec(pick(["SimpleRNNCell", "LSTMCell", "GRUCell"]), **more))
+    cell = cells[0] if len(cells) == 1 and pick([True, False]) else spec("StackedRNNCells", cells=cells)
+    return {"cell": cell, **{k: v for k, v in config.items() if k in OVER_TIME}}
 
 
 def random_case(pick, causal=False):

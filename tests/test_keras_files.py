@@ -31,7 +31,19 @@ EVERY_LAYER = {
         spec("Activation", activation="relu"), spec("Flatten"), DENSE,
     ),
     "inside": chain((3, 6, 4, 2), spec("TimeDistributed", layer=spec("Bidirectional", layer=spec("LSTM", units=2)))),
-    "stateful": chain((3, 4, 2), spec("LSTM", units=3, stateful=True), DENSE),
+    "cells": chain(
+        (None, 4, 2), spec("RNN", cell=spec("LSTMCell", units=3), return_sequences=True),
+        spec("RNN", cell=spec("StackedRNNCells", cells=[
+            spec("LSTMCell", units=2), spec("GRUCell", units=3), spec("LSTMCell", units=3, use_bias=False),
+            spec("StackedRNNCells", cells=[spec("SimpleRNNCell", units=3), spec("GRUCell", units=2)]),
+            spec("GRUCell", units=2, reset_after=False),
+        ]), return_sequences=True),
+        spec("Bidirectional", layer=spec("RNN", cell=spec("GRUCell", units=2))), DENSE,
+    ),
+    "stateful": chain(
+        (3, 4, 2), spec("LSTM", units=3, stateful=True, return_sequences=True),
+        spec("RNN", cell=spec("StackedRNNCells", cells=[spec("GRUCell", units=3)]), stateful=True), DENSE,
+    ),
 }  # fmt: skip
 
 
@@ -86,22 +98,33 @@ def parts(layer, at):
         return [(f"{at}/forward_layer/cell", cells[:n]), (f"{at}/backward_layer/cell", cells[n:])]
     if isinstance(layer, layers.TimeDistributed):
         return parts(layer.layer, f"{at}/layer")
+    if isinstance(layer, layers.RNN):
+        return parts(layer.cell, f"{at}/cell")
+    if isinstance(layer, layers.StackedRNNCells):
+        names = counted(layer.cells)
+        return [part for cell, name in zip(layer.cells, names) for part in parts(cell, f"{at}/cells/{name}")]
     cell = "/cell" if isinstance(layer, (layers.LSTM, layers.GRU, layers.SimpleRNN)) else ""
     return [(f"{at}{cell}", layer.get_weights())]
 
 
 NAMES = {
     "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "TimeDistributed": "time_distributed",
-    "LayerNormalization": "layer_normalization",
+    "LayerNormalization": "layer_normalization", "SimpleRNNCell": "simple_rnn_cell", "LSTMCell": "lstm_cell",
+    "GRUCell": "gru_cell", "StackedRNNCells": "stacked_rnn_cells",
 }  # fmt: skip
 
 
-def tree(file, model, root="layers", optimizer=(), step=1):
+def counted(items, step=1):
     used = {}
-    for layer in model.layers:
-        name = NAMES.get(type(layer).__name__, type(layer).__name__.lower())
+    for item in items:
+        name = NAMES.get(type(item).__name__, type(item).__name__.lower())
         n = used[name] = used.get(name, -step) + step
-        at = f"{root}/{name}_{n}" if n else f"{root}/{name}"
+        yield f"{name}_{n}" if n else name
+
+
+def tree(file, model, root="layers", optimizer=(), step=1):
+    for layer, name in zip(model.layers, counted(model.layers, step)):
+        at = f"{root}/{name}"
         file.create_group(f"{at}/vars").attrs["name"] = layer.name
         for path, arrays in parts(layer, at):
             for i, array in enumerate(arrays):

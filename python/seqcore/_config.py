@@ -24,20 +24,22 @@ UNSET: Any = None  # for class attributes of any type that are no arguments
 
 
 class Arg:
-    """One declared argument: how it is checked (`convert(value, where)`), its default, whether configs carry it, and
-    the attribute that holds it where that has another name."""
+    """One declared argument: how it is checked (`convert(value, where)`), its default, whether configs carry it, the
+    attribute that holds it where that has another name, and the argument that it comes right after where it is declared
+    elsewhere."""
 
-    __slots__ = ("attribute", "convert", "default", "in_config", "kw_only")
+    __slots__ = ("after", "attribute", "convert", "default", "in_config", "kw_only")
 
-    def __init__(self, convert: Convert, default: Any, kw_only: bool, in_config: bool, attribute: str | None) -> None:
+    def __init__(self, convert: Convert, default: Any, kw_only: bool, in_config: bool, attribute: str | None,
+                 after: str | None) -> None:  # fmt: skip
         self.convert, self.default, self.kw_only = convert, default, kw_only
-        self.in_config, self.attribute = in_config, attribute
+        self.in_config, self.attribute, self.after = in_config, attribute, after
 
 
 def arg(convert: Convert, *, default: Any = _MISSING, kw_only: bool = False, in_config: bool = True,
-        attribute: str | None = None) -> Any:  # fmt: skip
+        attribute: str | None = None, after: str | None = None) -> Any:  # fmt: skip
     """Declares one argument of a `Configurable`. The default passes through `convert` like any other value."""
-    return Arg(convert, default, kw_only, in_config, attribute)
+    return Arg(convert, default, kw_only, in_config, attribute, after)
 
 
 @dataclass_transform(field_specifiers=(arg,))
@@ -66,6 +68,11 @@ class Configurable:
             for name, declared in own.items():
                 cls._args.pop(name, None)  # declared anew: takes its new place
                 cls._args[name] = declared
+        for name in [n for n, a in cls._args.items() if a.after in cls._args]:
+            moved = cls._args.pop(name)
+            names = list(cls._args)
+            names.insert(names.index(str(moved.after)) + 1, name)
+            cls._args = {n: moved if n == name else cls._args[n] for n in names}
         kind = inspect.Parameter
         ordered = sorted(cls._args.items(), key=lambda item: item[1].kw_only)
         cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -53,6 +53,8 @@ class Network:
                 layer.bind(self.core, indices, shape)
             layer.set_network(self.core, self.layers.index(layer))
             self.variables += layer.variables
+        if len({id(v) for v in self.variables}) < len(self.variables):
+            raise ValueError("expected layers of their own, got one, or a cell or layer inside of one, twice")
         self.claim()
 
     def _check_built(self, places: list[list[int]]) -> None:

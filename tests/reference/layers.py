@@ -2,14 +2,14 @@
 
 `noise` is None at inference; in training it holds the dropout multipliers (0 or 1/(1-rate)), given by the caller:
 an array for Dropout, {"input": (1 or G, B, I), "recurrent": (G, B, H)} for recurrent layers, {"forward_layer": …,
-"backward_layer": …} for Bidirectional.
+"backward_layer": …} for Bidirectional, {"cell": …} or {"cell/cells/0": …, …} for RNN.
 """
 
 import numpy as np
 
 from .activations import activate, activate_backward
 from .penalties import regularize
-from .recurrent import CELLS, GATES, STATES, scan, scan_backward
+from .recurrent import CELLS, GATES, Stack, scan, scan_backward
 
 
 class Layer:
@@ -249,7 +249,7 @@ class Recurrent(Layer):
         self.cell = CELLS[config["class_name"]](config, self.w)
         states = self.state
         if states is None:
-            states = [np.zeros((len(x), config["units"])) for _ in range(STATES[config["class_name"]])]
+            states = self.cell.zero_states(len(x))
         zero = config.get("zero_output_for_mask", False)
         y, self.states, self.cache = scan(self.cell, x, states, mask, noise, config.get("go_backwards", False), zero)
         if config.get("stateful"):
@@ -288,8 +288,63 @@ class Wrapper(Layer):
         return total
 
     def constraint(self, name):
-        prefix, key = name.split("/", 1)
-        return self.inner()[prefix].constraint(key)
+        (found,) = [
+            layer.constraint(name[len(prefix) + 1 :])
+            for prefix, layer in self.inner().items()
+            if name.startswith(prefix + "/")
+        ]
+        return found
+
+
+class RNN(Wrapper):
+    """A cell or a stack of cells; the layers of the cells' kinds hold their weights. Noise: a dict by their names."""
+
+    state = None
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.layers = dict(self.found(config["cell"], "cell"))
+
+    def found(self, cell, name):
+        kind, config = cell["class_name"], cell["config"]
+        if kind == "StackedRNNCells":
+            for i, inner in enumerate(config["cells"]):
+                yield from self.found(inner, f"{name}/cells/{i}")
+        else:
+            yield name, Recurrent({**config, "class_name": kind.removesuffix("Cell")})
+
+    def inner(self):
+        return self.layers
+
+    def build(self, shape):
+        out = shape
+        for layer in self.layers.values():
+            out = (*shape[:2], layer.build(out)[-1])
+        self.gather()
+        return out if self.config.get("return_sequences") else (out[0], out[2])
+
+    def forward(self, x, mask, noise):
+        self.scatter()
+        config = self.config
+        self.cell = Stack([CELLS[r.config["class_name"]](r.config, r.w) for r in self.layers.values()])
+        noise = None if noise is None else [noise.get(name) for name in self.layers]
+        states = self.cell.zero_states(len(x)) if self.state is None else self.state
+        zero = config.get("zero_output_for_mask", False)
+        y, self.states, self.cache = scan(self.cell, x, states, mask, noise, config.get("go_backwards", False), zero)
+        if config.get("stateful"):
+            self.state = self.states
+        self.steps = y.shape
+        return (y, mask) if config.get("return_sequences") else (y[:, -1], None)
+
+    def backward(self, dy):
+        if not self.config.get("return_sequences"):
+            dy, last = np.zeros(self.steps), dy
+            dy[:, -1] = last
+        dx = scan_backward(self.cell, dy, self.cache)
+        for layer, cell in zip(self.layers.values(), self.cell.cells):
+            layer.g = cell.g
+        self.collect()
+        return dx
 
 
 class Bidirectional(Wrapper):
@@ -384,7 +439,7 @@ LAYERS = {
     cls.__name__: cls
     for cls in (
         Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, Bidirectional, TimeDistributed,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, RNN, Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

@@ -15,12 +15,23 @@ STATES = {"SimpleRNN": 1, "LSTM": 2, "GRU": 1}
 class Cell:
     """step: (x, [h, c]) -> new states and a cache. step_backward: gradients of states and x; weights add up in g."""
 
+    output = 0  # which of the states is the output
+
     def __init__(self, config, w):
         self.config, self.w = config, w
         self.g = {name: np.zeros_like(value) for name, value in w.items()}
         self.units = config["units"]
         self.phi = config.get("activation", "tanh")
         self.sigma = config.get("recurrent_activation", "sigmoid")
+
+    def zero_states(self, batch):
+        return [np.zeros((batch, self.units)) for _ in range(STATES[self.config["class_name"]])]
+
+    def multipliers(self, noise):
+        gates = GATES[self.config["class_name"]]
+        noise = noise or {}
+        mx = noise.get("input", np.ones((1, 1, 1)))
+        return np.broadcast_to(mx, (gates, *mx.shape[1:])), noise.get("recurrent", np.ones((gates, 1, 1)))
 
     def cols(self, gate):
         return slice(gate * self.units, (gate + 1) * self.units)
@@ -139,24 +150,57 @@ class GRUCell(Cell):
 CELLS = {"SimpleRNN": SimpleRNNCell, "LSTM": LSTMCell, "GRU": GRUCell}
 
 
-def scan(cell, x, states, mask, noise, go_backwards, zero_output_for_mask):
-    """Outputs (B, T, H) in processing order, final states, and a cache.
+class Stack:
+    """Cells as one: within a step each reads the output of the one below. `noise` is a list, an entry for each cell."""
 
-    A masked step keeps the states and repeats the last output, which is h (before any valid step: the initial h);
-    what stands in x there is not read.
+    def __init__(self, cells):
+        self.cells = cells
+        counts = [STATES[cell.config["class_name"]] for cell in cells]
+        self.ends = np.cumsum(counts).tolist()
+        self.output = self.ends[-1] - counts[-1]
+
+    def parts(self, states):
+        return [states[begin:end] for begin, end in zip([0, *self.ends], self.ends)]
+
+    def zero_states(self, batch):
+        return [state for cell in self.cells for state in cell.zero_states(batch)]
+
+    def multipliers(self, noise):
+        noise = noise or [None] * len(self.cells)
+        return ([cell.multipliers(n) for cell, n in zip(self.cells, noise, strict=True)],)
+
+    def step(self, x, states, multipliers):
+        new, caches = [], []
+        for cell, own, m in zip(self.cells, self.parts(states), multipliers):
+            own, cache = cell.step(x, own, *m)
+            x = own[0]
+            new += own
+            caches.append(cache)
+        return new, caches
+
+    def step_backward(self, d_states, caches):
+        previous, dx = [], 0.0
+        for cell, own, cache in zip(self.cells[::-1], self.parts(d_states)[::-1], caches[::-1]):
+            dx, d_prev = cell.step_backward([own[0] + dx, *own[1:]], cache)
+            previous = d_prev + previous
+        return dx, previous
+
+
+def scan(cell, x, states, mask, noise, go_backwards, zero_output_for_mask):
+    """Outputs (B, T, H) in processing order, final states, and a cache. `cell`: a Cell or a Stack.
+
+    A masked step keeps the states, a Stack's all, and repeats the last output, which is h (before any valid step: the
+    initial h); what stands in x there is not read.
     """
-    gates = GATES[cell.config["class_name"]]
-    noise = noise or {}
-    mx = noise.get("input", np.ones((1, 1, 1)))
-    mx = np.broadcast_to(mx, (gates, *mx.shape[1:]))
-    mh = noise.get("recurrent", np.ones((gates, 1, 1)))
+    multipliers = cell.multipliers(noise)
     steps = range(x.shape[1])[:: -1 if go_backwards else 1]
     outputs, caches = [], []
     for t in steps:
         valid = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
-        new, cache = cell.step(np.where(valid, x[:, t], 0.0), states, mx, mh)
+        new, cache = cell.step(np.where(valid, x[:, t], 0.0), states, *multipliers)
         states = [np.where(valid, n, s) for n, s in zip(new, states)]
-        outputs.append(np.where(valid, states[0], 0.0) if zero_output_for_mask else states[0])
+        output = states[cell.output]
+        outputs.append(np.where(valid, output, 0.0) if zero_output_for_mask else output)
         caches.append((t, valid, cache))
     return np.stack(outputs, 1), states, (caches, zero_output_for_mask, x.shape)
 
@@ -165,10 +209,11 @@ def scan_backward(cell, dy, cache):
     """dL/dx from dy (B, T, H) in processing order."""
     caches, zero_output_for_mask, shape = cache
     dx = np.zeros(shape)
-    d_states = [np.zeros(dy[:, 0].shape) for _ in range(STATES[cell.config["class_name"]])]
+    d_states = cell.zero_states(len(dy))
     for k in reversed(range(len(caches))):
         t, valid, step = caches[k]
-        d_states[0] = d_states[0] + (np.where(valid, dy[:, k], 0.0) if zero_output_for_mask else dy[:, k])
+        upstream = np.where(valid, dy[:, k], 0.0) if zero_output_for_mask else dy[:, k]
+        d_states[cell.output] = d_states[cell.output] + upstream
         dxt, d_prev = cell.step_backward([np.where(valid, d, 0.0) for d in d_states], step)
         dx[:, t] = dxt
         d_states = [np.where(valid, p, d) for p, d in zip(d_prev, d_states)]

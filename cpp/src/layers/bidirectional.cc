@@ -31,11 +31,11 @@ Json reversed(const Json& description) {
   return Json(std::move(outer));
 }
 
-std::unique_ptr<Recurrent> make_half(const Json& description) {
-  const std::string name = Config(description).class_name();
-  if (name != "SimpleRNN" && name != "LSTM" && name != "GRU")
-    throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM or GRU, got " + name);
-  auto half = std::make_unique<Recurrent>(description);
+std::unique_ptr<RecurrentLayer> make_half(const Json& description) {
+  std::unique_ptr<RecurrentLayer> half = recurrent_layer(description);
+  if (!half)
+    throw std::invalid_argument("Bidirectional: layer must be SimpleRNN, LSTM, GRU or RNN, got " +
+                                Config(description).class_name());
   half->zero_masked_outputs(half->return_sequences());  // Keras's rule, whatever the inner config says
   return half;
 }
@@ -125,13 +125,37 @@ class Bidirectional final : public Layer {
     return (y.steps() - 1 - r / y.batch) * y.batch + r % y.batch;
   }
 
+  // Side by side, if they are plain layers.
+  std::array<Tensor, 2> forward_halves(const Tensor& x, Run& run, void* (&caches)[2]) const {
+    if (side_by_side()) return Recurrent::forward_both({forward_->plain(), backward_->plain()}, x, run, caches);
+    const std::vector<Tensor>* const given = run.initial_state;
+    std::vector<Tensor> half;
+    const auto one = [&](const RecurrentLayer& layer, int which) {
+      if (given) {
+        half.assign(given->begin() + which * layer.state_arrays(), given->begin() + (which + 1) * layer.state_arrays());
+        run.initial_state = &half;
+      }
+      return layer.forward(x, run, &caches[which]);
+    };
+    const Tensor f = one(*forward_, 0), b = one(*backward_, 1);
+    run.initial_state = given;
+    return {f, b};
+  }
+  std::array<Tensor, 2> backward_halves(const Tensor (&dy)[2], void* const (&caches)[2], Run& run, bool need_dx) const {
+    if (side_by_side())
+      return Recurrent::backward_both({forward_->plain(), backward_->plain()}, dy, caches, run, need_dx);
+    const Tensor f = forward_->backward(dy[0], caches[0], run, need_dx);
+    return {f, backward_->backward(dy[1], caches[1], run, need_dx)};
+  }
+  bool side_by_side() const { return forward_->plain() && backward_->plain(); }
+
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     auto* c = run.arena->allocate<Cache>(1);
     *c = {};
     std::vector<Tensor> states;
     std::vector<Tensor>* wanted = run.final_state;
     if (wanted) run.final_state = &states;
-    const auto outputs = Recurrent::forward_both({forward_.get(), backward_.get()}, x, run, c->caches);
+    const auto outputs = forward_halves(x, run, c->caches);
     c->forward = outputs[0];
     c->backward = outputs[1];
     run.final_state = wanted;
@@ -201,7 +225,7 @@ class Bidirectional final : public Layer {
         }
       }
     });
-    const auto dx = Recurrent::backward_both({forward_.get(), backward_.get()}, {df, db}, c.caches, run, need_dx);
+    const auto dx = backward_halves({df, db}, c.caches, run, need_dx);
     if (!need_dx) return {};
     const std::int64_t features = dx[0].features();
     run.rows(dx[0].rows(), kCopyFlops * static_cast<double>(features), 1, [&](std::int64_t from, std::int64_t to, int) {
@@ -213,13 +237,12 @@ class Bidirectional final : public Layer {
     return dx[0];
   }
 
-  std::unique_ptr<Recurrent> forward_, backward_;
+  std::unique_ptr<RecurrentLayer> forward_, backward_;
   Merge merge_ = Merge::concat;
 };
 
 }  // namespace
 
-std::unique_ptr<Layer> make_recurrent(const Json& description) { return std::make_unique<Recurrent>(description); }
 std::unique_ptr<Layer> make_bidirectional(const Json& description) {
   return std::make_unique<Bidirectional>(description);
 }

@@ -13,12 +13,27 @@ namespace seqcore {
 namespace {
 
 CellKind cell_kind(const std::string& name, bool reset_after) {
-  if (name == "SimpleRNN") return CellKind::simple_rnn;
-  if (name == "LSTM") return CellKind::lstm;
+  if (name.rfind("SimpleRNN", 0) == 0) return CellKind::simple_rnn;
+  if (name.rfind("LSTM", 0) == 0) return CellKind::lstm;
   return reset_after ? CellKind::gru_reset_after : CellKind::gru_reset_before;
 }
 
 }  // namespace
+
+OverTime::OverTime(Config& c)
+    : return_sequences(c.boolean("return_sequences", false)),
+      return_state(c.boolean("return_state", false)),
+      go_backwards(c.boolean("go_backwards", false)),
+      stateful(c.boolean("stateful", false)),
+      zero_output_for_mask(c.boolean("zero_output_for_mask", false)) {
+  c.ignore({"unroll"});  // a way of computing, not what is computed
+}
+
+int RecurrentLayer::state_arrays() const {
+  int n = 0;
+  for (const StateShape& shape : states()) n += shape.has_c ? 2 : 1;
+  return n;
+}
 
 // What forward leaves for backward. All of it lies in the run's arena.
 struct Recurrent::Cache {
@@ -45,13 +60,12 @@ struct Recurrent::Sequence {
   Args args;
 };
 
-Recurrent::Recurrent(const Json& description) {
-  Config c(description);
+Recurrent::Recurrent(Config c, const OverTime* of_cell) : RecurrentLayer(of_cell ? *of_cell : OverTime(c)) {
   units_ = c.positive("units");
   activation_ = c.activation("activation", "tanh");
-  const bool simple = c.class_name() == "SimpleRNN";
-  if (!simple) recurrent_activation_ = c.activation("recurrent_activation", "sigmoid");
-  kind_ = cell_kind(c.class_name(), c.class_name() == "GRU" && c.boolean("reset_after", true));
+  const bool gru = c.class_name().rfind("GRU", 0) == 0;
+  kind_ = cell_kind(c.class_name(), gru && c.boolean("reset_after", true));
+  if (kind_ != CellKind::simple_rnn) recurrent_activation_ = c.activation("recurrent_activation", "sigmoid");
   use_bias_ = c.boolean("use_bias", true);
   kernel_spec_ = {"kernel",
                   {},
@@ -72,16 +86,11 @@ Recurrent::Recurrent(const Json& description) {
     bias_spec_.initializer =
         Json(Json::Object{{"class_name", Json("UnitForgetBias")},
                           {"config", Json(Json::Object{{"bias_initializer", bias_spec_.initializer}})}});
-  activity = c.penalty("activity_regularizer");
+  if (!of_cell) activity = c.penalty("activity_regularizer");
   dropout_ = c.rate("dropout");
   recurrent_dropout_ = c.rate("recurrent_dropout");
   seed_ = c.any("seed");
-  return_sequences_ = c.boolean("return_sequences", false);
-  return_state_ = c.boolean("return_state", false);
-  go_backwards_ = c.boolean("go_backwards", false);
-  stateful_ = c.boolean("stateful", false);
-  zero_output_for_mask_ = c.boolean("zero_output_for_mask", false);
-  c.ignore({"unroll", "implementation", "use_cudnn"});  // ways of computing, not what is computed
+  c.ignore({"implementation", "use_cudnn"});  // ways of computing, not what is computed
   c.done();
 }
 
@@ -104,7 +113,7 @@ Dims Recurrent::build(const Dims& input) {
   }
   Dims out = input;
   out.d[1] = units_;
-  if (!return_sequences_) {
+  if (!time_.return_sequences) {
     out.rank = 1;
     out.d[0] = units_;
   }
@@ -304,15 +313,15 @@ auto Recurrent::begin_forward(const Tensor& x, Run& run, const Tensor* initial_s
   if (run.training && (dropout_ > 0 || recurrent_dropout_ > 0)) drop(c, run);
   c.mask = x.mask;
   c.mask_step = b;
-  if (go_backwards_) {
+  if (time_.go_backwards) {
     c.input.data += (steps - 1) * c.input.step;
     c.input.step = -c.input.step;
     if (c.mask) c.mask += (steps - 1) * c.mask_step;
     c.mask_step = -c.mask_step;
   }
 
-  c.every_step = return_sequences_ || run.streaming;
-  c.carried = stateful_ || run.streaming;
+  c.every_step = time_.return_sequences || run.streaming;
+  c.carried = time_.stateful || run.streaming;
   c.h_slots = run.keep || c.every_step ? steps + 1 : 2;
   c.h = run.arena->floats(c.h_slots * slot);
   if (lstm) {
@@ -374,14 +383,14 @@ Tensor Recurrent::end_forward(const Sequence<CellForwardArgs>& sequence, Run& ru
   last.dims.d[0] = units_;
   last.batch = b;
   last.ld = ld;
-  if (return_state_ && run.final_state) {
+  if (time_.return_state && run.final_state) {
     for (const float* state : {last_h, last_c}) {
       if (!state) continue;
       last.data = const_cast<float*>(state);
       run.final_state->push_back(last);
     }
   }
-  const bool zero = c.mask && zero_output_for_mask_;
+  const bool zero = c.mask && time_.zero_output_for_mask;
   if (!c.every_step) {
     last.data = const_cast<float*>(last_h);
     if (zero) {
@@ -438,17 +447,17 @@ auto Recurrent::begin_backward(const Tensor& dy, void* cache, Run& run) const ->
   args.c = c.c;
   args.mask = c.mask;
   args.mask_step = c.mask_step;
-  args.zero_output_for_mask = zero_output_for_mask_;
+  args.zero_output_for_mask = time_.zero_output_for_mask;
   args.recurrent_scale = c.recurrent_scale;
   args.dh = run.arena->zeros(slot);
   if (c.c) args.dc = run.arena->zeros(slot);
-  if (return_sequences_)
+  if (time_.return_sequences)
     args.dy = {dy.data, b * dy.ld, dy.ld};
   else
     for (std::int64_t row = 0; row < b; row++)
       std::memcpy(args.dh + row * ld, dy.data + row * dy.ld, static_cast<std::size_t>(units_) * sizeof(float));
 
-  if (!return_sequences_ && c.mask && zero_output_for_mask_) zero_masked_rows(c, steps - 1, args.dh, ld);
+  if (!time_.return_sequences && c.mask && time_.zero_output_for_mask) zero_masked_rows(c, steps - 1, args.dh, ld);
   return {this, kept, args};
 }
 
@@ -524,7 +533,7 @@ Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
   args.init = Init::zero;
   args.activation = Activation::linear;
   args.c = {dx.data, b * dx.ld, dx.ld};
-  if (go_backwards_) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
+  if (time_.go_backwards) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
   if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
   const float* wt = packed_backward(run) + pad(run.k.packed_cell_backward_size(kind_, units_));
   const std::int64_t one = pad(run.k.packed_product_size(units_, input_, Precision::float32));
@@ -557,7 +566,7 @@ class Recurrent::RecurrentStep final : public Step {
         bytes_(static_cast<std::size_t>(pad(layer.units_)) * sizeof(float)),
         state_(at.states[static_cast<std::size_t>(layer.state_at_)]),
         y_(at.memory.zeros(pad(layer.units_))),
-        zero_output_for_mask_(layer.zero_output_for_mask_),
+        zero_output_for_mask_(layer.time_.zero_output_for_mask),
         shared_(at.parts > 1 && layer.splits_units()) {
     CellForwardArgs args =
         layer.cell_args(1, at.packed + layer.packed_at(forward_copy(at.precision)), at.precision, k_);

@@ -1,4 +1,5 @@
-// SimpleRNN, LSTM and GRU: one layer over the four cells of kernels.h. Bidirectional wraps two of them.
+// Recurrent layers: SimpleRNN, LSTM and GRU are one layer over the four cells of kernels.h, RNN (rnn.cc) is a chain of
+// them. Bidirectional wraps two.
 #pragma once
 
 #include <array>
@@ -10,17 +11,52 @@
 
 namespace seqcore {
 
-class Recurrent final : public Layer {
+// What a recurrent layer does with time, whatever its cells.
+struct OverTime {
+  bool return_sequences = false, return_state = false, go_backwards = false, stateful = false;
+  bool zero_output_for_mask = false;
+
+  OverTime() = default;
+  explicit OverTime(Config& c);
+};
+
+class Recurrent;
+
+class RecurrentLayer : public Layer {
  public:
-  explicit Recurrent(const Json& description);
+  bool stateful() const override { return time_.stateful; }
+  const char* stream_refusal() const override { return time_.go_backwards ? "it runs backwards in time" : nullptr; }
+
+  bool go_backwards() const { return time_.go_backwards; }
+  bool return_sequences() const { return time_.return_sequences; }
+  bool return_state() const { return time_.return_state; }
+  int state_arrays() const;
+  virtual std::int64_t units() const = 0;                     // of the output
+  virtual const Recurrent* plain() const { return nullptr; }  // itself, if it has one cell and no layers inside
+  virtual void zero_masked_outputs(bool on) { time_.zero_output_for_mask = on; }
+
+ protected:
+  explicit RecurrentLayer(const OverTime& time) : time_(time) {}
+
+  OverTime time_;
+};
+
+// A layer of SimpleRNN, LSTM, GRU or RNN; null where class_name is another.
+std::unique_ptr<RecurrentLayer> recurrent_layer(const Json& description);
+
+class Recurrent final : public RecurrentLayer {
+ public:
+  explicit Recurrent(const Json& description) : Recurrent(Config(description), nullptr) {}
+  // Of a cell, SimpleRNNCell, LSTMCell or GRUCell, and what its layer does with time.
+  Recurrent(const Json& cell, const OverTime& time) : Recurrent(Config(cell), &time) {}
 
   Dims build(const Dims& input) override;
   std::vector<StateShape> states() const override { return {{units_, kind_ == CellKind::lstm}}; }
-  bool stateful() const override { return stateful_; }
   std::int64_t packed_size(const Kernels& k, Copy copy) const override;
   void pack(const Kernels& k, const float* weights, float* packed, Copy copy, const Packing& how) const override;
-  const char* stream_refusal() const override { return go_backwards_ ? "it runs backwards in time" : nullptr; }
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
+  std::int64_t units() const override { return units_; }
+  const Recurrent* plain() const override { return this; }
 
   // forward and backward of two layers on the same input, whose sequences run side by side: neither waits for the other.
   // Initial and final states are the first's, then the second's.
@@ -29,16 +65,9 @@ class Recurrent final : public Layer {
   static std::array<Tensor, 2> backward_both(const Recurrent* const (&layers)[2], const Tensor (&dy)[2],
                                              void* const (&caches)[2], Run& run, bool need_dx);
 
-  void zero_masked_outputs(bool on) { zero_output_for_mask_ = on; }
-
-  bool go_backwards() const { return go_backwards_; }
-  bool return_sequences() const { return return_sequences_; }
-  bool return_state() const { return return_state_; }
-  int state_arrays() const { return kind_ == CellKind::lstm ? 2 : 1; }
-  std::int64_t units() const { return units_; }
-
  private:
   struct Cache;
+  Recurrent(Config c, const OverTime* of_cell);
   class RecurrentStep;
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
@@ -70,7 +99,7 @@ class Recurrent final : public Layer {
   CellKind kind_;
   std::int64_t input_ = 0, units_;
   Activation activation_, recurrent_activation_ = Activation::sigmoid;
-  bool use_bias_, return_sequences_, return_state_, go_backwards_, stateful_, zero_output_for_mask_;
+  bool use_bias_;
   double dropout_, recurrent_dropout_;
   int kernel_ = 0, recurrent_kernel_ = 0, bias_ = -1;
   WeightSpec kernel_spec_, recurrent_spec_, bias_spec_;

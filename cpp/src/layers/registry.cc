@@ -12,6 +12,7 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"SimpleRNN", make_recurrent},
       {"LSTM", make_recurrent},
       {"GRU", make_recurrent},
+      {"RNN", make_recurrent},
       {"Bidirectional", make_bidirectional},
       {"Dense", make_dense},
       {"Embedding", make_embedding},

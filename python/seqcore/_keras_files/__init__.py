@@ -13,15 +13,16 @@ from .. import layers
 from .._config import check_mapping
 from .._network import Shape, chain_shapes
 from .._saving import _check_sizes, _weight_names
-from ..layers import Bidirectional, Dense, Embedding, Layer, LayerNormalization, TimeDistributed
-from ..layers._recurrent import Recurrent
+from ..layers import RNN, Bidirectional, Dense, Embedding, Layer, LayerNormalization, StackedRNNCells, TimeDistributed
+from ..layers._base import flat
+from ..layers._recurrent import WeightedCell
 from ..models import Sequential
 from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, named, read_json
 from ._descriptions import chain, keras_own, read_layer, shown
 from ._training import compile_model
 from ._weights import take_weights
 
-_GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
+_GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}  # of layers and of their cells
 
 
 def load_weights(model: Sequential, path: str, skip_mismatch: bool) -> None:
@@ -123,7 +124,7 @@ def _check_count(model: Sequential, shape: Shape, file: Hdf5) -> None:
     """Refuses a model of more weights than the file holds numbers, before it is built."""
     shapes = chain_shapes(model.layers, shape)
     claimed = sum(_count(layer, given) for layer, given in zip(model.layers, shapes[:-1], strict=True))
-    states = sum(sum(layer.state_size) * (shape[0] or 1) for layer in model.layers if layer.stateful)
+    states = sum(sum(flat(layer.state_size)) * (shape[0] or 1) for layer in model.layers if layer.stateful)
     held = sum(math.prod(d.shape) for d in file.datasets.values())
     if claimed > held:
         raise ValueError(f"the description asks for {claimed} weights or more, the file holds {held} numbers")
@@ -139,9 +140,14 @@ def _count(layer: Layer, shape: Shape) -> int:
         return _count(layer.layer, (shape[0], *shape[2:]))
     if isinstance(layer, Embedding):
         return layer.input_dim * layer.output_dim
+    if isinstance(layer, RNN):
+        return _count(layer.cell, shape)
+    if isinstance(layer, StackedRNNCells):
+        below = [shape, *((*shape[:-1], cell.output_size) for cell in layer.cells)]
+        return sum(_count(cell, given) for cell, given in zip(layer.cells, below, strict=False))
     features = shape[-1] or 0
-    if isinstance(layer, Recurrent):
-        return _GATES[type(layer).__name__] * layer.units * (features + layer.units)
+    if isinstance(layer, WeightedCell):
+        return _GATES[type(layer).__name__.removesuffix("Cell")] * layer.units * (features + layer.units)
     if isinstance(layer, Dense):
         return features * layer.units
     if isinstance(layer, LayerNormalization):

@@ -48,8 +48,10 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
     ready: dict[str, Any] = {}
     known = layers._registry.classes[kind]
     for key, value in check_mapping(config, "its config").items():
-        if key in ("layer", "backward_layer") and value is not None:
+        if key in ("layer", "backward_layer", "cell") and value is not None:
             value = read_layer(value, old)
+        elif key == "cells" and isinstance(value, list):
+            value = [read_layer(cell, old) for cell in value]
         elif key.endswith(("initializer", "regularizer", "constraint")) and isinstance(value, Mapping):
             if not keras_own(value):
                 raise ValueError(f"`{key}`: unknown {shown(value)}")
@@ -64,7 +66,7 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
         if key not in known._args and (value in (None, False, [], {}) or _SAID_ANYWAY.get(key) == value):
             continue
         ready[str(key)] = value
-    if kind == "GRU" and old:
+    if kind in ("GRU", "GRUCell") and old:
         ready.setdefault("reset_after", False)
     return ready
 

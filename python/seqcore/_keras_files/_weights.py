@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from .._config import snake_case
 from .._saving import _assign, _weight_names
-from ..layers import Bidirectional, Layer, TimeDistributed
+from ..layers import RNN, Bidirectional, Layer, StackedRNNCells, TimeDistributed
 from ..layers._recurrent import Recurrent
 from ..models import Sequential
 from ._containers import Hdf5
@@ -20,20 +21,31 @@ def _places(layer: Layer, at: str) -> list[str]:
         return [*_places(layer.forward_layer, f"{at}/forward_layer"), *_places(layer._backward, f"{at}/backward_layer")]
     if isinstance(layer, TimeDistributed):
         return _places(layer.layer, f"{at}/layer")
+    if isinstance(layer, RNN):
+        return _places(layer.cell, f"{at}/cell")
+    if isinstance(layer, StackedRNNCells):
+        named = zip(layer.cells, _counted(layer.cells), strict=True)
+        return [place for cell, name in named for place in _places(cell, f"{at}/cells/{name}")]
     inner = f"{at}/cell" if isinstance(layer, Recurrent) else at
     return [f"{inner}/vars/{i}" for i in range(len(layer.variables))]
 
 
+def _counted(layers: Sequence[Layer]) -> list[str]:
+    """Layers are counted by class: `lstm`, `lstm_1`, …, whatever they are called."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        name = snake_case(type(layer).__name__)
+        names.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names
+
+
 def _tree_places(file: Hdf5, model: Sequential) -> list[str]:
-    """One path a weight. Layers are counted by class: `lstm`, `lstm_1`, …, whatever they are called."""
+    """One path a weight."""
     if "layers" in file.groups:
-        seen: Counter[str] = Counter()
-        places = []
-        for layer in model.layers:
-            name = snake_case(type(layer).__name__)
-            places += _places(layer, f"layers/{name}_{seen[name]}" if seen[name] else f"layers/{name}")
-            seen[name] += 1
-        return places
+        named = zip(model.layers, _counted(model.layers), strict=True)
+        return [place for layer, name in named for place in _places(layer, f"layers/{name}")]
     # tf.keras 2.12 counted some layers twice: what counts is the order.
     root = "_layer_checkpoint_dependencies"
     numbered: dict[str, list[int]] = {}

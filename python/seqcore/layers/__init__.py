@@ -7,6 +7,7 @@ from typing import Any
 
 from .._config import Registry, to_config
 from ._base import Layer
+from ._cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from ._core_layers import (
     Activation,
     Dense,
@@ -32,18 +33,18 @@ from ._shape_layers import (
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
+    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten", "GRUCell",
     "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
-    "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SpatialDropout1D",
-    "TimeDistributed", "deserialize", "serialize",
+    "LSTMCell", "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN",
+    "SimpleRNNCell", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
-    [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout,
-     SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D,
-     LayerNormalization],
+    [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
+     TimeDistributed, Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute,
+     RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization],
 )  # fmt: skip
 
 

@@ -260,13 +260,21 @@ class Layer(Configurable):
         return self._own[1]
 
     @property
-    def state_size(self) -> list[int]:
-        """Sizes of the states; [] where there are none."""
+    def state_size(self) -> Any:
+        """Sizes of the states, nested as they are; [] where there are none."""
         return []
 
+    def flat_states(self, given: Any) -> list[Any]:
+        """States as they are given, in one row."""
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+
+    def _nested(self, outputs: list[Any]) -> list[Any]:
+        """Several outputs, whose states come in one row, as the caller sees them."""
+        return outputs
+
     def _check_states(self, given: Any, batch: int) -> list[_engine.Float]:
-        states = list(given) if isinstance(given, (list, tuple)) else [given]
-        expected = [(batch, n) for n in self.state_size]
+        states = self.flat_states(given)
+        expected = [(batch, n) for n in flat(self.state_size)]
         ready = [_engine.to_float(s, f"initial_state[{i}]") for i, s in enumerate(states)]
         if [s.shape for s in ready] != expected:
             raise ValueError(
@@ -289,7 +297,7 @@ class Layer(Configurable):
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
         outputs, _ = self._forward(x, mask, training, initial_state)
-        return outputs if self.several_outputs else outputs[0]
+        return self._nested(outputs) if self.several_outputs else outputs[0]
 
     def call(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
         """As calling the layer itself."""
@@ -320,6 +328,11 @@ def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None) -
     layer = cls.from_config(config)
     layer._initial_weights = weights
     return layer
+
+
+def flat(nested: Any) -> list[Any]:
+    """What is in lists and tuples, and in those in them, in one row."""
+    return [one for item in nested for one in flat(item)] if isinstance(nested, (list, tuple)) else [nested]
 
 
 def assign_all(variables: Sequence[Variable], weights: Sequence[Any], owner: str) -> None:

@@ -10,7 +10,7 @@ from .._config import anything, arg, one_of, sizes
 from .._network import Shape
 from .._variable import Variable
 from ._base import Layer
-from ._recurrent import Recurrent
+from ._recurrent import RecurrentLayer, state_shapes
 
 
 def _layer(value: Any, where: str) -> Layer:
@@ -76,7 +76,7 @@ class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards in time, and merges what they give.
 
     Args:
-        layer: SimpleRNN, LSTM or GRU.
+        layer: SimpleRNN, LSTM, GRU or RNN.
         merge_mode: "concat", "sum", "mul", "ave", or None for a list of both outputs.
         weights: arrays to begin with.
         backward_layer: another layer for the way back, with the opposite `go_backwards`.
@@ -100,8 +100,8 @@ class Bidirectional(Layer):
 
     def _setup(self) -> None:
         forward = self.layer
-        if not isinstance(forward, Recurrent):
-            raise ValueError(f"`layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {forward!r}")
+        if not isinstance(forward, RecurrentLayer):
+            raise ValueError(f"`layer` of Bidirectional: expected SimpleRNN, LSTM, GRU or RNN, got {forward!r}")
         for name in ("input_shape", "batch_input_shape", "batch_shape", "batch_size", "input_dim", "input_length"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(forward, name))
@@ -113,8 +113,8 @@ class Bidirectional(Layer):
         if back is None:
             back = type(forward).from_config({**config, "name": f"backward_{base}", "go_backwards": True})
             back.take_initializers(forward)
-        elif not isinstance(back, Recurrent):
-            raise ValueError(f"`backward_layer` of Bidirectional: expected SimpleRNN, LSTM or GRU, got {back!r}")
+        elif not isinstance(back, RecurrentLayer):
+            raise ValueError(f"`backward_layer` of Bidirectional: expected SimpleRNN, LSTM, GRU or RNN, got {back!r}")
         for key in ("return_sequences", "return_state", "stateful"):
             if getattr(forward, key) != getattr(back, key):
                 raise ValueError(
@@ -125,7 +125,7 @@ class Bidirectional(Layer):
             raise ValueError(
                 "`backward_layer` of Bidirectional: expected the opposite `go_backwards` of the forward layer"
             )
-        self.forward_layer: Recurrent = type(forward).from_config({**config, "name": f"forward_{base}"})
+        self.forward_layer: RecurrentLayer = type(forward).from_config({**config, "name": f"forward_{base}"})
         self.forward_layer.take_initializers(forward)
         self.backward_layer = self._backward = back
         self.layer = self.forward_layer
@@ -147,9 +147,23 @@ class Bidirectional(Layer):
         return self.forward_layer.return_state
 
     @property
-    def state_size(self) -> list[int]:
+    def state_size(self) -> list[Any]:
         """Sizes of the states, forward ones first."""
         return [*self.forward_layer.state_size, *self._backward.state_size]
+
+    def flat_states(self, given: Any) -> list[Any]:
+        """States as they are given, in one row."""
+        if not isinstance(given, (list, tuple)):
+            return [given]
+        n = len(self.forward_layer.state_size)
+        return [*self.forward_layer.flat_states(given[:n]), *self._backward.flat_states(given[n:])]
+
+    def _nested(self, outputs: list[Any]) -> list[Any]:
+        if not self.return_state:
+            return outputs
+        first = 1 if self.merge_mode is not None else 2
+        states = iter(outputs[first:])
+        return [*outputs[:first], *self.forward_layer.nest_states(states), *self._backward.nest_states(states)]
 
     def join(self, make: Callable[[], Any] | None) -> None:
         super().join(make)
@@ -179,7 +193,7 @@ class Bidirectional(Layer):
         forward = self.forward_layer.output_shape_for(input_shape)
         backward = self._backward.output_shape_for(input_shape)
         if self.merge_mode == "concat":
-            return (*forward[:-1], self.forward_layer.units + self._backward.units)
+            return (*forward[:-1], self.forward_layer.output_size + self._backward.output_size)
         if forward != backward and self.merge_mode is not None:
             raise ValueError(
                 f'layer "{self.name}": merge_mode={self.merge_mode!r} expects outputs of one shape, got {forward} and '
@@ -192,5 +206,5 @@ class Bidirectional(Layer):
         out = self.output_shape_for(shape)
         outputs = [out] if self.merge_mode is not None else [out, self._backward.output_shape_for(shape)]
         if self.return_state:
-            return [*outputs, *((out[0], n) for n in self.state_size)]
+            return [*outputs, *state_shapes(self.state_size, out[0])]
         return outputs[0] if len(outputs) == 1 else outputs
