@@ -29,13 +29,15 @@ from ._shape_layers import (
     RepeatVector,
     Reshape,
 )
+from ._window_layers import AveragePooling1D, AvgPool1D, Conv1D, MaxPool1D, MaxPooling1D
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
-    "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
-    "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SpatialDropout1D",
-    "TimeDistributed", "deserialize", "serialize",
+    "GRU", "LSTM", "Activation", "AveragePooling1D", "AvgPool1D", "Bidirectional", "Conv1D", "Dense",
+    "Dropout", "Embedding", "Flatten", "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D",
+    "GlobalMaxPooling1D", "Input", "InputLayer", "Layer", "LayerNormalization", "Masking", "MaxPool1D", "MaxPooling1D",
+    "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SpatialDropout1D", "TimeDistributed", "deserialize",
+    "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
@@ -43,7 +45,7 @@ _registry: Registry[Layer] = Registry(
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout,
      SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D,
-     LayerNormalization],
+     LayerNormalization, Conv1D, MaxPooling1D, AveragePooling1D],
 )  # fmt: skip
 
 
