@@ -130,7 +130,8 @@ SEQCORE_API seqcore_status seqcore_stream_run_ids(seqcore_stream stream, int64_t
 /* States to zero: of the streams listed, or of all. */
 SEQCORE_API seqcore_status seqcore_stream_reset(seqcore_stream stream, const int64_t* which,
                                                 size_t which_count) SEQCORE_NOEXCEPT;
-/* The states: of each recurrent layer h [streams][units], then c where there is one. */
+/* The states: of each recurrent layer h [streams][units], then c where there is one; of a Conv1D [streams][steps that its
+ * windows still see, oldest first][features]. */
 SEQCORE_API seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, size_t count) SEQCORE_NOEXCEPT;
 SEQCORE_API seqcore_status seqcore_stream_set_state(seqcore_stream stream, const float* state,
                                                     size_t count) SEQCORE_NOEXCEPT;

@@ -66,9 +66,19 @@ class Conv1D final : public Projection {
       }
   }
 
-  const char* stream_refusal() const override { return "its windows need several steps"; }
+  const char* stream_refusal() const override {
+    return window_.causal() && window_.stride == 1 ? nullptr : "that needs padding=\"causal\" and strides of 1";
+  }
+  // The steps that windows still see, oldest first, [history][features].
+  std::vector<StateShape> stream_states() const override {
+    if (stream_refusal() || history() == 0) return {};
+    return {{history() * input(), false}};
+  }
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
  private:
+  class ConvStep;
+
   explicit Conv1D(Config c) : Projection(c, "filters"), window_(c, "kernel_size", true) {
     const std::int64_t groups = c.integer("groups", 1);
     if (groups < 1 || units_ % groups != 0) c.fail("groups", "a positive integer that divides filters");
@@ -76,9 +86,25 @@ class Conv1D final : public Projection {
     c.done();
   }
 
+  std::int64_t input() const { return groups_ * features_; }
+  std::int64_t history() const { return (window_.size - 1) * window_.dilation; }
   std::int64_t matrix_size(const Kernels& k, bool backward) const {
     return pad(backward ? k.packed_product_size(filters_, features_, Precision::float32)
                         : k.packed_product_size(features_, filters_, Precision::float32));
+  }
+
+  // One more tap of the chains; product(…) of those before, where there is no room for more. They go on where it left them.
+  template <class F>
+  static void add_tap(ProductArgs* args, const Segment& tap, F&& product) {
+    if (args->segments == static_cast<int>(std::size(args->a))) {
+      ProductArgs some = *args;
+      some.activation = Activation::linear;
+      some.z = {};
+      product(some);
+      args->init = Init::accumulate;
+      args->segments = 0;
+    }
+    args->a[args->segments++] = tap;
   }
 
   // Taps over the steps of `from`: step t of what they make meets step t*stride + shift, `k` columns of it.
@@ -114,25 +140,20 @@ class Conv1D final : public Projection {
         const Steps in = steps_inside(count, walk.stride, shift(j), from.steps());
         const bool inside = t >= in.begin && t < in.end;
         if (!inside && !walk.padding) continue;
-        if (mine.segments == static_cast<int>(std::size(mine.a))) {  // chains go on where they are left
-          ProductArgs some = mine;
-          some.activation = Activation::linear;
-          some.z = {};
-          product(some, rows, run);
-          mine.init = Init::accumulate;
-          mine.segments = 0;
-        }
         const ConstRows a = inside ? ConstRows{from.data + (t * walk.stride + shift(j)) * step + walk.column,
                                                walk.stride * step, from.ld}
                                    : ConstRows{walk.padding, 0, 0};
-        mine.a[mine.segments++] = {a, walk.k, walk.packed + j * walk.next};
+        add_tap(&mine, {a, walk.k, walk.packed + j * walk.next},
+                [&](const ProductArgs& some) { product(some, rows, run); });
       }
       product(mine, rows, run);
     }
   }
 
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
-    const std::int64_t before = window_.before(x.steps()), matrix = matrix_size(run.k, false);
+    const bool carried = run.streaming && history() > 0;
+    const Tensor from = carried ? after_history(x, run) : x;
+    const std::int64_t before = carried ? 0 : window_.before(x.steps()), matrix = matrix_size(run.k, false);
     Dims dims = x.dims;
     dims.d[0] = window_.steps(x.steps());
     dims.d[1] = units_;
@@ -147,13 +168,34 @@ class Conv1D final : public Projection {
       if (use_bias_) args.bias += g * filters_;
       args.c.data += g * filters_;
       if (args.z.data) args.z.data += g * filters_;
-      const Walk walk{x, window_.stride, g * features_, features_, packed(run) + g * matrix, groups_ * matrix, zeros};
+      const Walk walk{from, window_.stride, g * features_, features_, packed(run) + g * matrix, groups_ * matrix,
+                      zeros};
       chains(
           args, c->y.steps(), walk, [&](std::int64_t j) { return j * window_.dilation - before; }, run);
     }
     finish(c, run);
     *cache = c;
     return c->y;
+  }
+
+  // What a stream remembers and x behind it; it remembers the last steps of that.
+  Tensor after_history(const Tensor& x, Run& run) const {
+    Tensor all = x;
+    all.dims.d[0] = history() + x.steps();
+    all.ld = pad(input());
+    all.data = run.arena->floats(all.rows() * all.ld);
+    States& state = (*run.states)[static_cast<std::size_t>(state_at_)];
+    const std::int64_t ld = pad(history() * input());
+    const std::size_t bytes = static_cast<std::size_t>(input()) * sizeof(float);
+    const auto row = [&](std::int64_t t, std::int64_t b) { return all.data + (t * x.batch + b) * all.ld; };
+    for (std::int64_t b = 0; b < x.batch; b++) {
+      float* const past = state.h.data() + b * ld;
+      for (std::int64_t t = 0; t < history(); t++) std::memcpy(row(t, b), past + t * input(), bytes);
+      for (std::int64_t t = 0; t < x.steps(); t++)
+        std::memcpy(row(history() + t, b), x.data + (t * x.batch + b) * x.ld, bytes);
+      for (std::int64_t t = 0; t < history(); t++) std::memcpy(past + t * input(), row(x.steps() + t, b), bytes);
+    }
+    return all;
   }
 
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override {
@@ -238,6 +280,72 @@ class Conv1D final : public Projection {
   Window window_;
   std::int64_t groups_ = 1, features_ = 0, filters_ = 0;  // the last two of a group
 };
+
+// The newest of a window is the step's input, the others are remembered. A team's parts take a stretch of the columns each.
+class Conv1D::ConvStep final : public Step {
+ public:
+  ConvStep(const Conv1D& layer, const StepPlace& at)
+      : k_(at.k),
+        layer_(layer),
+        y_(at.memory.floats(pad(layer.units_))),
+        state_(layer.history() > 0 ? &at.states[static_cast<std::size_t>(layer.state_at_)] : nullptr) {
+    const float* packed = at.packed + layer.packed_at(forward_copy(at.precision));
+    const std::int64_t matrix = layer.matrix_size(k_, false);
+    for (std::int64_t g = 0; g < layer.groups_; g++) {
+      Part part{{}, g * layer.features_, 0};
+      const auto take = [&](const ProductArgs& some) {
+        part.args = some;
+        parts_.push_back(part);
+        part.first += some.segments;
+      };
+      ProductArgs args{};
+      args.batch = args.m = 1;
+      args.n = args.n_end = layer.filters_;
+      layer.begin_chain(&args, at.weights);
+      if (args.bias) args.bias += g * layer.filters_;
+      args.c = {y_ + g * layer.filters_, 0, 0};
+      for (std::int64_t j = 0; j < layer.window_.size; j++)
+        add_tap(&args, {{nullptr, 0, 0}, layer.features_, packed + (j * layer.groups_ + g) * matrix}, take);
+      take(args);
+    }
+  }
+
+  void run(StepCall& call) noexcept override {
+    float* const past = state_ ? state_->h.data() : nullptr;
+    const std::int64_t row = layer_.input(), last = layer_.window_.size - 1;
+    for (const Part& part : parts_) {
+      ProductArgs mine = part.args;
+      for (int s = 0; s < mine.segments; s++) {
+        const std::int64_t j = part.first + s;
+        mine.a[s].a.data = (j < last ? past + j * layer_.window_.dilation * row : call.x) + part.column;
+      }
+      if (take_part(&mine, k_, call)) k_.product(mine);
+    }
+    call.meet();
+    if (past && call.part == 0) {  // nobody reads it any more in this step
+      const std::int64_t older = (layer_.history() - 1) * row;
+      std::memmove(past, past + row, static_cast<std::size_t>(older) * sizeof(float));
+      std::memcpy(past + older, call.x, static_cast<std::size_t>(row) * sizeof(float));
+    }
+    const Activation activation = layer_.activation_;
+    if (is_rowwise(activation)) call.one_part([&] { k_.activate(activation, 1, layer_.units_, y_, 0, y_, 0); });
+    call.x = y_;
+    call.masked = false;  // a mask ends here
+  }
+
+ private:
+  struct Part {
+    ProductArgs args;
+    std::int64_t column, first;  // of the input; the first tap
+  };
+  const Kernels& k_;
+  const Conv1D& layer_;
+  float* y_;
+  States* state_;
+  std::vector<Part> parts_;
+};
+
+std::unique_ptr<Step> Conv1D::make_step(const StepPlace& at) const { return std::make_unique<ConvStep>(*this, at); }
 
 }  // namespace
 

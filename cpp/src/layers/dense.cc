@@ -1,9 +1,6 @@
 // Dense: y = activation(x W + b) on the last axis, whatever stands before it.
-#include <algorithm>
-
 #include "layers/factories.h"
 #include "layers/projection.h"
-#include "layers/step.h"
 
 namespace seqcore {
 
@@ -114,12 +111,9 @@ class Dense::DenseStep final : public Step {
 
   void run(StepCall& call) noexcept override {
     ProductArgs mine = args_;
-    const std::int64_t panel = 2 * k_.width, panels = (mine.n + panel - 1) / panel;
     mine.a[0].a.data = call.x;
-    mine.n_begin = panels * call.part / call.parts * panel;
-    mine.n_end = std::min(mine.n, panels * (call.part + 1) / call.parts * panel);
     mine.scratch += call.part * scratch_;
-    if (mine.n_begin < mine.n_end) k_.product(mine);
+    if (take_part(&mine, k_, call)) k_.product(mine);
     call.meet();
     if (is_rowwise(activation_)) call.one_part([&] { k_.activate(activation_, 1, mine.n, y_, 0, y_, 0); });
     call.x = y_;

@@ -120,6 +120,8 @@ class Layer {
     bool has_c;
   };
   virtual std::vector<StateShape> states() const { return {}; }
+  // What a stream carries from step to step: of recurrent layers their states, of others what they need to remember.
+  virtual std::vector<StateShape> stream_states() const { return states(); }
   virtual bool stateful() const { return false; }
   virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
 

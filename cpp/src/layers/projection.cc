@@ -1,8 +1,16 @@
 #include "layers/projection.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace seqcore {
+
+bool take_part(ProductArgs* args, const Kernels& k, const StepCall& call) {
+  const std::int64_t panel = 2 * k.width, panels = (args->n + panel - 1) / panel;
+  args->n_begin = panels * call.part / call.parts * panel;
+  args->n_end = std::min(args->n, panels * (call.part + 1) / call.parts * panel);
+  return args->n_begin < args->n_end;
+}
 
 Projection::Projection(Config& c, const char* units_key)
     : units_(c.positive(units_key)),

@@ -5,8 +5,12 @@
 
 #include "layers/config.h"
 #include "layers/layer.h"
+#include "layers/step.h"
 
 namespace seqcore {
+
+// Of a step's product of all columns, the stretch that is a part's of its team; false where that is none.
+bool take_part(ProductArgs* args, const Kernels& k, const StepCall& call);
 
 class Projection : public Layer {
  public:

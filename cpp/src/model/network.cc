@@ -134,7 +134,7 @@ Network::Network(const Json& json) : k_(seqcore::kernels()) {
     dims = layer->build(dims);
     layer->name_weights("");
     layer->place(at);
-    state_at_.push_back(at.states - static_cast<int>(layer->states().size()));
+    state_at_.push_back(at.states - static_cast<int>(layer->stream_states().size()));
     stateful_ |= layer->stateful();
     class_names_.push_back(name);
     for (WeightSpec* spec : layer->weights()) weights_.push_back({static_cast<int>(layers_.size()), spec});
