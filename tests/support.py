@@ -142,6 +142,77 @@ def of_cells(kind, config, pick):
     return {"cell": cell, **{k: v for k, v in config.items() if k in OVER_TIME}}
 
 
+def random_window_layer(pick, causal=False):
+    """A Conv1D or a pooling layer whose windows fit into 7 steps or more. Its filters are 12 times some number."""
+    kind = "Conv1D" if causal else pick(["Conv1D", "Conv1D", "MaxPooling1D", "AveragePooling1D"])
+    if kind != "Conv1D":
+        return spec(
+            kind, pool_size=pick([1, 2, 3, 5]), strides=pick([None, 1, 2, 3, 4]), padding=pick(["valid", "same"])
+        )
+    size = pick([1, 2, 3, 4, 5, 7])
+    padding = "causal" if causal else pick(["valid", "same", "causal"])
+    stride = 1 if causal else pick([1, 1, 2, 3, 8])
+    # Without padding what a window spans must fit; with it, it may exceed the input.
+    rates = [1, 2, 3] if size <= 3 else [1]
+    return spec(
+        kind,
+        filters=pick([12, 24, 36]),
+        kernel_size=size,
+        strides=stride,
+        padding=padding,
+        dilation_rate=1 if stride > 1 else pick(rates if padding == "valid" else [1, 2, 9]),
+        groups=pick([1, 1, 1, 2, 3, 4]),
+        activation=pick(["linear", "tanh", "relu", "gelu", "silu", "softmax"]),
+        use_bias=pick([True, True, False]),
+        **({"activity_regularizer": spec("L2", l2=0.1)} if pick([False] * 5 + [True]) else {}),
+        **({"kernel_regularizer": spec("L2", l2=0.1)} if pick([False] * 5 + [True]) else {}),
+    )
+
+
+def random_window_case(pick, causal=False):
+    """A random model in which some layer sees windows: of a sequence, or of what a recurrent layer makes of it."""
+    steps, batch = pick([7, 8, 13, 31]), pick([1, 2, 3, 5, 17])
+    dtype, layers = "float32", []
+    begins = pick(["plain", "plain", "Masking", "Embedding", "LSTM"])
+    features = pick([1, 2, 5, 13, 17])
+    shape = (None, steps, features)
+    if begins == "Embedding":
+        dtype, shape = "int32", (None, steps)
+        layers.append(spec("Embedding", input_dim=7, output_dim=12, mask_zero=pick([True, False])))
+        features = 12
+    elif begins == "Masking":
+        layers.append(spec("Masking", mask_value=0.0))
+    elif begins == "LSTM":
+        layers.append(spec("LSTM", units=24, return_sequences=True))
+        features = 24
+    first = random_window_layer(pick, causal)
+    if "groups" in first["config"] and features % 12:
+        first["config"]["groups"] = features if 12 % features == 0 else 1
+    layers.append(first)
+    if pick([True, False]):
+        then = random_window_layer(pick, causal)
+        if "groups" in then["config"] and first["class_name"] != "Conv1D":
+            then["config"]["groups"] = 1
+        then["config"].update({"padding": "causal" if causal else "same"})
+        layers.append(then)
+    ends = pick(
+        ["LSTM", "sequence"] if causal else ["LSTM", "Bidirectional", "Flatten", "GlobalMaxPooling1D", "sequence"]
+    )
+    layers += {
+        "LSTM": [spec("LSTM", units=pick([3, 17]))],
+        "Bidirectional": [spec("Bidirectional", layer=spec("GRU", units=5), merge_mode="concat")],
+        "Flatten": [spec("Flatten")],
+        "GlobalMaxPooling1D": [spec("GlobalMaxPooling1D")],
+        "sequence": [],
+    }[ends]
+    loss, activation = pick([(spec("MeanSquaredError"), "linear"), (spec("SparseCategoricalCrossentropy"), "softmax")])
+    if ends == "sequence" and not causal and pick([True, False]):
+        layers.append(spec("Conv1D", filters=3, kernel_size=2, padding="same", activation=activation))
+    else:
+        layers.append(spec("Dense", units=3, activation=activation))
+    return Case(chain(shape, *layers, dtype=dtype), loss, batch, seed=pick(list(range(1000))))
+
+
 def random_case(pick, causal=False):
     """A random model, loss and data. `pick(options)` chooses one of a list. `causal`: only models that can run step by
     step, of sequences of any length."""

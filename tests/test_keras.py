@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     import keras
 
 import seqcore
-from support import HOST_CASES, Case, chain, host_batches, random_case, rng_pick, sequential, spec
+from support import HOST_CASES, Case, chain, host_batches, random_case, random_window_case, rng_pick, sequential, spec
 
 COUNT = int(os.environ["SEQCORE_TEST_KERAS"])
 FIRST = int(os.environ.get("SEQCORE_TEST_KERAS_FIRST", 0))
@@ -173,6 +173,69 @@ def test_encoder_and_decoder():
     case = Case(chain((None, 12), *layers), spec("MeanSquaredError"), 9, seed=1)
     ours, theirs = same_losses(case, spec("Adam"))
     np.testing.assert_allclose(ours.predict(case.x, verbose=0), theirs.predict(case.x, verbose=0), rtol=1e-3, atol=1e-4)
+
+
+def same_in_torch(case):
+    """On torch, Keras pads unevenly with copies of what is at the end: the same largest, but another mean than on
+    TensorFlow."""
+    return keras.backend.backend() != "torch" or not any(
+        item["class_name"] == "AveragePooling1D" and item["config"]["padding"] == "same"
+        for item in case.description["layers"]
+    )
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_random_windows(seed, tmp_path):
+    """Predictions, losses of 20 steps, and files, of models with convolutions and pooling."""
+    pick = rng_pick(seed)
+    case = random_window_case(pick)
+    while not same_in_torch(case):
+        case = random_window_case(pick)
+    ours, theirs = both(case)
+    assert [w.shape for w in ours.get_weights()] == [w.shape for w in theirs.get_weights()]
+    assert [w.path.split("/")[-1] for w in theirs.weights] == [w.name for w in ours.weights]
+    a, b = ours.predict(case.x, verbose=0), theirs.predict(case.x, verbose=0)
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * max(1.0, np.abs(b).max()))
+    for suffix in (".keras", ".h5"):
+        theirs.save(tmp_path / f"m{suffix}")
+        assert np.array_equal(seqcore.models.load_model(tmp_path / f"m{suffix}").predict(case.x, verbose=0), a)
+    theirs.save_weights(tmp_path / "m.weights.h5")
+    other = sequential(seqcore, case.description)
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert np.array_equal(other.predict(case.x, verbose=0), a)
+    same_losses(case, spec("SGD", learning_rate=0.01))
+
+
+def test_windows_in_words():
+    """Configs, shapes and attributes, and what both refuse."""
+    for name, config in [
+        ("Conv1D", {"filters": 6, "kernel_size": 3}),
+        ("Conv1D", {"filters": 6, "kernel_size": [3], "strides": (2,), "padding": "causal", "groups": 2}),
+        ("Conv1D", {"filters": 6, "kernel_size": 3, "dilation_rate": 4, "padding": "same"}),
+        *((f"{kind}Pooling1D", c) for kind in ("Max", "Average")
+          for c in ({"pool_size": 2}, {"pool_size": 3, "padding": "same"}, {"pool_size": (3,), "strides": 2})),
+    ]:  # fmt: skip
+        ours, theirs = (getattr(library.layers, name)(**config) for library in (seqcore, keras))
+        for shape in [(None, 13, 4), (2, 9, 4), (2, None, 4)]:
+            assert ours.compute_output_shape(shape) == tuple(theirs.compute_output_shape(shape))
+        for key in ("kernel_size", "strides", "dilation_rate", "groups", "pool_size", "padding"):
+            assert getattr(ours, key, None) == getattr(theirs, key, None), key
+        assert ours.supports_masking == theirs.supports_masking
+        again = seqcore.layers.deserialize({"class_name": name, "config": ours.get_config()})
+        assert again.get_config() == ours.get_config()
+    for name, config in [
+        ("Conv1D", {"filters": 0, "kernel_size": 3}), ("Conv1D", {"filters": 4, "kernel_size": 0}),
+        ("Conv1D", {"filters": 4, "kernel_size": 3, "groups": 3}), ("Conv1D", {"filters": 4, "kernel_size": (3, 3)}),
+        ("Conv1D", {"filters": 4, "kernel_size": 3, "strides": 2, "dilation_rate": 2}),
+        ("Conv1D", {"filters": 4, "kernel_size": 3, "padding": "full"}), ("MaxPooling1D", {"pool_size": 0}),
+    ]:  # fmt: skip
+        for library in (seqcore, keras):
+            with pytest.raises(ValueError):
+                getattr(library.layers, name)(**config)
+    for library in (seqcore, keras):
+        for layer in (library.layers.Conv1D(4, 5), library.layers.MaxPooling1D(5)):
+            with pytest.raises(ValueError):
+                layer.compute_output_shape((None, 4, 2))
 
 
 @pytest.mark.parametrize("kind", ["Average", "Max"])

@@ -8,7 +8,7 @@ import pytest
 
 import seqcore
 from seqcore import _core
-from support import Case, chain, compiling, random_case, rng_pick, run_python, spec
+from support import Case, chain, compiling, random_case, random_window_case, rng_pick, run_python, spec
 
 ENTROPY = spec("SparseCategoricalCrossentropy")
 
@@ -42,8 +42,20 @@ def cases():
     yield Case(
         chain((None, 3, 5), spec("LSTM", units=300), spec("Dense", units=1)), spec("MeanSquaredError"), 2, seed=3
     )
+    yield Case(
+        chain(
+            (None, 50, 6),
+            spec("Conv1D", filters=51, kernel_size=7, activation="gelu"),
+            spec("MaxPooling1D", pool_size=3, strides=2, padding="same"),
+            spec("Conv1D", filters=36, kernel_size=5, strides=3, padding="same", groups=3),
+            spec("AveragePooling1D", pool_size=2),
+            spec("Conv1D", filters=7, kernel_size=3, dilation_rate=2, padding="causal", activation="softmax"),
+        ),
+        ENTROPY, batch=67, seed=4,
+    )  # fmt: skip
     for seed in range(100, 112):
         yield random_case(rng_pick(seed))
+        yield random_window_case(rng_pick(seed))
 
 
 def results(case):
@@ -129,7 +141,7 @@ def test_a_wrong_isa_is_refused():
 
 @pytest.mark.parametrize("seed", range(30))
 def test_batch_of_64_is_64_batches_of_one(seed):
-    case = random_case(rng_pick(seed))
+    case = random_case(rng_pick(seed)) if seed % 3 else random_window_case(rng_pick(seed))
     rng = np.random.default_rng(seed)
     x = case.x[rng.integers(0, len(case.x), 64)]
     model = _core.Model(json.dumps(case.description), 5)

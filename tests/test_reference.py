@@ -6,7 +6,7 @@ import pytest
 from reference import penalties
 from reference.activations import ACTIVATIONS
 from reference.model import Model
-from support import chain, random_case, rng_pick, spec, target
+from support import chain, random_case, random_window_case, rng_pick, spec, target
 
 RNG = np.random.default_rng
 STENCIL = {1: 8, -1: -8, 2: -1, -2: 1}
@@ -106,6 +106,12 @@ def test_losses_and_layers(name, activation, config, reduction):
 @pytest.mark.parametrize("seed", range(20))
 def test_random_models(seed):
     case = random_case(rng_pick(seed))
+    check_gradients(case.description, case.loss, case.x.astype(np.float64), case.y)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_windows(seed):
+    case = random_window_case(rng_pick(seed))
     check_gradients(case.description, case.loss, case.x.astype(np.float64), case.y)
 
 

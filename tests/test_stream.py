@@ -22,6 +22,7 @@ from support import (
     nudge,
     prefixes,
     random_case,
+    random_window_case,
     rng_pick,
     run_python,
     same_bits,
@@ -106,7 +107,8 @@ def check_streams(case, model, n, precision, threads, rng):
 
 def check_seed(seed):
     """Both, for the random model of a seed."""
-    rng, case = np.random.default_rng(seed), random_case(rng_pick(seed), causal=True)
+    rng = np.random.default_rng(seed)
+    case = (random_window_case if seed % 4 == 0 else random_case)(rng_pick(seed), causal=True)
     model = model_of(case)
     for precision in PRECISIONS:
         check_stream(model, case.x[0], precision, int(rng.integers(1, 4)))
@@ -118,7 +120,7 @@ def test_a_stream_is_predict(data):
     def pick(options):
         return data.draw(st.sampled_from(options))
 
-    case = random_case(pick, causal=True)
+    case = pick([random_case, random_case, random_window_case])(pick, causal=True)
     check_stream(model_of(case), case.x[0], pick(PRECISIONS), pick([1, 1, 2, 3]))
 
 
@@ -127,7 +129,7 @@ def test_streams_are_so_many_streams(data):
     def pick(options):
         return data.draw(st.sampled_from(options))
 
-    case = random_case(pick, causal=True)
+    case = pick([random_case, random_case, random_window_case])(pick, causal=True)
     rng = np.random.default_rng(pick(list(range(100))))
     check_streams(case, model_of(case), pick([1, 2, 3, 5, 16, 17, 33]), pick(PRECISIONS), pick([1, 2, 3]), rng)
 
@@ -172,6 +174,46 @@ def test_particular_chains(chosen):
     check_stream(model, x)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"filters": 1, "kernel_size": 1},
+        {"filters": 5, "kernel_size": 4, "use_bias": False},
+        {"filters": 36, "kernel_size": 9, "groups": 3, "activation": "gelu"},
+        {"filters": 130, "kernel_size": 2, "dilation_rate": 8, "activation": "softmax"},
+        {"filters": 211, "kernel_size": 6, "dilation_rate": 2, "activation": "relu"},
+    ],
+    ids=str,
+)
+def test_convolutions(config, threads):
+    """A causal one remembers what its windows still see: fewer steps than those, and more; a mask ends there."""
+    causal = layers.Conv1D(**config, padding="causal")
+    model = models.Sequential([layers.Input((None, 6)), layers.Masking(), causal, layers.LSTM(67), layers.Dense(3)])
+    for steps in (1, 3, 23):
+        x = rows(steps, 6)
+        x[1::3] = 0
+        check_stream(model, x, "float32", threads)
+    history = (config["kernel_size"] - 1) * config.get("dilation_rate", 1)
+    stream = model.stream()
+    assert [a.shape for a in stream.state] == [(history * 6,)] * (history > 0) + [(67,), (67,)]
+    stream.run(x)
+    if history:
+        assert same_bits(stream.state[0], x[len(x) - history :].reshape(-1))
+
+
+def test_every_number_that_a_convolution_remembers_matters():
+    convolution = layers.Conv1D(5, 3, dilation_rate=2, padding="causal")
+    stream, x = models.Sequential([layers.Input((None, 6)), convolution]).stream(), rows(9, 6)
+    stream.run(x[:5])
+    start, expected = stream.state, stream.run(x[5:])
+    for i in range(4 * 6):
+        stream.state = [start[0] + (np.arange(4 * 6) == i).astype(np.float32)]
+        moved = np.any(stream.run(x[5:]) != expected, axis=-1)
+        oldest = i // 6
+        assert moved.tolist() == [t in (oldest, oldest - 2) for t in range(4)]
+
+
 def test_the_reference_in_float64():
     for seed in range(8):
         case = random_case(rng_pick(seed), causal=True)
@@ -210,6 +252,15 @@ def test_a_stateful_model():
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Flatten()], r"Flatten\).*needs the whole sequence"),
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Permute((2, 1))], r"Permute\).*the whole sequence"),
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Reshape((2, 3))], r"Reshape\).*the whole sequence"),
+        ((None, 4), [layers.Conv1D(2, 3)], r"layer 0 \(Conv1D\).*padding=\"causal\" and strides of 1"),
+        ((None, 4), [layers.Conv1D(2, 3, padding="same")], r"Conv1D\).*padding=\"causal\""),
+        ((None, 4), [layers.Conv1D(2, 3, padding="causal", strides=2)], r"Conv1D\).*strides of 1"),
+        (
+            (None, 4),
+            [layers.LSTM(2, return_sequences=True), layers.MaxPooling1D()],
+            r"layer 1 \(MaxPooling1D\).*windows",
+        ),
+        ((None, 4), [layers.AveragePooling1D()], r"AveragePooling1D\).*its windows need several steps"),
         ((None, 3, 4), [layers.TimeDistributed(layers.LSTM(2))], "a model of sequences.*got one of input shape"),
         ((None, 3, 4), [layers.TimeDistributed(layers.Dense(2))], "a model of sequences.*got one of input shape"),
         ((4,), [layers.Dense(2)], "a model of sequences.*got one of input shape"),

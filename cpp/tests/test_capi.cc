@@ -1,6 +1,8 @@
 // The C interface and the C++ header above it: what they compute, and that nothing a stranger hands in does harm.
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -370,6 +372,59 @@ void refuses_outputs_that_no_memory_holds() {
   }
 }
 
+// Conv1D and MaxPooling1D make steps fewer: how many, what there is, and what is too short for them.
+void makes_steps_fewer() {
+  const seqcore::StoredFile file = {
+      {weight("layers/0/kernel", {3, kFeatures, kOutputs}), weight("layers/0/bias", {kOutputs})},
+      {{"seqcore", header(kSteps, layer("Conv1D", R"("filters": 3, "kernel_size": [3])") + ", " +
+                                      layer("MaxPooling1D", R"("pool_size": [2])"))}}};
+  const seqcore::Model model = seqcore::Model::load(written("fewer.safetensors", file));
+  CHECK(model.info().output_shape[0] == -1 && model.info().output_shape[1] == kOutputs);
+  std::int64_t steps = 0;
+  for (const std::int64_t given : {4, 5, 6, 7, 100}) {
+    CHECK_OK(seqcore_model_output_steps(model.handle(), given, &steps));
+    CHECK(steps == (given - 2) / 2);
+  }
+  CHECK(model.output_size(2, 7) == 2 * 2 * kOutputs && model.output_size(2, 3) == 0);
+  CHECK(model.output_size(2, SIZE_MAX) == SIZE_MAX && model.output_size(2, 0) == 0);
+  CHECK_FAILS(seqcore_model_output_steps(model.handle(), 3, &steps), SEQCORE_INVALID_ARGUMENT,
+              "MaxPooling1D: without padding its windows need at least 2 steps, got 1");
+  CHECK_FAILS(seqcore_model_output_steps(model.handle(), 0, &steps), SEQCORE_INVALID_ARGUMENT, "steps: expected");
+  CHECK_FAILS(seqcore_model_output_steps(model.handle(), 4, nullptr), SEQCORE_INVALID_ARGUMENT, "output_steps: null");
+  CHECK_FAILS(seqcore_model_output_steps(nullptr, 4, &steps), SEQCORE_INVALID_HANDLE, "model");
+  const std::vector<float> x = numbers(2 * 7 * kFeatures), y = model.predict(x, 2, 7);
+  CHECK(y.size() == 2 * 2 * kOutputs);
+  const auto number = [&](std::size_t tensor, std::int64_t i) {
+    float value = 0;
+    std::memcpy(&value, file.tensors[tensor].data.data() + i * 4, 4);
+    return static_cast<double>(value);
+  };
+  for (std::int64_t i = 0; i < 2 * 2 * kOutputs; i++) {
+    const std::int64_t b = i / (2 * kOutputs), t = i / kOutputs % 2, o = i % kOutputs;
+    double largest = -1e9;
+    for (std::int64_t s = 2 * t; s < 2 * t + 2; s++) {
+      double sum = number(1, o);
+      for (std::int64_t k = 0; k < 3 * kFeatures; k++)
+        sum +=
+            static_cast<double>(x[static_cast<std::size_t>((b * 7 + s) * kFeatures + k)]) * number(0, k * kOutputs + o);
+      largest = std::max(largest, sum);
+    }
+    CHECK(std::abs(static_cast<double>(y[static_cast<std::size_t>(i)]) - largest) < 1e-5);
+  }
+  try {
+    model.predict(numbers(2 * 3 * kFeatures), 2, 3);
+    CHECK(false);
+  } catch (const seqcore::Error& e) {
+    CHECK(e.code() == SEQCORE_INVALID_ARGUMENT && std::strstr(e.what(), "too short") != nullptr);
+  }
+  try {
+    model.stream();
+    CHECK(false);
+  } catch (const seqcore::Error& e) {
+    CHECK(std::strstr(e.what(), "Conv1D") != nullptr && std::strstr(e.what(), "causal") != nullptr);
+  }
+}
+
 void refuses_models_that_cannot_stream() {
   seqcore::StoredFile file = floats_file();
   file.metadata[1].second =
@@ -580,6 +635,7 @@ int main() {
   refuses_arguments();
   nobody_is_not_all();
   refuses_outputs_that_no_memory_holds();
+  makes_steps_fewer();
   refuses_models_that_cannot_stream();
   refuses_files();
   reads_doubles_and_outlives_its_file();

@@ -56,7 +56,8 @@ class _Served:
     @property
     def state(self) -> list[Float]:
         """The states, copied: of each recurrent layer h, then c where there is one, each of shape (units,), or
-        (streams, units). Assign such a list to go (back) to it; ValueError where a shape is another."""
+        (streams, units); of a Conv1D the steps that its windows still see, oldest first, joined into one such array.
+        Assign such a list to go (back) to it; ValueError where a shape is another."""
         return [a if self._count else a[0] for a in self._core.get_state()]
 
     @state.setter

@@ -202,6 +202,104 @@ class GlobalMaxPooling1D(GlobalPooling):
         return x.max(1, keepdims=self.config.get("keepdims", False)), None
 
 
+def windows(config, size, steps, dilation=1):
+    """The first step of each output's window, which may lie before step 0. Padding is Keras's on TensorFlow."""
+    stride, padding = config.get("strides", 1), config.get("padding", "valid")
+    reach = (size - 1) * dilation + 1
+    count = (steps - reach) // stride + 1 if padding == "valid" else -(-steps // stride)
+    left = {"valid": 0, "causal": reach - 1, "same": max((count - 1) * stride + reach - steps, 0) // 2}[padding]
+    return np.arange(count) * stride - left
+
+
+class Conv1D(Layer):
+    """What lies in the padding is zero."""
+
+    def build(self, shape):
+        c = self.config
+        self.groups, size = c.get("groups", 1), c["kernel_size"]
+        self.shapes = {"kernel": (size, shape[-1] // self.groups, c["filters"])}
+        if c.get("use_bias", True):
+            self.shapes["bias"] = (c["filters"],)
+        steps = None if shape[1] is None else len(self.starts(shape[1]))
+        return (shape[0], steps, c["filters"])
+
+    def starts(self, steps):
+        return windows(self.config, self.config["kernel_size"], steps, self.config.get("dilation_rate", 1))
+
+    def taps(self, steps):
+        """Of each tap: which outputs it has a part in, and the input steps that it takes for them."""
+        for j in range(self.config["kernel_size"]):
+            at = self.starts(steps) + j * self.config.get("dilation_rate", 1)
+            (t,) = np.nonzero((at >= 0) & (at < steps))
+            yield j, t, at[t]
+
+    def parts(self, features):
+        """Of each group: its features and its filters."""
+        n, filters = features // self.groups, self.config["filters"] // self.groups
+        return [(slice(g * n, (g + 1) * n), slice(g * filters, (g + 1) * filters)) for g in range(self.groups)]
+
+    def forward(self, x, mask, noise):
+        z = np.zeros((len(x), len(self.starts(x.shape[1])), self.config["filters"])) + self.w.get("bias", 0.0)
+        for j, t, at in self.taps(x.shape[1]):
+            for i, o in self.parts(x.shape[2]):
+                z[:, t, o] += x[:, at, i] @ self.w["kernel"][j][:, o]
+        self.cache, self.logits = x, (self.config.get("activation"), z)
+        return activate(self.config.get("activation"), z), None
+
+    def backward(self, dy, dz=0.0):
+        x = self.cache
+        dz = dz + activate_backward(*self.logits, dy)
+        dx, dw = np.zeros_like(x), np.zeros_like(self.w["kernel"])
+        for j, t, at in self.taps(x.shape[1]):
+            for i, o in self.parts(x.shape[2]):
+                dw[j][:, o] = np.einsum("bti,bto->io", x[:, at, i], dz[:, t, o])
+                dx[:, at, i] += dz[:, t, o] @ self.w["kernel"][j][:, o].T
+        self.g["kernel"] = dw
+        if "bias" in self.w:
+            self.g["bias"] = dz.sum((0, 1))
+        return dx
+
+
+class Pooling(Layer):
+    """What lies in the padding does not count."""
+
+    def build(self, shape):
+        return (shape[0], None if shape[1] is None else len(self.windows(shape[1])), shape[2])
+
+    def windows(self, steps):
+        size = self.config.get("pool_size", 2)
+        config = {**self.config, "strides": self.config.get("strides") or size}
+        return [slice(max(at, 0), min(at + size, steps)) for at in windows(config, size, steps)]
+
+    def forward(self, x, mask, noise):
+        self.cache = x
+        return np.stack([self.pool(x[:, at]) for at in self.windows(x.shape[1])], 1), None
+
+    def backward(self, dy):
+        dx = np.zeros_like(self.cache)
+        for t, at in enumerate(self.windows(dx.shape[1])):
+            dx[:, at] += self.share(self.cache[:, at]) * dy[:, t, None]
+        return dx
+
+
+class MaxPooling1D(Pooling):
+    """Of steps that share the maximum the first has the gradient."""
+
+    def pool(self, x):
+        return x.max(1)
+
+    def share(self, x):
+        return np.arange(x.shape[1])[None, :, None] == x.argmax(1)[:, None]
+
+
+class AveragePooling1D(Pooling):
+    def pool(self, x):
+        return x.mean(1)
+
+    def share(self, x):
+        return 1.0 / x.shape[1]
+
+
 class LayerNormalization(Layer):
     def build(self, shape):
         names = [n for n, flag in (("gamma", "scale"), ("beta", "center")) if self.config.get(flag, True)]
@@ -439,7 +537,8 @@ LAYERS = {
     cls.__name__: cls
     for cls in (
         Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, RNN, Bidirectional, TimeDistributed,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D, AveragePooling1D, LayerNormalization, RNN,
+        Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

@@ -74,12 +74,17 @@ typedef struct seqcore_model_info {
   int input_rank;     /* of one sample: without the batch */
   int output_rank;
   int64_t input_shape[SEQCORE_MAX_RANK];  /* of one sample; -1: any */
-  int64_t output_shape[SEQCORE_MAX_RANK]; /* -1: as many steps as the input has */
+  int64_t output_shape[SEQCORE_MAX_RANK]; /* -1: seqcore_model_output_steps tells */
 } seqcore_model_info;
 SEQCORE_API seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_model_info* info) SEQCORE_NOEXCEPT;
 
-/* The outputs for `batch` samples: x is [batch][…input_shape], y is [batch][…output_shape], -1 being `steps` in both
- * (ignored where no entry is -1). */
+/* The first entry of the output's shape for an input of `steps`: as many, unless layers (Conv1D, MaxPooling1D, …) make them
+ * fewer, or the entry is known anyway. Fails where the input would be too short for a layer. */
+SEQCORE_API seqcore_status seqcore_model_output_steps(seqcore_model model, int64_t steps,
+                                                      int64_t* output_steps) SEQCORE_NOEXCEPT;
+
+/* The outputs for `batch` samples: x is [batch][…input_shape], y is [batch][…output_shape], -1 being `steps` in x's and
+ * seqcore_model_output_steps in y's (`steps` is ignored where no entry is -1). */
 SEQCORE_API seqcore_status seqcore_model_predict(seqcore_model model, int precision, int64_t batch, int64_t steps,
                                                  const float* x, size_t x_count, float* y,
                                                  size_t y_count) SEQCORE_NOEXCEPT;
@@ -125,7 +130,8 @@ SEQCORE_API seqcore_status seqcore_stream_run_ids(seqcore_stream stream, int64_t
 /* States to zero: of the streams listed, or of all. */
 SEQCORE_API seqcore_status seqcore_stream_reset(seqcore_stream stream, const int64_t* which,
                                                 size_t which_count) SEQCORE_NOEXCEPT;
-/* The states: of each recurrent layer h [streams][units], then c where there is one. */
+/* The states: of each recurrent layer h [streams][units], then c where there is one; of a Conv1D [streams][steps that its
+ * windows still see, oldest first][features]. */
 SEQCORE_API seqcore_status seqcore_stream_get_state(seqcore_stream stream, float* state, size_t count) SEQCORE_NOEXCEPT;
 SEQCORE_API seqcore_status seqcore_stream_set_state(seqcore_stream stream, const float* state,
                                                     size_t count) SEQCORE_NOEXCEPT;

@@ -222,12 +222,16 @@ class Model {
   const seqcore_model_info& info() const noexcept { return info_; }
   bool takes_ids() const noexcept { return info_.takes_ids != 0; }
   // Elements of `batch` samples of `steps` time steps, steps being ignored where the model's shape has its own; SIZE_MAX
-  // where there are more than that.
+  // where there are more than that. Of outputs none where the input is too short for a layer, which predict tells.
   std::size_t input_size(std::size_t batch, std::size_t steps) const noexcept {
     return elements(info_.input_shape, info_.input_rank, batch, steps);
   }
   std::size_t output_size(std::size_t batch, std::size_t steps) const noexcept {
-    return elements(info_.output_shape, info_.output_rank, batch, steps);
+    std::int64_t left = 0;
+    const auto most = static_cast<std::size_t>(INT64_MAX);
+    const auto given = static_cast<std::int64_t>(steps < most ? steps : most);
+    if (seqcore_model_output_steps(handle(), given, &left) != SEQCORE_OK) return 0;
+    return elements(info_.output_shape, info_.output_rank, batch, static_cast<std::size_t>(left));
   }
 
   // The outputs, [batch][…]. Throws Error, and std::bad_alloc where there is no room for them.

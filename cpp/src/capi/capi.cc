@@ -267,6 +267,21 @@ seqcore_status seqcore_model_get_info(seqcore_model model, seqcore_model_info* i
   });
 }
 
+seqcore_status seqcore_model_output_steps(seqcore_model model, std::int64_t steps,
+                                          std::int64_t* output_steps) noexcept {
+  const auto* const found = models.find(number(model));
+  if (!found) return no_handle("model", "model");
+  return guarded([&] {
+    need(output_steps, "output_steps");
+    const Network& net = (*found)->network();
+    if (net.input().d[0] < 0 && steps < 1)
+      throw std::invalid_argument("steps: expected a positive number, got " + std::to_string(steps));
+    std::int64_t last = 0;
+    net.each_output(steps, [&](const Dims& dims) { last = dims.d[0]; });
+    *output_steps = last;
+  });
+}
+
 seqcore_status seqcore_model_predict(seqcore_model model, int precision, std::int64_t batch, std::int64_t steps,
                                      const float* x, std::size_t x_count, float* y, std::size_t y_count) noexcept {
   x = there(x, x_count);

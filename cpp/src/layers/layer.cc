@@ -88,7 +88,7 @@ void Layer::place(Place& at) {
     at.packed[copy] += pad(packed_size(at.k, static_cast<Copy>(copy)));
   }
   state_at_ = at.states;
-  at.states += static_cast<int>(states().size());
+  at.states += static_cast<int>(stream_states().size());
   stream_ = at.streams++;
 }
 

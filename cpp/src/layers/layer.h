@@ -109,6 +109,9 @@ class Layer {
 
   // Takes the input's dims (-1 = any), declares the weights, returns the output's dims. Throws std::invalid_argument.
   virtual Dims build(const Dims& input) = 0;
+  // How many steps the output has for so many of the input, of a layer built for any number. Throws
+  // std::invalid_argument where there are too few.
+  virtual std::int64_t output_steps(std::int64_t input) const { return input; }
   virtual bool takes_ids() const { return false; }  // integer input, each id in [0, vocabulary())
   virtual std::int64_t vocabulary() const { return 0; }
   // What a recurrent layer starts from and ends in; a stateful one carries it from batch to batch, in Run::states.
@@ -117,6 +120,8 @@ class Layer {
     bool has_c;
   };
   virtual std::vector<StateShape> states() const { return {}; }
+  // What a stream carries from step to step: of recurrent layers their states, of others what they need to remember.
+  virtual std::vector<StateShape> stream_states() const { return states(); }
   virtual bool stateful() const { return false; }
   virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
 

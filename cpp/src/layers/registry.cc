@@ -26,6 +26,9 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"RepeatVector", make_repeat_vector},
       {"GlobalAveragePooling1D", make_global_average_pooling},
       {"GlobalMaxPooling1D", make_global_max_pooling},
+      {"Conv1D", make_conv1d},
+      {"AveragePooling1D", make_average_pooling},
+      {"MaxPooling1D", make_max_pooling},
       {"LayerNormalization", make_layer_normalization},
       {"TimeDistributed", make_time_distributed},
   };

@@ -317,9 +317,7 @@ void Model::check_shapes(const Batch& batch) const {
   if (y.empty() || y[0] != batch.x.shape[0])
     throw std::invalid_argument("x and y must have the same number of samples, got shapes " + text(batch.x.shape) +
                                 " and " + text(y));
-  const Dims& out = network_->output();
-  std::vector<std::int64_t> full{batch.x.shape[0]};
-  for (int i = 0; i < out.rank; i++) full.push_back(out.d[i] < 0 ? batch.x.shape[1] : out.d[i]);
+  const std::vector<std::int64_t> full = network_->output_shape(batch.x.shape);
   std::vector<std::int64_t> flat(full.begin(), full.end() - 1), one = flat;
   one.push_back(1);
   const bool labels = loss_->takes_labels();

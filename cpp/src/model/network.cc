@@ -134,7 +134,7 @@ Network::Network(const Json& json) : k_(seqcore::kernels()) {
     dims = layer->build(dims);
     layer->name_weights("");
     layer->place(at);
-    state_at_.push_back(at.states - static_cast<int>(layer->states().size()));
+    state_at_.push_back(at.states - static_cast<int>(layer->stream_states().size()));
     stateful_ |= layer->stateful();
     class_names_.push_back(name);
     for (WeightSpec* spec : layer->weights()) weights_.push_back({static_cast<int>(layers_.size()), spec});
@@ -190,11 +190,18 @@ void Network::check_input(const Input& x) const {
     size *= static_cast<double>(d);
   }
   if (size > 9e15) throw std::invalid_argument("x: too large, shape " + text(x.shape));
+  try {
+    each_output(x.shape[1], [](const Dims&) {});
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument("x: shape " + text(x.shape) + " is too short: " + error.what());
+  }
 }
 
 std::vector<std::int64_t> Network::output_shape(const std::vector<std::int64_t>& input) const {
+  Dims last;
+  each_output(input[1], [&](const Dims& dims) { last = dims; });
   std::vector<std::int64_t> shape = {input[0]};
-  for (int i = 0; i < output().rank; i++) shape.push_back(output().d[i] < 0 ? input[1] : output().d[i]);  // time
+  shape.insert(shape.end(), last.d, last.d + last.rank);
   return shape;
 }
 
@@ -277,11 +284,11 @@ Output Network::predict(const Input& x, std::int64_t batch_size, const Weights& 
 std::int64_t Network::samples_at_once(const Input& x, std::int64_t batch_size) const {
   constexpr std::int64_t kRows = 64, kFloats = std::int64_t{4} << 20;
   std::int64_t largest = elements(x.shape) / x.shape[0];
-  for (const Dims& dims : outputs_) {
+  each_output(x.shape[1], [&](const Dims& dims) {
     std::int64_t size = 1;
-    for (int i = 0; i < dims.rank; i++) size *= dims.d[i] < 0 ? x.shape[1] : dims.d[i];
+    for (int i = 0; i < dims.rank; i++) size *= dims.d[i];
     largest = std::max(largest, size);
-  }
+  });
   return std::max(batch_size, std::min(kRows * num_threads(), kFloats / largest));
 }
 

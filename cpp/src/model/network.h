@@ -68,6 +68,16 @@ class Network {
   const Dims& output() const { return outputs_.back(); }
   // Of the first output, with the batch, for an input of that shape. REQUIRES: check_input takes it.
   std::vector<std::int64_t> output_shape(const std::vector<std::int64_t>& input) const;
+  // f(the layer's output dims) for each layer, for inputs of so many steps where their number may vary. Throws
+  // std::invalid_argument where these are too few for a layer.
+  template <class F>
+  void each_output(std::int64_t steps, F&& f) const {
+    for (std::size_t i = 0; i < layers_.size(); i++) {
+      Dims dims = outputs_[i];
+      if (dims.d[0] < 0) dims.d[0] = steps = layers_[i]->output_steps(steps);
+      f(dims);
+    }
+  }
   std::int64_t size() const { return size_; }  // floats of all weights, as WeightSpec::offset places them
   bool stateful() const { return stateful_; }
   std::int64_t packed_bytes(Copy copy) const { return packed_sizes_[static_cast<int>(copy)] * 4; }

@@ -62,13 +62,13 @@ Stream::Stream(std::shared_ptr<const Snapshot> snapshot, Precision precision, st
   features_ = net.takes_ids() ? 1 : net.input().d[1];
   outputs_ = net.output().features();
   for (const Network::Weight& w : net.weights())
-    if (w.spec->shape.size() == 2 && !(w.layer == 0 && net.takes_ids()))
+    if (w.spec->shape.size() >= 2 && !(w.layer == 0 && net.takes_ids()))
       flops_ += 2.0 * static_cast<double>(w.spec->size());
 
   states_.resize(static_cast<std::size_t>(net.state_slots()));
   for (std::size_t i = 0; i < net.layers().size(); i++) {
     auto slot = static_cast<std::size_t>(net.state_at(static_cast<int>(i)));
-    for (const Layer::StateShape& shape : net.layers()[i]->states()) {
+    for (const Layer::StateShape& shape : net.layers()[i]->stream_states()) {
       States& s = states_[slot];
       s.batch = streams;
       s.units = shape.units;

@@ -30,21 +30,24 @@ from ._shape_layers import (
     RepeatVector,
     Reshape,
 )
+from ._window_layers import AveragePooling1D, AvgPool1D, Conv1D, MaxPool1D, MaxPooling1D
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten", "GRUCell",
-    "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
-    "LSTMCell", "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN",
-    "SimpleRNNCell", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
+    "GRU", "LSTM", "RNN", "Activation", "AveragePooling1D", "AvgPool1D", "Bidirectional", "Conv1D", "Dense",
+    "Dropout", "Embedding", "Flatten", "GRUCell", "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D",
+    "GlobalMaxPooling1D", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization", "Masking", "MaxPool1D",
+    "MaxPooling1D", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SimpleRNNCell", "SpatialDropout1D",
+    "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
-     TimeDistributed, Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute,
-     RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization],
+     TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape,
+     Permute, RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D,
+     LayerNormalization],
 )  # fmt: skip
 
 
