@@ -21,7 +21,9 @@ EVERY_LAYER = {
     "ids": chain(
         (None, 5), spec("Embedding", input_dim=7, output_dim=3, mask_zero=True), spec("Dropout", rate=0.2), LSTM,
         spec("Bidirectional", layer=LSTM, merge_mode="sum"), LSTM, spec("TimeDistributed", layer=DENSE),
-        spec("LayerNormalization", center=False), spec("Bidirectional", layer=spec("GRU", units=2)), DENSE, DENSE,
+        spec("LayerNormalization", center=False), spec("BatchNormalization"), spec("BatchNormalization", scale=False),
+        spec("TimeDistributed", layer=spec("BatchNormalization")), spec("Bidirectional", layer=spec("GRU", units=2)),
+        DENSE, DENSE,
         dtype="int32",
     ),
     "numbers": chain(
@@ -37,7 +39,7 @@ EVERY_LAYER = {
 
 def built(description):
     model = sequential(seqcore, description)
-    model.set_weights([RNG.uniform(-1, 1, w.shape) for w in model.get_weights()])
+    model.set_weights([RNG.uniform(0 if v.statistic else -1, 1, v.shape) for v in model.weights])
     return model
 
 
@@ -92,7 +94,7 @@ def parts(layer, at):
 
 NAMES = {
     "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "TimeDistributed": "time_distributed",
-    "LayerNormalization": "layer_normalization",
+    "LayerNormalization": "layer_normalization", "BatchNormalization": "batch_normalization",
 }  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def test_layers_that_move_numbers():
 @pytest.mark.parametrize("options", [{}, {"center": False, "scale": False}, {"gamma_regularizer": spec("L2", l2=0.1)}])
 @pytest.mark.parametrize("distributed", [False, True])
 def test_batch_normalization(distributed, options, masked, training):
-    """Through the statistics of the batch, to all that they were made of; also from masked rows, which Flatten reads."""
+    """Through the statistics of the batch, to what they were made of; also from masked rows, which Flatten reads."""
     norm = spec("BatchNormalization", **options)
     description = chain(
         (None, 4, 3), *([spec("Masking")] if masked else []), spec("Dense", units=5, activation="tanh"),

@@ -5,8 +5,6 @@ an array for Dropout, {"input": (1 or G, B, I), "recurrent": (G, B, H)} for recu
 "backward_layer": …} for Bidirectional, anything but None for BatchNormalization, whose statistics move then.
 """
 
-import copy
-
 import numpy as np
 
 from .activations import activate, activate_backward
@@ -42,6 +40,9 @@ class Layer:
             total += penalty
             self.g[name] = self.g[name] + gradient
         return total
+
+    def take_gradients(self, g):
+        self.g = g
 
     def constraint(self, name):
         return self.config.get(CONSTRAINT.get(name, ""))
@@ -331,6 +332,11 @@ class Wrapper(Layer):
     def collect(self):
         self.g = {f"{n}/{k}": g for n, layer in self.inner().items() for k, g in layer.g.items()}
 
+    def take_gradients(self, g):
+        self.g = g
+        for name, layer in self.inner().items():
+            layer.take_gradients({key: g[f"{name}/{key}"] for key in layer.shapes})
+
     def regularization(self):
         total = sum(layer.regularization() for layer in self.inner().values())
         self.collect()
@@ -411,7 +417,10 @@ class TimeDistributed(Wrapper):
     def forward(self, x, mask, noise):
         self.scatter()
         if self.batchwise:  # as in Keras, each step is a call
-            self.calls = [copy.copy(self.layer) for _ in range(x.shape[1])]
+            self.calls = [make(self.config["layer"]) for _ in range(x.shape[1])]
+            for call in self.calls:
+                call.build((len(x), *x.shape[2:]))
+                call.w = self.layer.w
             masks = [None] * x.shape[1] if mask is None else mask.swapaxes(0, 1)
             y = [c.forward(x[:, t], masks[t], noise)[0] for t, c in enumerate(self.calls)]
             self.w.update({f"layer/{name}": value for name, value in self.layer.w.items()})
@@ -433,7 +442,7 @@ class TimeDistributed(Wrapper):
     def backward(self, dy):
         if self.batchwise:
             dx = np.stack([c.backward(dy[:, t]) for t, c in enumerate(self.calls)], 1)
-            self.layer.g = {name: sum(c.g[name] for c in self.calls) for name in self.layer.shapes}
+            self.layer.take_gradients({name: sum(c.g[name] for c in self.calls) for name in self.layer.shapes})
             self.collect()
             return dx
         dy = dy.reshape(self.y.shape)
@@ -447,7 +456,8 @@ LAYERS = {
     cls.__name__: cls
     for cls in (
         Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, BatchNormalization, Bidirectional, TimeDistributed,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization, BatchNormalization, Bidirectional,
+        TimeDistributed,
     )
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ std::unique_ptr<Layer> make_repeat_vector(const Json& description);
 std::unique_ptr<Layer> make_global_average_pooling(const Json& description);
 std::unique_ptr<Layer> make_global_max_pooling(const Json& description);
 std::unique_ptr<Layer> make_layer_normalization(const Json& description);
+std::unique_ptr<Layer> make_batch_normalization(const Json& description);
 std::unique_ptr<Layer> make_bidirectional(const Json& description);
 std::unique_ptr<Layer> make_time_distributed(const Json& description);
 

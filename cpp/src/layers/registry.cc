@@ -26,6 +26,7 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"GlobalAveragePooling1D", make_global_average_pooling},
       {"GlobalMaxPooling1D", make_global_max_pooling},
       {"LayerNormalization", make_layer_normalization},
+      {"BatchNormalization", make_batch_normalization},
       {"TimeDistributed", make_time_distributed},
   };
   const std::string name = Config(description).class_name();

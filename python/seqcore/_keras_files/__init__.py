@@ -13,7 +13,7 @@ from .. import layers
 from .._config import check_mapping
 from .._network import Shape, chain_shapes
 from .._saving import _check_sizes, _weight_names
-from ..layers import Bidirectional, Dense, Embedding, Layer, LayerNormalization, TimeDistributed
+from ..layers import BatchNormalization, Bidirectional, Dense, Embedding, Layer, LayerNormalization, TimeDistributed
 from ..layers._recurrent import Recurrent
 from ..models import Sequential
 from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, named, read_json
@@ -146,4 +146,6 @@ def _count(layer: Layer, shape: Shape) -> int:
         return features * layer.units
     if isinstance(layer, LayerNormalization):
         return features * (int(layer.center) + int(layer.scale))
+    if isinstance(layer, BatchNormalization):
+        return features * (int(layer.center) + int(layer.scale) + 2)
     return 0

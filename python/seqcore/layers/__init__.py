@@ -7,6 +7,7 @@ from typing import Any
 
 from .._config import Registry, to_config
 from ._base import Layer
+from ._batch_normalization import BatchNormalization
 from ._core_layers import (
     Activation,
     Dense,
@@ -32,7 +33,7 @@ from ._shape_layers import (
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "Activation", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
+    "GRU", "LSTM", "Activation", "BatchNormalization", "Bidirectional", "Dense", "Dropout", "Embedding", "Flatten",
     "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer",
     "Layer", "LayerNormalization", "Masking", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SpatialDropout1D",
     "TimeDistributed", "deserialize", "serialize",
@@ -43,7 +44,7 @@ _registry: Registry[Layer] = Registry(
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed, Dense, Embedding, Masking, Dropout,
      SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D,
-     LayerNormalization],
+     LayerNormalization, BatchNormalization],
 )  # fmt: skip
 
 
