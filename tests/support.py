@@ -71,6 +71,9 @@ class Case:
             rng.uniform(-1, 1, s).astype(np.float32) * np.float32(0.3 if len(s) < 2 else (3 / sum(s[-2:])) ** 0.5)
             for s in reference.shapes
         ]
+        variances = [i for i, (_, name) in enumerate(reference.names) if name.endswith("moving_variance")]
+        for i in variances:
+            self.weights[i] = np.abs(self.weights[i]) + np.float32(0.5)
         self.x = self.inputs((batch, *description["input"]["shape"][1:]), rng)
         self.y = target(loss, (batch, *reference.output_shape[1:]), rng)
         self.sample_weight = rng.uniform(0.5, 2.0, batch).astype(np.float32)

@@ -253,6 +253,78 @@ def test_global_pooling(kind, masked):
     same_losses(case, spec("Adam"))
 
 
+BATCH_NORM = spec("BatchNormalization", momentum=0.9)
+
+
+@pytest.mark.parametrize("frozen", [None, "layer", "model"])
+@pytest.mark.parametrize(
+    ("shape", "items"),
+    [
+        ((3,), [spec("Dense", units=7, activation="relu"), BATCH_NORM]),
+        ((3,), [spec("BatchNormalization", epsilon=0.1, scale=False), spec("Dense", units=5)]),
+        ((5, 3), [spec("LSTM", units=6, return_sequences=True), BATCH_NORM, spec("GRU", units=4), BATCH_NORM]),
+        ((5, 3), [spec("Masking", mask_value=0.0), BATCH_NORM, spec("LSTM", units=4)]),
+        ((5, 3), [spec("Masking", mask_value=0.0), spec("GRU", units=4, return_sequences=True), BATCH_NORM, spec("Flatten")]),
+        ((5, 3), [spec("TimeDistributed", layer=BATCH_NORM), spec("LSTM", units=4)]),
+        ((5, 3), [spec("Masking", mask_value=0.0), spec("TimeDistributed", layer=BATCH_NORM), spec("LSTM", units=4)]),
+        ((4, 2, 3), [spec("TimeDistributed", layer=BATCH_NORM), spec("Flatten")]),
+        ((5, 3), [
+            spec("SimpleRNN", units=4, return_sequences=True),
+            spec("BatchNormalization", gamma_regularizer=spec("L2", l2=0.1), beta_regularizer=spec("L1", l1=0.01),
+                 gamma_constraint=spec("MaxNorm", max_value=0.9), beta_constraint=spec("NonNeg"),
+                 moving_mean_initializer=spec("Constant", value=0.5)),
+            spec("Flatten"),
+        ]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_batch_normalization(shape, items, frozen):
+    """Some epochs with a tail batch, validated with the moving statistics: losses, weights, and what a batch gives."""
+    case = Case(chain((None, *shape), *items, spec("Dense", units=2)), spec("MeanSquaredError"), 45, seed=1)
+    case.x[np.random.default_rng(0).random(case.x.shape[:2]) < 0.3] = 0
+    case.x[:, 0] += 1  # no sample is masked as a whole
+    histories, models = [], both(case)
+    for library, model in zip((seqcore, keras), models):
+        if frozen:
+            layer = next(part for part in model.layers if "BatchNorm" in repr(part.get_config()) + type(part).__name__)
+            (layer if frozen == "layer" else model).trainable = False
+        model.compile(library.optimizers.Adam(0.01, epsilon=1e-3, clipnorm=1.0, gradient_accumulation_steps=2), "mse")
+        fitted = model.fit(case.x, case.y, epochs=5, batch_size=8, validation_split=0.2, shuffle=False, verbose=0)
+        histories.append(fitted.history)
+    for key, values in histories[1].items():
+        np.testing.assert_allclose(histories[0][key], values, rtol=2e-3, err_msg=key)
+    ours, theirs = models
+    assert [len(w) for w in (ours.trainable_weights, ours.non_trainable_weights)] == [
+        len(w) for w in (theirs.trainable_weights, theirs.non_trainable_weights)
+    ]
+    assert ours.count_params() == theirs.count_params()
+    np.testing.assert_allclose(*(m.predict(case.x, verbose=0) for m in models), rtol=5e-3, atol=5e-3)
+    for a, b in zip(ours.get_weights(), theirs.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=5e-3, atol=1e-3)
+
+
+def test_batch_normalization_called_by_itself():
+    rng = np.random.default_rng(0)
+    x, mask = rng.normal(2, 3, size=(6, 4, 3)).astype(np.float32), rng.random((6, 4)) < 0.7
+    x[~mask] = np.nan
+    layers = [library.layers.BatchNormalization(momentum=0.7) for library in (seqcore, keras)]
+    for training in (True, True, False):
+        pair = [np.asarray(layer(x, mask=mask, training=training)) if layer is layers[0] else
+                layer(x, mask=mask, training=training).detach().numpy() for layer in layers]  # fmt: skip
+        np.testing.assert_allclose(pair[0][mask], pair[1][mask], rtol=1e-5, atol=1e-5)
+        for a, b in zip(*(layer.get_weights() for layer in layers)):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    for refused in ({"axis": 1}, {"renorm": True}, {"synchronized": True}):
+        with pytest.raises(ValueError):
+            seqcore.layers.BatchNormalization(**refused)(x)
+    known = seqcore.layers.BatchNormalization().get_config()
+    theirs = keras.layers.BatchNormalization().get_config()
+    assert {k: theirs[k] for k in ("axis", "momentum", "epsilon", "center", "scale")} == {
+        k: known[k] for k in ("axis", "momentum", "epsilon", "center", "scale")
+    }
+    assert set(theirs) - set(known) == {"synchronized", "renorm", "renorm_clipping", "renorm_momentum"}
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_functions_as_metrics(masked):
     layers = [
@@ -494,7 +566,9 @@ def test_training_goes_on_from_a_file(optimizer, suffix, tmp_path):
         spec("Embedding", input_dim=7, output_dim=3),
         spec("Bidirectional", layer=lstm, merge_mode="concat"),
         lstm,
+        spec("TimeDistributed", layer=spec("BatchNormalization", momentum=0.8)),
         spec("TimeDistributed", layer=spec("Dense", units=5, activation="tanh")),
+        spec("BatchNormalization", momentum=0.8),
         spec("LayerNormalization"),
         spec("GRU", units=4, reset_after=False),
         spec("Dense", units=3, activation="softmax"),

@@ -21,7 +21,9 @@ EVERY_LAYER = {
     "ids": chain(
         (None, 5), spec("Embedding", input_dim=7, output_dim=3, mask_zero=True), spec("Dropout", rate=0.2), LSTM,
         spec("Bidirectional", layer=LSTM, merge_mode="sum"), LSTM, spec("TimeDistributed", layer=DENSE),
-        spec("LayerNormalization", center=False), spec("Bidirectional", layer=spec("GRU", units=2)), DENSE, DENSE,
+        spec("LayerNormalization", center=False), spec("BatchNormalization"), spec("BatchNormalization", scale=False),
+        spec("TimeDistributed", layer=spec("BatchNormalization")), spec("Bidirectional", layer=spec("GRU", units=2)),
+        DENSE, DENSE,
         dtype="int32",
     ),
     "numbers": chain(
@@ -49,7 +51,7 @@ EVERY_LAYER = {
 
 def built(description):
     model = sequential(seqcore, description)
-    model.set_weights([RNG.uniform(-1, 1, w.shape) for w in model.get_weights()])
+    model.set_weights([RNG.uniform(0 if v.statistic else -1, 1, v.shape) for v in model.weights])
     return model
 
 
@@ -111,6 +113,7 @@ NAMES = {
     "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "TimeDistributed": "time_distributed",
     "LayerNormalization": "layer_normalization", "SimpleRNNCell": "simple_rnn_cell", "LSTMCell": "lstm_cell",
     "GRUCell": "gru_cell", "StackedRNNCells": "stacked_rnn_cells",
+    "BatchNormalization": "batch_normalization",
 }  # fmt: skip
 
 

@@ -202,6 +202,11 @@ L1, L2 = spec("L1", l1=0.1), spec("L2", l2=0.1)
         ((5, 33), [spec("LayerNormalization"), spec("Dense", units=2)]),
         ((33,), [spec("Dense", units=17), spec("LayerNormalization", center=False, epsilon=0.1, gamma_regularizer=L2)]),
         ((3,), [spec("Dense", units=4), spec("LayerNormalization", scale=False, beta_regularizer=L1)]),
+        ((5, 33), [spec("BatchNormalization"), spec("Dense", units=2)]),
+        ((33,), [spec("Dense", units=17), spec("BatchNormalization", center=False, epsilon=0.1, gamma_regularizer=L2)]),
+        ((2, 3, 4), [spec("Dense", units=5), spec("BatchNormalization", scale=False, beta_regularizer=L1)]),
+        ((4, 3), [spec("Masking", mask_value=0.5), spec("Dense", units=5), spec("BatchNormalization")]),
+        ((4, 3), [spec("Dense", units=4), spec("TimeDistributed", layer=spec("BatchNormalization"))]),
         ((3,), [spec("Dense", units=4), spec("Dropout", rate=0.5), spec("Activation", activation="softmax")]),
         *(
             ((6,), [spec("Dense", units=4), spec("Activation", activation=a), spec("Dense", units=2)])

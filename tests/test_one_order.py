@@ -23,6 +23,7 @@ def cases():
             spec("LSTM", units=37, **sequence, recurrent_dropout=0.3),
             spec("Bidirectional", layer=spec("GRU", units=21, **sequence), merge_mode="concat"),
             spec("LayerNormalization"),
+            spec("BatchNormalization"),
             spec("Dropout", rate=0.3),
             spec("TimeDistributed", layer=spec("Dense", units=50, activation="gelu")),
             spec("GRU", units=18, reset_after=False, recurrent_activation="softmax"),

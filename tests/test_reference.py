@@ -5,6 +5,7 @@ import pytest
 
 from reference import penalties
 from reference.activations import ACTIVATIONS
+from reference.layers import STATISTICS
 from reference.model import Model
 from support import chain, random_case, random_window_case, rng_pick, spec, target
 
@@ -16,7 +17,9 @@ def check_gradients(description, loss, x, y, mask=None, sample_weight=None, nois
     """Fourth-order central differences along a random direction of every weight."""
     rng = RNG(5)
     model = Model(description)
+    names = [name.rpartition("/")[2] for _, name in model.names]
     weights = [0.4 * rng.normal(size=s) for s in model.shapes]
+    weights = [np.abs(w) if name == "moving_variance" else w for w, name in zip(weights, names)]
 
     def value(w):
         model.set_weights(w)
@@ -24,6 +27,9 @@ def check_gradients(description, loss, x, y, mask=None, sample_weight=None, nois
 
     _, gradients = value(weights)
     for k, w in enumerate(weights):
+        if names[k] in STATISTICS:  # no gradient's business
+            assert (gradients[k] == 0).all()
+            continue
         direction = rng.normal(size=w.shape)
         direction /= np.sqrt((direction**2).sum())
         step = 1e-4
@@ -134,6 +140,33 @@ def test_layers_that_move_numbers():
     )  # fmt: skip
     rng = RNG(4)
     check_gradients(description, spec("MeanSquaredError"), rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 6)))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", [{}, {"center": False, "scale": False}, {"gamma_regularizer": spec("L2", l2=0.1)}])
+@pytest.mark.parametrize("distributed", [False, True])
+def test_batch_normalization(distributed, options, masked, training):
+    """Through the statistics of the batch, to what they were made of; also from masked rows, which Flatten reads."""
+    norm = spec("BatchNormalization", **options)
+    description = chain(
+        (None, 4, 3), *([spec("Masking")] if masked else []), spec("Dense", units=5, activation="tanh"),
+        spec("TimeDistributed", layer=norm) if distributed else norm, spec("LSTM", units=3, return_sequences=True),
+        spec("BatchNormalization"), spec("Flatten"), spec("Dense", units=2), spec("BatchNormalization"),
+    )  # fmt: skip
+    rng = RNG(6)
+    x, first = rng.normal(size=(6, 4, 3)), 2 if masked else 1
+    x[0, 1:3] = x[1, 0] = 0
+    noise = {i: True for i in (first, first + 2, first + 5)} if training else None
+    check_gradients(description, spec("MeanSquaredError"), x, rng.normal(size=(6, 2)), noise=noise)
+
+
+def test_moving_statistics_by_hand():
+    model = Model(chain((None, 2, 1), spec("TimeDistributed", layer=spec("BatchNormalization", momentum=0.75))))
+    model.set_weights([np.ones(1), np.zeros(1), np.array([2.0]), np.array([4.0])])
+    x = np.array([[[1.0], [5.0]], [[3.0], [9.0]]])
+    model.forward(x, noise={0: True})  # means 2 and 7, variances 1 and 4
+    np.testing.assert_allclose(model.get_weights()[2:], [[0.75 * 2 + 0.25 * 7], [0.75 * 3.25 + 0.25 * 4]])
 
 
 @pytest.mark.parametrize("name", ["MeanSquaredError", "SparseCategoricalCrossentropy"])

@@ -11,6 +11,7 @@ struct Weight {
   int layer;
   std::string name;
   std::vector<std::int64_t> shape;
+  bool statistic;
 };
 
 py::tuple tuple_of(const std::vector<std::int64_t>& shape) {
@@ -75,7 +76,8 @@ void bind_model(py::module_& m) {
   py::class_<Weight>(m, "Weight")
       .def_readonly("layer", &Weight::layer)
       .def_readonly("name", &Weight::name)
-      .def_property_readonly("shape", [](const Weight& w) { return tuple_of(w.shape); });
+      .def_property_readonly("shape", [](const Weight& w) { return tuple_of(w.shape); })
+      .def_readonly("statistic", &Weight::statistic);
 
   using Array = py::array;
   using Maybe = std::optional<py::array>;
@@ -94,7 +96,7 @@ void bind_model(py::module_& m) {
                              [](const Model& self) {
                                std::vector<Weight> all;
                                for (const Network::Weight& w : self.weights())
-                                 all.push_back({w.layer, w.spec->name, w.spec->shape});
+                                 all.push_back({w.layer, w.spec->name, w.spec->shape, w.spec->statistic});
                                return all;
                              })
       .def(
@@ -138,7 +140,7 @@ void bind_model(py::module_& m) {
       .def(
           "forward",
           [](Model& self, const Array& x, bool training, const Maybe& mask,
-             const std::optional<std::vector<py::array>>& initial_state) {
+             const std::optional<std::vector<py::array>>& initial_state, const std::vector<bool>& trainable) {
             const Input in = input_of(x, "x");
             const std::uint8_t* valid = nullptr;
             if (mask) {
@@ -150,13 +152,14 @@ void bind_model(py::module_& m) {
             if (initial_state)
               for (const py::array& s : *initial_state) states.push_back(floats_of(s, "initial_state"));
             Model::Result result = run([&](const Poll& poll) {
-              return self.forward(in, training, valid, initial_state ? &states : nullptr, poll);
+              return self.forward(in, training, valid, initial_state ? &states : nullptr, trainable, poll);
             });
             py::list outputs;
             for (Output& out : result.outputs) outputs.append(to_array(std::move(out)));
             return py::make_tuple(outputs, mask_of(result, x.shape(0)));
           },
-          py::arg("x"), py::arg("training"), py::arg("mask"), py::arg("initial_state"))
+          py::arg("x"), py::arg("training"), py::arg("mask"), py::arg("initial_state"),
+          py::arg("trainable") = std::vector<bool>())
       .def(
           "reset_states",
           [](Model& self, int layer) {

@@ -122,6 +122,16 @@ std::vector<Case> cases() {
        "",
        "SGD",
        R"("learning_rate": 0.01, "momentum": 0.9, "nesterov": true)"},
+      {"batch statistics, of all steps and step by step",
+       {37, 19, 5},
+       layer("Masking", R"("mask_value": 0.0)") + ", " + rnn("GRU", 35, R"("return_sequences": true)") + ", " +
+           layer("BatchNormalization", R"("momentum": 0.5)") + ", " +
+           layer("TimeDistributed", R"("layer": )" + layer("BatchNormalization", "")) + ", " + rnn("LSTM", 21, "") +
+           ", " + layer("BatchNormalization", R"("scale": false)") + ", " + dense(3, "softmax"),
+       "SparseCategoricalCrossentropy",
+       "",
+       "Adam",
+       ""},
       {"regression, RMSprop",
        {31, 5, 3},
        rnn("LSTM", 18, R"("use_bias": false)") + ", " + dense(2, "linear"),

@@ -266,6 +266,25 @@ std::vector<float> everything(const Kernels& k) {
     keep(y, size);
     keep(z, size);
 
+    const std::int32_t listed[] = {0, 2};
+    const std::uint8_t mask[] = {1, 0, 1};
+    Guarded mean(n), variance(n), inv_std(n), factor(n), dbeta(n), dgamma(n);
+    k.batch_moments({2, n, listed, a.data(), ld, mean.data(), variance.data()});
+    keep(mean, n);
+    keep(variance, n);
+    k.batch_norm_scale(n, variance.data(), 1e-3f, mean.data(), inv_std.data(), factor.data());
+    keep(inv_std, n);
+    keep(factor, n);
+    k.batch_norm({rows, n, a.data(), ld, mean.data(), factor.data(), mean.data(), y.data(), ld});
+    keep(y, size);
+    k.batch_norm_sums(
+        {rows, n, nullptr, a.data(), ld, b.data(), ld, mean.data(), inv_std.data(), dbeta.data(), dgamma.data()});
+    keep(dbeta, n);
+    keep(dgamma, n);
+    k.batch_norm_backward({rows, n, a.data(), ld, b.data(), ld, mean.data(), inv_std.data(), factor.data(),
+                           dbeta.data(), dgamma.data(), mask, 0.5f, z.data(), ld});
+    keep(z, size);
+
     Guarded labels(rows), weight(rows);
     const auto label = std::make_unique<std::int32_t[]>(static_cast<std::size_t>(rows));
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -486,6 +505,56 @@ void test_layer_norm(const Kernels& k) {
     }
 }
 
+// One column of some rows, more than a block of them, in doubles; beside it a row that is not listed.
+void test_batch_norm(const Kernels& k) {
+  Random random{17};
+  for (const std::int64_t n : {1, 5, 16, 37}) {
+    const std::int64_t rows = 2 * kGradBlock + 7, m = rows - 1;
+    Guarded x(rows * n), dy(rows * n), y(rows * n), dx(rows * n), gamma(n), beta(n);
+    Guarded mean(n), variance(n), inv_std(n), factor(n), dbeta(n), dgamma(n);
+    fill(x, rows * n, random, -3, 5);
+    fill(dy, rows * n, random, -1, 1);
+    fill(gamma, n, random, 0.5, 2);
+    fill(beta, n, random, -1, 1);
+    std::vector<std::int32_t> listed;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(rows), 1);
+    mask[3] = 0;
+    for (std::int64_t r = 0; r < rows; ++r)
+      if (mask[static_cast<std::size_t>(r)]) listed.push_back(static_cast<std::int32_t>(r));
+    k.batch_moments({m, n, listed.data(), x.data(), n, mean.data(), variance.data()});
+    k.batch_norm_scale(n, variance.data(), 1e-3f, gamma.data(), inv_std.data(), factor.data());
+    k.batch_norm({rows, n, x.data(), n, mean.data(), factor.data(), beta.data(), y.data(), n});
+    k.batch_norm_sums(
+        {rows, n, nullptr, x.data(), n, dy.data(), n, mean.data(), inv_std.data(), dbeta.data(), dgamma.data()});
+    k.batch_norm_backward({rows, n, x.data(), n, dy.data(), n, mean.data(), inv_std.data(), factor.data(), dbeta.data(),
+                           dgamma.data(), mask.data(), 1.0f / static_cast<float>(m), dx.data(), n});
+    for (std::int64_t c = 0; c < n; ++c) {
+      const auto of = [&](const Guarded& all, std::int64_t r) { return static_cast<double>(all[r * n + c]); };
+      const double count = static_cast<double>(m), g = static_cast<double>(gamma[c]);
+      double mu = 0, sigma = 0, sum = 0, product = 0;
+      for (const std::int32_t r : listed) mu += of(x, r) / count;
+      for (const std::int32_t r : listed) sigma += (of(x, r) - mu) * (of(x, r) - mu) / count;
+      const double inverse = 1 / std::sqrt(sigma + static_cast<double>(1e-3f));
+      const auto hat = [&](std::int64_t r) { return (of(x, r) - mu) * inverse; };
+      for (std::int64_t r = 0; r < rows; ++r) {
+        sum += of(dy, r);
+        product += of(dy, r) * hat(r);
+      }
+      CHECK(check::close(static_cast<double>(mean[c]), mu, 1e-5, 1e-5));
+      CHECK(check::close(static_cast<double>(variance[c]), sigma, 1e-5, 0));
+      CHECK(check::close(static_cast<double>(dbeta[c]), sum, 1e-5, 1e-4));
+      CHECK(check::close(static_cast<double>(dgamma[c]), product, 1e-5, 1e-4));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const double counted = mask[static_cast<std::size_t>(r)] ? (sum + hat(r) * product) / count : 0.0;
+        CHECK(check::close(of(y, r), hat(r) * g + static_cast<double>(beta[c]), 1e-5, 1e-5));
+        CHECK(check::close(of(dx, r), inverse * g * (of(dy, r) - counted), 1e-4, 1e-5));
+      }
+    }
+    k.batch_moments({0, n, listed.data(), x.data(), n, mean.data(), variance.data()});
+    for (std::int64_t c = 0; c < n; ++c) CHECK(mean[c] == 0.0f && variance[c] == 0.0f);
+  }
+}
+
 void test_sums(const Kernels& k) {
   Random random{13};
   const std::int64_t n = 10001;
@@ -623,6 +692,7 @@ int main() {
     test_rowwise(best);
     test_losses(best);
     test_layer_norm(best);
+    test_batch_norm(best);
     test_sums(best);
     test_elementwise(best);
     test_dropout(best);

@@ -41,12 +41,13 @@ std::vector<Case> cases() {
       all.push_back({kind + std::to_string(n), n % 2 ? 5 : 16, {recurrent(kind, n)}});
   all.push_back(
       {"before", 9, {layer("GRU", {{"units", std::int64_t{21}}, {"return_sequences", true}, {"reset_after", false}})}});
-  all.push_back({"stack",
-                 13,
-                 {layer("Dense", {{"units", std::int64_t{11}}, {"activation", "relu"}}), recurrent("LSTM", 40),
-                  layer("LayerNormalization", {}), layer("Dropout", {{"rate", 0.5}}), recurrent("GRU", 19),
-                  layer("Activation", {{"activation", "gelu"}}), recurrent("SimpleRNN", 17),
-                  layer("Dense", {{"units", std::int64_t{3}}, {"activation", "softmax"}})}});
+  all.push_back(
+      {"stack",
+       13,
+       {layer("Dense", {{"units", std::int64_t{11}}, {"activation", "relu"}}), recurrent("LSTM", 40),
+        layer("LayerNormalization", {}), layer("Dropout", {{"rate", 0.5}}), recurrent("GRU", 19),
+        layer("BatchNormalization", {}), layer("Activation", {{"activation", "gelu"}}), recurrent("SimpleRNN", 17),
+        layer("Dense", {{"units", std::int64_t{3}}, {"activation", "softmax"}})}});
   all.push_back({"ids",
                  0,
                  {layer("Embedding", {{"input_dim", std::int64_t{23}}, {"output_dim", std::int64_t{12}}}),

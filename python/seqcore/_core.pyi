@@ -52,6 +52,8 @@ class Weight:
     def name(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+    @property
+    def statistic(self) -> bool: ...  # no gradient moves it: its layer does, in training
 
 class Model:
     """A built network: weights, gradients, optimizer slots, states. Immutable in shape.
@@ -73,10 +75,12 @@ class Model:
     # -- running
     def predict(self, x: Data, batch_size: int, precision: str = "float32") -> Float: ...  # one of PRECISIONS
     def forward(self, x: Data, training: bool, mask: NDArray[np.bool_] | None,
-                initial_state: list[Float] | None) -> tuple[list[Float], NDArray[np.bool_] | None]: ...
+                initial_state: list[Float] | None,
+                trainable: list[bool] = []) -> tuple[list[Float], NDArray[np.bool_] | None]: ...
         # all rows as one batch. Outputs: [y] or, where the last layer has return_state, [y, *states]
         # (Bidirectional with merge_mode None: [y_forward, y_backward, *states]); and the output's mask.
-        # initial_state is for the first layer, which must be recurrent. training=True takes (and advances) dropout.
+        # initial_state is for the first layer, which must be recurrent. training=True takes (and advances) dropout, and
+        # moves statistics, those whose weight's flag in `trainable` is True; all without flags.
     def reset_states(self, layer: int) -> None: ...  # -1: all
     def get_states(self, layer: int) -> list[Float]: ...  # stateful layers; [] before the first call
     def set_states(self, layer: int, states: list[Float]) -> None: ...
@@ -84,7 +88,8 @@ class Model:
     # -- training
     def compile(self, config: str) -> None: ...
         # {"optimizer": {"class_name": "Adam", "config": {…}} | null, "loss": {"class_name", "config"} | null,
-        #  "metrics": [{"class_name", "config"}…], "weighted_metrics": […], "trainable": [bool per weight]}
+        #  "metrics": [{"class_name", "config"}…], "weighted_metrics": […], "trainable": [bool per weight]}; statistics
+        #  move where theirs is true
         # resets optimizer slots, counters and metrics
     def train_on_batch(
         self, x: Data, y: Data, sample_weight: Float | None, rows: NDArray[np.int64] | None

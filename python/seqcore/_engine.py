@@ -14,6 +14,7 @@ from . import _core
 
 CoreModel = _core.Model
 CoreStream = _core.Stream
+CoreWeight = _core.Weight
 PRECISIONS = _core.PRECISIONS
 Float = NDArray[np.float32]
 Array = NDArray[Any]

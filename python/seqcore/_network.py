@@ -84,6 +84,14 @@ class Network:
                 core.set_weight(index, variable.numpy())
                 variable.move_to(core, index)
 
+    def forward(self, x: _engine.Array, mask: Any, training: bool, initial_state: Any) -> tuple[list[Any], Any]:
+        """The outputs for a batch, and their mask. In training statistics move, but for those of frozen layers."""
+        if not training:
+            self.pull()
+            return self.core.forward(x, False, mask, initial_state)
+        self.claim()
+        return self.core.forward(x, True, mask, initial_state, [t for layer in self.layers for t in layer.trained])
+
     def prepare(self, x: Any, name: str = "x") -> _engine.Array:
         """`x` in the dtype and layout that the core takes, its shape checked."""
         where = f'input 0 of layer "{self.layers[0].name}" (`{name}`)'

@@ -112,6 +112,7 @@ class Trainer:
             self._compiled_network(self._existing_network(), "training")
 
     def _trainable_now(self) -> dict[int, list[bool]]:
+        """Of each weight whether training changes it; of statistics whether they move."""
         return {id(layer): [self.trainable and trained for trained in layer.trained] for layer in self.layers}
 
     def _compiled_network(self, network: Network | None, what: str) -> Network:
@@ -436,8 +437,8 @@ class Trainer:
     def _warn_skipped(self, core: _engine.CoreModel, before: int, batch: int) -> int:
         if before == 0:
             warnings.warn(
-                f"batch {batch} (update {core.iterations}): the gradient is not finite, the update was skipped; so "
-                f"will be later ones like it (`TerminateOnNaN` stops the training)",
+                f"batch {batch} (update {core.iterations}): the gradient or a statistic is not finite, the update "
+                f"was skipped; so will be later ones like it (`TerminateOnNaN` stops the training)",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -19,12 +19,13 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     __slots__ = ("_core", "_index", "_read", "_write", "constraint", "dtype", "name", "path", "regularizer", "shape",
-                 "trainable")  # fmt: skip
+                 "statistic", "trainable")  # fmt: skip
 
     def __init__(self, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None = None,
                  write: Callable[[_engine.Float], None] | None = None, dtype: str = "float32") -> None:  # fmt: skip
         self.name = self.path = name
         self.shape, self.dtype, self.trainable = shape, dtype, True
+        self.statistic = False  # moved by its layer in training, by no gradient
         self.regularizer: Any = None  # what its layer was given for it
         self.constraint: Any = None
         self._read, self._write = read, write
@@ -32,9 +33,9 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         self._index = -1
 
     @classmethod
-    def of_weight(cls, core: _engine.CoreModel, index: int, shape: tuple[int, ...], path: str) -> Variable:
-        self = cls(path.rpartition("/")[2], shape)
-        self.path = path
+    def of_weight(cls, core: _engine.CoreModel, index: int, weight: _engine.CoreWeight, path: str) -> Variable:
+        self = cls(path.rpartition("/")[2], weight.shape)
+        self.path, self.statistic, self.trainable = path, weight.statistic, not weight.statistic
         self.move_to(core, index)
         return self
 

@@ -253,12 +253,11 @@ class Sequential(Trainer):
         return list(chain_shapes(self._layers, self._shape)[1:])
 
     def __call__(self, x: Any, training: bool = False, mask: Any = None) -> Any:
-        """What the model gives for a batch; with `training`, dropout is active."""
+        """What the model gives for a batch; with `training`, dropout is active and batches normalise themselves."""
         network = self._network_for(x)
         ready = network.prepare(x)
-        network.pull()
         mask = None if mask is None else _engine.to_mask(mask, ready.shape[:2])
-        outputs = network.core.forward(ready, bool(training), mask, None)[0]
+        outputs = network.forward(ready, mask, bool(training), None)[0]
         return outputs if self._several else outputs[0]
 
     def reset_states(self) -> None:
@@ -336,13 +335,13 @@ class Sequential(Trainer):
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes."""
+        """The weights that gradients change."""
         self._existing_network()
         return [v for layer in self._layers for v in layer.trainable_weights] if self.trainable else []
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training leaves alone."""
+        """The weights that gradients leave alone: those of frozen layers, and statistics."""
         self._existing_network()
         return [v for layer in self._layers for v in layer.non_trainable_weights] if self.trainable else self.weights
 

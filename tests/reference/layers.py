@@ -2,7 +2,8 @@
 
 `noise` is None at inference; in training it holds the dropout multipliers (0 or 1/(1-rate)), given by the caller:
 an array for Dropout, {"input": (1 or G, B, I), "recurrent": (G, B, H)} for recurrent layers, {"forward_layer": …,
-"backward_layer": …} for Bidirectional, {"cell": …} or {"cell/cells/0": …, …} for RNN.
+"backward_layer": …} for Bidirectional, {"cell": …} or {"cell/cells/0": …, …} for RNN, anything but None for
+BatchNormalization, whose statistics move then.
 """
 
 import numpy as np
@@ -13,6 +14,8 @@ from .recurrent import CELLS, GATES, Stack, scan, scan_backward
 
 
 class Layer:
+    batchwise = False  # whether rows of a batch have to do with each other
+
     def __init__(self, config):
         self.config = config
         self.w, self.g, self.shapes = {}, {}, {}
@@ -39,6 +42,9 @@ class Layer:
             self.g[name] = self.g[name] + gradient
         return total
 
+    def take_gradients(self, g):
+        self.g = g
+
     def constraint(self, name):
         return self.config.get(CONSTRAINT.get(name, ""))
 
@@ -50,6 +56,7 @@ class Layer:
         return dy + regularize(self.config.get("activity_regularizer"), y)[1] / len(y)
 
 
+STATISTICS = ("moving_mean", "moving_variance")  # weights that no gradient moves
 _ROLES = ("kernel", "recurrent", "bias", "embeddings", "gamma", "beta")
 REGULARIZER = {(r + "_kernel" if r == "recurrent" else r): r + "_regularizer" for r in _ROLES}
 CONSTRAINT = {(r + "_kernel" if r == "recurrent" else r): r + "_constraint" for r in _ROLES}
@@ -328,6 +335,50 @@ class LayerNormalization(Layer):
         return inv_std * (d - d.mean(-1, keepdims=True) - xhat * (d * xhat).mean(-1, keepdims=True))
 
 
+class BatchNormalization(Layer):
+    batchwise = True
+
+    def build(self, shape):
+        names = [n for n, flag in (("gamma", "scale"), ("beta", "center")) if self.config.get(flag, True)]
+        self.shapes = {name: (shape[-1],) for name in (*names, *STATISTICS)}
+        return shape
+
+    def forward(self, x, mask, noise):
+        valid = np.ones(x.shape[:-1]) if mask is None else mask.astype(float)
+        self.cache, self.count = (x, mask, valid[..., None]), None
+        self.statistics = [self.w[name] for name in STATISTICS]
+        if noise is not None:
+            axes, momentum = tuple(range(x.ndim - 1)), self.config.get("momentum", 0.99)
+            self.count = valid.sum() + (0.0 if mask is None else 1e-7)
+            readable = np.where(valid[..., None] != 0, x, 0.0)
+            mean = readable.sum(axes) / self.count
+            self.statistics = [mean, (valid[..., None] * (readable - mean) ** 2).sum(axes) / self.count]
+            for name, value in zip(STATISTICS, self.statistics):
+                self.w[name] = self.w[name] * momentum + value * (1.0 - momentum)
+        xhat, _ = self.normalize(x)
+        return xhat * self.w.get("gamma", 1.0) + self.w.get("beta", 0.0), mask
+
+    def normalize(self, x):
+        mean, variance = self.statistics
+        inv_std = 1.0 / np.sqrt(variance + self.config.get("epsilon", 1e-3))
+        return (x - mean) * inv_std, inv_std
+
+    def backward(self, dy):
+        x, mask, valid = self.cache
+        xhat, inv_std = self.normalize(_readable(x, mask, dy))
+        axes = tuple(range(dy.ndim - 1))
+        self.g = {name: np.zeros(shape) for name, shape in self.shapes.items()}
+        if "gamma" in self.w:
+            self.g["gamma"] = (dy * xhat).sum(axes)
+        if "beta" in self.w:
+            self.g["beta"] = dy.sum(axes)
+        d = dy * self.w.get("gamma", 1.0)
+        if self.count is None:
+            return inv_std * d
+        # Masked rows are normalised like others, but it is the valid ones that the statistics are made of.
+        return inv_std * (d - valid * (d.sum(axes) + xhat * (d * xhat).sum(axes)) / self.count)
+
+
 class Recurrent(Layer):
     """SimpleRNN, LSTM and GRU by config["class_name"]."""
 
@@ -379,6 +430,11 @@ class Wrapper(Layer):
 
     def collect(self):
         self.g = {f"{n}/{k}": g for n, layer in self.inner().items() for k, g in layer.g.items()}
+
+    def take_gradients(self, g):
+        self.g = g
+        for name, layer in self.inner().items():
+            layer.take_gradients({key: g[f"{name}/{key}"] for key in layer.shapes})
 
     def regularization(self):
         total = sum(layer.regularization() for layer in self.inner().values())
@@ -502,6 +558,7 @@ class TimeDistributed(Wrapper):
     def __init__(self, config):
         super().__init__(config)
         self.layer = make(config["layer"])
+        self.batchwise = self.layer.batchwise
 
     def inner(self):
         return {"layer": self.layer}
@@ -513,6 +570,15 @@ class TimeDistributed(Wrapper):
 
     def forward(self, x, mask, noise):
         self.scatter()
+        if self.batchwise:  # as in Keras, each step is a call
+            self.calls = [make(self.config["layer"]) for _ in range(x.shape[1])]
+            for call in self.calls:
+                call.build((len(x), *x.shape[2:]))
+                call.w = self.layer.w
+            masks = [None] * x.shape[1] if mask is None else mask.swapaxes(0, 1)
+            y = [c.forward(x[:, t], masks[t], noise)[0] for t, c in enumerate(self.calls)]
+            self.w.update({f"layer/{name}": value for name, value in self.layer.w.items()})
+            return np.stack(y, 1), mask
 
         def fold(a):
             return None if a is None else a.reshape(-1, *a.shape[2:])
@@ -522,10 +588,17 @@ class TimeDistributed(Wrapper):
         return self.y.reshape(*x.shape[:2], *self.y.shape[1:]), mask
 
     def activity(self, y):
+        if self.batchwise:
+            return 0.0  # nothing that may be batchwise has any
         steps = self.shape[1]  # the inner layer divides by B*T rows; Keras adds up T calls of B rows
         return self.layer.activity(self.y) * steps + super().activity(y)
 
     def backward(self, dy):
+        if self.batchwise:
+            dx = np.stack([c.backward(dy[:, t]) for t, c in enumerate(self.calls)], 1)
+            self.layer.take_gradients({name: sum(c.g[name] for c in self.calls) for name in self.layer.shapes})
+            self.collect()
+            return dx
         dy = dy.reshape(self.y.shape)
         dy = dy + (self.layer.activity_backward(self.y, dy) - dy) * self.shape[1]
         dx = self.layer.backward(dy)
@@ -537,8 +610,8 @@ LAYERS = {
     cls.__name__: cls
     for cls in (
         Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D, AveragePooling1D, LayerNormalization, RNN,
-        Bidirectional, TimeDistributed,
+        GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D, AveragePooling1D, LayerNormalization,
+        BatchNormalization, RNN, Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ Cross-entropies directly after a softmax (binary: sigmoid) output are computed f
 
 import numpy as np
 
-from .layers import make
+from .layers import STATISTICS, make
 from .losses import loss as compute_loss
 from .metrics import Metric
 from .optimizers import OPTIMIZERS
@@ -72,7 +72,10 @@ class Model:
 
     def compile(self, config):
         self.loss = config["loss"]
-        self.trainable = config.get("trainable") or [True] * len(self.names)
+        flags = config.get("trainable") or [True] * len(self.names)
+        statistics = [name.rpartition("/")[2] in STATISTICS for _, name in self.names]
+        self.moving = {i: True for (i, _), t, s in zip(self.names, flags, statistics) if t and s}
+        self.trainable = [t and not s for t, s in zip(flags, statistics)]
         spec = config["optimizer"]
         constraints = [self.layers[i].constraint(name) for i, name in self.names]
         chosen = [(lambda w, c=c: constrain(c, w)) for c, t in zip(constraints, self.trainable) if t]
@@ -81,7 +84,7 @@ class Model:
         self.weighted_metrics = [Metric(m) for m in config.get("weighted_metrics", [])]
 
     def train_step(self, x, y, sample_weight=None, mask=None, noise=None):
-        total, grads = self.loss_and_gradients(self.loss, x, y, sample_weight, mask, noise)
+        total, grads = self.loss_and_gradients(self.loss, x, y, sample_weight, mask, {**self.moving, **(noise or {})})
         for metric in self.metrics:
             metric.update(np.asarray(y), self.values[-1], self.mask)
         for metric in self.weighted_metrics:

@@ -10,6 +10,7 @@
 #include "kernels/elementwise.inl"
 #include "kernels/softmax.inl"
 #include "kernels/layer_norm.inl"
+#include "kernels/batch_norm.inl"
 #include "kernels/loss.inl"
 #include "kernels/optimizer.inl"
 #include "kernels/random.inl"
@@ -74,6 +75,11 @@ const Kernels kTable = {
     dropout_mask,
     layer_norm,
     layer_norm_backward,
+    batch_moments,
+    batch_norm_scale,
+    batch_norm,
+    batch_norm_sums,
+    batch_norm_backward,
     loss,
     adam,
     sgd,

@@ -291,6 +291,55 @@ struct LayerNormGradArgs {
   std::ptrdiff_t ldxhat;  // out: dy * normalised x, so that dgamma = column sums of it; or null
 };
 
+// Batch normalisation: n columns, statistics of each column over the rows listed, or over the first m. Columns are
+// independent of each other, so that threads may share them.
+struct BatchMomentsArgs {
+  std::int64_t m, n;
+  const std::int32_t* rows;  // or null
+  const float* x;
+  std::ptrdiff_t ldx;
+  float* mean;
+  float* variance;  // [n], overwritten
+};
+struct BatchNormArgs {
+  std::int64_t rows, n;
+  const float* x;
+  std::ptrdiff_t ldx;
+  const float* mean;
+  const float* scale;  // of batch_norm_scale
+  const float* beta;   // or null
+  float* y;
+  std::ptrdiff_t ldy;
+};
+struct BatchNormSumsArgs {
+  std::int64_t m, n;
+  const std::int32_t* rows;  // or null
+  const float* x;
+  std::ptrdiff_t ldx;
+  const float* dy;
+  std::ptrdiff_t lddy;
+  const float* mean;
+  const float* inv_std;
+  float* dbeta;
+  float* dgamma;  // [n], overwritten
+};
+struct BatchNormGradArgs {
+  std::int64_t rows, n;
+  const float* x;
+  std::ptrdiff_t ldx;
+  const float* dy;
+  std::ptrdiff_t lddy;
+  const float* mean;
+  const float* inv_std;
+  const float* scale;
+  const float* dbeta;
+  const float* dgamma;
+  const std::uint8_t* mask;  // [rows], 0 = the statistics are not of this row; or null
+  float share;               // one row's part in the statistics; 0: they are not of these rows
+  float* dx;
+  std::ptrdiff_t lddx;
+};
+
 enum class LossKind : std::int32_t {
   mean_squared_error,
   mean_absolute_error,
@@ -424,6 +473,13 @@ struct Kernels {
 
   void (*layer_norm)(const LayerNormArgs& args);
   void (*layer_norm_backward)(const LayerNormGradArgs& args);
+  // Sums over rows in blocks of kGradBlock of them, block sums added in order.
+  void (*batch_moments)(const BatchMomentsArgs& args);
+  void (*batch_norm_scale)(std::int64_t n, const float* variance, float epsilon, const float* gamma, float* inv_std,
+                           float* scale);
+  void (*batch_norm)(const BatchNormArgs& args);
+  void (*batch_norm_sums)(const BatchNormSumsArgs& args);
+  void (*batch_norm_backward)(const BatchNormGradArgs& args);
   void (*loss)(const LossArgs& args);
   void (*adam)(const AdamArgs& args);
   void (*sgd)(const SgdArgs& args);

@@ -87,6 +87,13 @@ Json Config::any(const char* key) {
   return j ? *j : Json();
 }
 
+std::int64_t Config::axis() {
+  const Json given = any("axis");
+  if (given.is_null()) return -1;
+  if (given.is_array() && given.as_array().size() != 1) fail("axis", "the last axis");
+  return given.is_array() ? given.as_array()[0].as_integer() : given.as_integer();
+}
+
 Json Config::initializer(const char* key, const char* fallback) {
   Json j = any(key);
   if (!j.is_null()) return j;
@@ -139,6 +146,11 @@ Penalty parse_penalty(const Json& description) {
   if (name != "L1") p.l2 = c.number("l2", name == "L2" ? 0.01 : 0);
   c.done();
   return p;
+}
+
+void check_last_axis(const char* layer, std::int64_t axis, const Dims& input) {
+  if (axis != -1 && axis != input.rank)
+    throw std::invalid_argument(std::string(layer) + ": axis must be the last one (-1), got " + std::to_string(axis));
 }
 
 void check_constraint(const Json& description, std::size_t rank) {

@@ -24,6 +24,7 @@ class Config {
   std::string string(const char* key, const char* fallback);
   Activation activation(const char* key, const char* fallback);
   Json any(const char* key);  // null if absent
+  std::int64_t axis();        // of layers that work along one: -1 or [-1], or another; checked by check_last_axis
   bool has(const char* key);  // if only as null
   Json initializer(const char* key, const char* fallback);
   Penalty penalty(const char* key);
@@ -43,6 +44,8 @@ class Config {
 
 Activation parse_activation(const std::string& name);  // throws std::invalid_argument with the list
 Penalty parse_penalty(const Json& description);        // null, or {"class_name": L1 | L2 | L1L2}
+// Throws std::invalid_argument unless it is the input's last one; the batch counts as the first.
+void check_last_axis(const char* layer, std::int64_t axis, const Dims& input);
 // Null, or a known one that fits a weight of that many axes.
 void check_constraint(const Json& description, std::size_t rank);
 // Along which axes its norms are, a bit each. Null stands for all, nothing for the first.

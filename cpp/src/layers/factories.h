@@ -24,6 +24,7 @@ std::unique_ptr<Layer> make_conv1d(const Json& description);
 std::unique_ptr<Layer> make_average_pooling(const Json& description);
 std::unique_ptr<Layer> make_max_pooling(const Json& description);
 std::unique_ptr<Layer> make_layer_normalization(const Json& description);
+std::unique_ptr<Layer> make_batch_normalization(const Json& description);
 std::unique_ptr<Layer> make_bidirectional(const Json& description);
 std::unique_ptr<Layer> make_time_distributed(const Json& description);
 

@@ -39,6 +39,7 @@ struct WeightSpec {
   Penalty regularizer;
   Json constraint;          // null or {"class_name", "config"}
   std::int64_t offset = 0;  // floats from the start of the model's weights
+  bool statistic = false;   // no gradient moves it: its layer does, in training
   std::int64_t size() const;
 };
 
@@ -46,6 +47,19 @@ struct WeightSpec {
 struct States {
   Floats h, c;
   std::int64_t batch = 0, units = 0;
+};
+
+// A statistic that a call may move, and what it becomes once the call has succeeded: its layer says that, in memory that
+// outlives the layer's neighbours.
+struct Moving {
+  const WeightSpec* spec;
+  const float* value = nullptr;  // null: what it is
+};
+
+// Calls of a layer that lie side by side in a batch, as TimeDistributed's steps do: [steps][count][samples of a call].
+struct Calls {
+  const std::int64_t* order;  // [count], in which they come
+  std::int64_t count;
 };
 
 // The packed copies of its weights that a layer may be asked for: forward's in each precision, and what backward needs.
@@ -79,10 +93,17 @@ struct Run {
   std::vector<States>* next_states = nullptr;          // and written (may be the same)
   const std::vector<Tensor>* initial_state = nullptr;  // for the first recurrent layer that runs: h, c as [batch][ld]
   std::vector<Tensor>* final_state = nullptr;          // filled by layers with return_state
+  std::vector<Moving>* moving = nullptr;               // in training, those that are not frozen
+  const Calls* calls = nullptr;                        // of the layer that runs, for those that mix rows; null: one
   const Layer* logits_of = nullptr;                    // whose pre-activations, not its output, the loss takes
   std::int64_t batch = 1;                              // samples of this call
   double penalty = 0;                                  // activity regularization of this call
 
+  Moving* find_moving(const WeightSpec& spec) const {
+    for (std::size_t i = 0; moving && i < moving->size(); i++)
+      if ((*moving)[i].spec == &spec) return &(*moving)[i];
+    return nullptr;
+  }
   void check() const {
     if (poll && poll()) throw Cancelled();
   }
@@ -123,6 +144,7 @@ class Layer {
   // What a stream carries from step to step: of recurrent layers their states, of others what they need to remember.
   virtual std::vector<StateShape> stream_states() const { return states(); }
   virtual bool stateful() const { return false; }
+  virtual bool mixes_rows() const { return false; }  // in training a row's output depends on other samples too
   virtual void visit(const std::function<void(Layer&)>& f) { f(*this); }
 
   // Output, and through `cache` what backward needs (in run.arena; only valid if run.keep).

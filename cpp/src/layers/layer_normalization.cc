@@ -13,13 +13,7 @@ class LayerNormalization final : public Layer {
  public:
   explicit LayerNormalization(const Json& description) {
     Config c(description);
-    const Json axis = c.any("axis");  // -1 or [-1]; checked against the rank in build
-    if (axis.is_array() && axis.as_array().size() == 1)
-      axis_ = axis.as_array()[0].as_integer();
-    else if (!axis.is_null() && !axis.is_array())
-      axis_ = axis.as_integer();
-    else if (!axis.is_null())
-      c.fail("axis", "the last axis");
+    axis_ = c.axis();
     epsilon_ = static_cast<float>(c.number("epsilon", 1e-3));
     center_ = c.boolean("center", true);
     scale_ = c.boolean("scale", true);
@@ -37,8 +31,7 @@ class LayerNormalization final : public Layer {
   }
 
   Dims build(const Dims& input) override {
-    if (axis_ != -1 && axis_ != input.rank)
-      throw std::invalid_argument("LayerNormalization: axis must be the last one (-1), got " + std::to_string(axis_));
+    check_last_axis("LayerNormalization", axis_, input);
     gamma_spec_.shape = beta_spec_.shape = {input.features()};
     if (scale_) gamma_ = add_weight(gamma_spec_);
     if (center_) beta_ = add_weight(beta_spec_);
@@ -117,7 +110,7 @@ class LayerNormalization final : public Layer {
     return need_dx ? dx : Tensor{};
   }
 
-  std::int64_t axis_ = -1;
+  std::int64_t axis_;
   float epsilon_;
   bool center_, scale_;
   int gamma_ = -1, beta_ = -1;

@@ -30,6 +30,7 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"AveragePooling1D", make_average_pooling},
       {"MaxPooling1D", make_max_pooling},
       {"LayerNormalization", make_layer_normalization},
+      {"BatchNormalization", make_batch_normalization},
       {"TimeDistributed", make_time_distributed},
   };
   const std::string name = Config(description).class_name();

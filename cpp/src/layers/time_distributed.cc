@@ -1,4 +1,5 @@
-// TimeDistributed: a layer applied to every time step: steps and batch together are the inner layer's batch.
+// TimeDistributed: a layer applied to every time step: steps and batch together are the inner layer's batch. One that mixes
+// rows is told which of them are a call.
 #include <cstring>
 
 #include "layers/config.h"
@@ -39,6 +40,7 @@ class TimeDistributed final : public Layer {
     return outer(inner, input.d[0]);
   }
 
+  bool mixes_rows() const override { return layer_->mixes_rows(); }
   void visit(const std::function<void(Layer&)>& f) override {
     f(*this);
     layer_->visit(f);
@@ -87,9 +89,9 @@ class TimeDistributed final : public Layer {
                     static_cast<std::size_t>(block) * sizeof(T));
   }
 
-  static Tensor inward(const Tensor& x, Run& run) {
+  Tensor inward(const Tensor& x, Run& run) const {
     Tensor y = x;
-    y.mask = nullptr;
+    if (!mixes_rows()) y.mask = nullptr;
     y.batch = x.dims.d[0] * x.batch;
     y.dims.rank = x.dims.rank - 1;
     std::memmove(y.dims.d, x.dims.d + 1, static_cast<std::size_t>(y.dims.rank) * sizeof(std::int64_t));
@@ -118,11 +120,32 @@ class TimeDistributed final : public Layer {
     return x;
   }
 
+  // Each step is a call, and in each of the calls that this is, they come one after another.
+  Calls calls_of(const Tensor& x, const Run& run) const {
+    const std::int64_t steps = x.dims.d[0], outer = run.calls ? run.calls->count : 1;
+    auto* order = run.arena->allocate<std::int64_t>(outer * steps);
+    for (std::int64_t i = 0; i < outer * steps; i++)
+      order[i] = i % steps * outer + (run.calls ? run.calls->order[i / steps] : 0);
+    return {order, outer * steps};
+  }
+
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     auto* c = run.arena->allocate<Cache>(1);
     *c = {};
     c->x = x;
-    const Tensor y = layer_->forward(inward(x, run), run, &c->inner);
+    Tensor y;
+    if (mixes_rows()) {
+      if (x.mask && x.dims.rank != 2)
+        throw std::invalid_argument("TimeDistributed: its layer takes no mask of steps for input of shape " +
+                                    to_string(x.dims));
+      const Calls* const outer = run.calls;
+      const Calls mine = calls_of(x, run);
+      run.calls = &mine;
+      y = layer_->forward(inward(x, run), run, &c->inner);
+      run.calls = outer;
+    } else {
+      y = layer_->forward(inward(x, run), run, &c->inner);
+    }
     *cache = c;
     return outward(y, x, run);
   }
@@ -131,8 +154,9 @@ class TimeDistributed final : public Layer {
     const Cache& c = *static_cast<const Cache*>(cache);
     Tensor dx = layer_->backward(inward(dy, run), c.inner, run, need_dx);
     if (!need_dx) return {};
+    const std::uint8_t* const zeros = mixes_rows() ? dx.mask : dy.mask;
     dx = outward(dx, c.x, run);
-    dx.mask = dy.mask;
+    dx.mask = zeros;
     return dx;
   }
 

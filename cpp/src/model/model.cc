@@ -16,7 +16,7 @@ Model::Model(const std::string& description, std::uint64_t model_seed)
     : seed(model_seed), network_(std::make_shared<const Network>(Json::parse(description))) {
   states_.resize(static_cast<std::size_t>(network_->state_slots()));
   data_ = weight_memory_.zeros(network_->size());
-  trains_.assign(weights().size(), true);
+  for (const Network::Weight& w : weights()) trains_.push_back(!w.spec->statistic);
   for (std::size_t i = 0; i < weights().size(); i++)
     initial_weight(static_cast<int>(i), data_ + weights()[i].spec->offset);
 }
@@ -145,7 +145,10 @@ Model::Result result_of(const Tensor& y, Run& run) {
 }  // namespace
 
 Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* mask,
-                             const std::vector<Input>* initial_state, const Poll& poll) {
+                             const std::vector<Input>* initial_state, const std::vector<bool>& trainable,
+                             const Poll& poll) {
+  if (!trainable.empty() && trainable.size() != weights().size())
+    throw std::invalid_argument("trainable: expected one flag a weight");
   network_->check_input(x);
   if (x.ids) network_->check_ids(x.ids, elements(x.shape), elements(x.shape) / x.shape[0]);
   std::unique_lock<std::mutex> lock(mutating_, std::defer_lock);
@@ -158,6 +161,8 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   const Packed copies = packed(Precision::float32, false);
   Run run = make_run(lease, copies, poll);
   run.training = training;
+  std::vector<Moving> moving = this->moving(trainable);
+  if (training) run.moving = &moving;
   run.batch = x.shape[0];
   std::vector<States> next = states_;
   if (network_->stateful()) run.states = run.next_states = &next;
@@ -195,7 +200,9 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   Result result = result_of(y, run);
   for (const Tensor& state : finals) result.outputs.push_back(to_output(state, run));
   if (network_->stateful()) states_ = std::move(next);
-  if (training) rng_counter++;
+  if (!training) return result;
+  move(moving);
+  rng_counter++;
   return result;
 }
 
@@ -285,6 +292,8 @@ void Model::compile(const std::string& config) {
   optimizer_ = std::move(optimizer);
   metrics_ = std::move(metrics);
   weighted_from_ = weighted_from;
+  moving_ = moving(trains);
+  for (std::size_t i = 0; i < weights().size(); i++) trains[i] = trains[i] && !weights()[i].spec->statistic;
   trains_ = std::move(trains);
   trainable_.clear();
   for (std::size_t i = 0; i < weights().size(); i++)
@@ -535,6 +544,13 @@ std::unique_lock<std::mutex> exclusive(std::mutex& m) {
   return lock;
 }
 
+bool finite(const std::vector<Moving>& moving) {
+  for (const Moving& m : moving)
+    for (std::int64_t i = 0; m.value && i < m.spec->size(); i++)
+      if (!std::isfinite(m.value[i])) return false;
+  return true;
+}
+
 }  // namespace
 
 double Model::train_on_batch(const Batch& batch, const Poll& poll, Result* seen) {
@@ -544,8 +560,11 @@ double Model::train_on_batch(const Batch& batch, const Poll& poll, Result* seen)
   const Packed copies = packed(Precision::float32, true);
   Run run = make_run(lease, copies, poll);
   run.training = run.keep = true;
+  std::vector<Moving> moving = moving_;
+  run.moving = &moving;
   const double loss = evaluate(batch, run, true, true, seen);
-  if (opt.apply(data_, grads_.data(), trainable_, run)) {
+  if (finite(moving) && opt.apply(data_, grads_.data(), trainable_, run)) {
+    move(moving);
     constrain();
     changed();
   } else {
@@ -578,6 +597,19 @@ double Model::gradients(const Batch& batch, std::vector<std::vector<float>>* out
       out->emplace_back(static_cast<std::size_t>(spec.size()), 0.0f);
   }
   return loss;
+}
+
+std::vector<Moving> Model::moving(const std::vector<bool>& trainable) const {
+  std::vector<Moving> all;
+  for (std::size_t i = 0; i < weights().size(); i++)
+    if (weights()[i].spec->statistic && (trainable.empty() || trainable[i])) all.push_back({weights()[i].spec});
+  return all;
+}
+
+void Model::move(const std::vector<Moving>& moving) {
+  for (const Moving& m : moving)
+    if (m.value) std::copy_n(m.value, m.spec->size(), data_ + m.spec->offset);
+  if (!moving.empty()) changed();
 }
 
 void Model::constrain() {

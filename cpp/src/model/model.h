@@ -55,8 +55,9 @@ class Model {
     std::vector<Output> outputs;
     std::optional<std::vector<std::uint8_t>> mask;  // [n][steps]
   };
+  // In training statistics move, but for those of weights whose flag in `trainable` is false.
   Result forward(const Input& x, bool training, const std::uint8_t* mask, const std::vector<Input>* initial_state,
-                 const Poll& poll = {});
+                 const std::vector<bool>& trainable = {}, const Poll& poll = {});
   void reset_states(int layer);
   std::vector<Output> states(int layer) const;
   void set_states(int layer, const std::vector<Input>& states);
@@ -100,6 +101,8 @@ class Model {
   double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward, Result* seen);
   double add_regularizers(float* grads) const;
   void constrain();
+  std::vector<Moving> moving(const std::vector<bool>& trainable) const;  // by weight; empty: all
+  void move(const std::vector<Moving>& moving);                          // to their values
 
   std::shared_ptr<const Network> network_;
   Arena weight_memory_;
@@ -120,7 +123,8 @@ class Model {
   std::size_t weighted_from_ = 0;  // metrics_ from here on take sample weights
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Optimizer::Variable> trainable_;
-  std::vector<bool> trains_;  // per weight
+  std::vector<bool> trains_;    // per weight, by gradients
+  std::vector<Moving> moving_;  // the statistics that training moves
   double loss_total_ = 0, loss_count_ = 0;
 };
 

@@ -13,7 +13,17 @@ from .. import layers
 from .._config import check_mapping
 from .._network import Shape, chain_shapes
 from .._saving import _check_sizes, _weight_names
-from ..layers import RNN, Bidirectional, Dense, Embedding, Layer, LayerNormalization, StackedRNNCells, TimeDistributed
+from ..layers import (
+    RNN,
+    BatchNormalization,
+    Bidirectional,
+    Dense,
+    Embedding,
+    Layer,
+    LayerNormalization,
+    StackedRNNCells,
+    TimeDistributed,
+)
 from ..layers._base import flat
 from ..layers._recurrent import WeightedCell
 from ..models import Sequential
@@ -152,4 +162,6 @@ def _count(layer: Layer, shape: Shape) -> int:
         return features * layer.units
     if isinstance(layer, LayerNormalization):
         return features * (int(layer.center) + int(layer.scale))
+    if isinstance(layer, BatchNormalization):
+        return features * (int(layer.center) + int(layer.scale) + 2)
     return 0

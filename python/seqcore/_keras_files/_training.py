@@ -153,7 +153,8 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
     if slots or batches:  # else it was never asked for an update
         shapes = {n: v.shape for n, v in enumerate(model.weights)}
         if len(slots) != len(order):  # those of layers that were frozen later are there, too
-            every = sorted({f"{n.rpartition('/')[0]}/{i}" for n in expected for i in shapes})
+            of_gradients = [i for i, v in enumerate(model.weights) if not v.statistic]
+            every = sorted({f"{n.rpartition('/')[0]}/{i}" for n in expected for i in of_gradients})
             whole = _slot_order(type(optimizer).__name__, every, named, old)
             order = whole if len(slots) == len(whole) else order
         if len(slots) != len(order):

@@ -100,8 +100,9 @@ def _legacy(file: Hdf5, root: str, model: Sequential) -> dict[str, Any]:
             raise ValueError(
                 f'layer "{layer.name}": expected {len(mine)} weights, got {len(paths)} in layer {name!r} of the file'
             )
-        # Keras lists the weights that are trained first.
-        ordered = sorted(range(len(mine)), key=lambda i: not layer.trained[i])
+        # Keras lists the weights that gradients change first.
+        changed = {id(v) for v in layer.trainable_weights}
+        ordered = sorted(range(len(mine)), key=lambda i: id(layer.variables[i]) not in changed)
         for i, path in zip(ordered, paths, strict=True):
             found[mine[i]] = file.dataset(path)
     return found

@@ -47,7 +47,7 @@ class Layer(Configurable):
     Call arguments:
         x: an array of a whole batch.
         mask: booleans of shape (batch, steps), False where a step is padding.
-        training: whether dropout is active.
+        training: whether dropout is active, and BatchNormalization takes and moves its statistics.
     """
 
     name: str | None = arg(optional(text), default=None, kw_only=True)
@@ -164,18 +164,19 @@ class Layer(Configurable):
 
     @property
     def trained(self) -> list[bool]:
-        """Of each weight whether training changes it."""
+        """Of each weight whether training changes it: by gradients or, where it is a statistic, otherwise."""
         return [self.trainable] * len(self.variables)
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes."""
-        return [v for v, trained in zip(self.variables, self.trained, strict=True) if trained]
+        """The weights that gradients change."""
+        return [v for v, trained in zip(self.variables, self.trained, strict=True) if trained and not v.statistic]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training leaves alone."""
-        return [v for v, trained in zip(self.variables, self.trained, strict=True) if not trained]
+        """The weights that gradients leave alone: all of a frozen layer, and statistics."""
+        changed = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in changed]
 
     @property
     def trainable_variables(self) -> list[Variable]:
@@ -216,13 +217,14 @@ class Layer(Configurable):
         """Takes the weights `indices` of a compiled model as this layer's own."""
         weights = core.weights
         variables = [
-            Variable.of_weight(core, i, weights[i].shape, f"{self.name}/{weights[i].name.rpartition('/')[2]}")
+            Variable.of_weight(core, i, weights[i], f"{self.name}/{weights[i].name.rpartition('/')[2]}")
             for i in indices
         ]
         for variable in variables:  # `recurrent_kernel` has a `recurrent_regularizer`
             stem = variable.name.removesuffix("_kernel")
-            variable.regularizer = getattr(self, f"{stem}_regularizer")
-            variable.constraint = getattr(self, f"{stem}_constraint")
+            if not variable.statistic:
+                variable.regularizer = getattr(self, f"{stem}_regularizer")
+                variable.constraint = getattr(self, f"{stem}_constraint")
             initializer = getattr(self, f"{stem}_initializer")
             if is_own(initializer):
                 variable.assign(self._initial(f"{stem}_initializer", initializer, variable.shape))
@@ -288,12 +290,11 @@ class Layer(Configurable):
         if array.ndim == 0 or 0 in array.shape:
             raise ValueError(f'input 0 of layer "{self.name}" (`x`): expected a batch, got shape {array.shape}')
         network = self._network((array.shape[0] if self.stateful else None, *array.shape[1:]))
-        network.pull()
         if mask is not None:
             mask = _engine.to_mask(mask, array.shape[:2])
         if initial_state is not None:
             initial_state = self._check_states(initial_state, len(array))
-        return network.core.forward(array, bool(training), mask, initial_state)
+        return network.forward(array, mask, bool(training), initial_state)
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
         outputs, _ = self._forward(x, mask, training, initial_state)

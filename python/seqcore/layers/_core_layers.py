@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
+
 from .. import _engine, activations, constraints, initializers, regularizers
 from .._config import (
     anything,
@@ -246,7 +248,27 @@ class Activation(Layer):
     activation: ActivationLike = arg(activations.convert)
 
 
-class LayerNormalization(Layer):
+class OverLastAxis(Layer):
+    """Base of the normalizations. Private."""
+
+    axis: int = arg(anything, default=-1)
+
+    def _setup(self) -> None:
+        super()._setup()
+        if isinstance(self.axis, (list, tuple)) and len(self.axis) == 1:
+            self.axis = self.axis[0]
+        if isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer)):
+            raise ValueError(f"`axis` of {type(self).__name__}: expected -1 (the last axis), got {self.axis!r}")
+        self.axis = int(self.axis)
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        self._features(input_shape)
+        if self.axis not in (-1, len(input_shape) - 1):
+            raise ValueError(f"`axis` of {type(self).__name__}: expected -1 (the last axis), got {self.axis!r}")
+        return input_shape
+
+
+class LayerNormalization(OverLastAxis):
     """Gives each sample and step mean 0 and variance 1 over the last axis, then scales by gamma and adds beta.
 
     Args:
@@ -257,7 +279,6 @@ class LayerNormalization(Layer):
             as elsewhere.
     """
 
-    axis: int = arg(anything, default=-1)
     epsilon: float = arg(non_negative, default=1e-3)
     center: bool = arg(boolean, default=True)
     scale: bool = arg(boolean, default=True)
@@ -269,16 +290,3 @@ class LayerNormalization(Layer):
     gamma_constraint: ConstraintLike = arg(constraints.convert, default=None)
 
     _off = Layer._off | {"rms_scaling"}
-
-    def _setup(self) -> None:
-        super()._setup()
-        if isinstance(self.axis, (list, tuple)) and len(self.axis) == 1:
-            self.axis = self.axis[0]
-        if not isinstance(self.axis, int):
-            raise ValueError(f"`axis` of LayerNormalization: expected -1 (the last axis), got {self.axis!r}")
-
-    def output_shape_for(self, input_shape: Shape) -> Shape:
-        self._features(input_shape)
-        if self.axis not in (-1, len(input_shape) - 1):
-            raise ValueError(f"`axis` of LayerNormalization: expected -1 (the last axis), got {self.axis!r}")
-        return input_shape
