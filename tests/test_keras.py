@@ -82,6 +82,14 @@ def test_random_model(seed):
         spec("RMSprop", learning_rate=0.005, rho=0.8, momentum=0.5, weight_decay=0.01, epsilon=1e-5),
         spec("RMSprop", learning_rate=0.005, centered=True, epsilon=1e-3, clipnorm=0.05),
         spec("SGD", learning_rate=0.1, momentum=0.9, weight_decay=0.1, gradient_accumulation_steps=2),
+        spec("Nadam", learning_rate=0.01),
+        spec("Nadam", learning_rate=0.01, beta_1=0.7, epsilon=1e-3, weight_decay=0.01, use_ema=True),
+        spec("Adamax", learning_rate=0.01, weight_decay=0.01),
+        spec("Adagrad", learning_rate=0.05, clipvalue=0.01),
+        spec("Adagrad", learning_rate=0.05, initial_accumulator_value=0.0, epsilon=1e-3),
+        spec("Adadelta", learning_rate=1.0, weight_decay=0.01),
+        spec("Adadelta", learning_rate=1.0, rho=0.8, epsilon=1e-4, gradient_accumulation_steps=2),
+        spec("Lion", learning_rate=0.002, weight_decay=0.1),
     ],
     ids=str,
 )
@@ -98,6 +106,28 @@ def test_optimizers(optimizer):
     ours, theirs = same_losses(case, optimizer)
     for a, b in zip(ours.get_weights(), theirs.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_variables_and_configs_of_optimizers():
+    """Their order and shapes, beside Keras's own names; the arguments and their defaults."""
+    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"):
+        more = {"SGD": {"momentum": 0.5}, "Adam": {"amsgrad": True}, "RMSprop": {"momentum": 0.5, "centered": True}}
+        for averaged in (False, True):
+            own = []
+            for library in (seqcore, keras):
+                model = library.Sequential([library.Input((2,)), library.layers.Dense(3), library.layers.Dense(1)])
+                model.compile(getattr(library.optimizers, name)(use_ema=averaged, **more.get(name, {})), "mse")
+                model.train_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+                own.append(model.optimizer)
+            ours, theirs = ([(v.path, tuple(v.shape), np.asarray(v)) for v in o.variables] for o in own)
+            assert len(ours) == len(theirs)
+            for (slot, shape, value), (path, same, _) in zip(ours, theirs):
+                assert shape == same
+                assert path.endswith(slot.partition("/")[0]) or (slot, path) == ("u_product", "variable")
+                assert slot != "u_product" or value == pytest.approx(theirs[-1][2])
+            a, b = (o.get_config() for o in own)
+            assert set(a) == set(b)
+            assert all(a[k] == pytest.approx(b[k]) if isinstance(a[k], float) else a[k] == b[k] for k in a)
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
@@ -422,6 +452,12 @@ def test_files_of_random_models(seed, tmp_path):
         spec("SGD", learning_rate=0.1),
         spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
         spec("RMSprop", learning_rate=0.01, momentum=0.5, centered=True),
+        spec("Nadam", learning_rate=0.01),
+        spec("Nadam", learning_rate=0.01, use_ema=True, gradient_accumulation_steps=3),
+        spec("Adamax", learning_rate=0.01),
+        spec("Adagrad", learning_rate=0.02),
+        spec("Adadelta", learning_rate=0.5, use_ema=True),
+        spec("Lion", learning_rate=0.001),
     ],
     ids=str,
 )

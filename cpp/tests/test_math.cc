@@ -288,6 +288,12 @@ std::vector<float> everything(const Kernels& k) {
     k.sgd({n, p.data(), b.data(), n % 4 ? m.data() : nullptr, 0.01f, 0.9f, n % 4 == 2, n % 3 ? 0.0f : 0.004f});
     k.rmsprop({n, p.data(), a.data(), v.data(), n % 2 ? vhat.data() : nullptr, n % 4 ? m.data() : nullptr, 0.01f, 0.9f,
                0.1f, 1e-7f, n % 3 ? 0.0f : 0.004f});
+    const float decay = n % 3 ? 0.0f : 0.004f;
+    k.nadam({n, p.data(), a.data(), m.data(), v.data(), 0.01f, 0.02f, 0.1f, 0.001f, 1.5f, 1e-7f, decay});
+    k.adamax({n, p.data(), b.data(), m.data(), v.data(), 0.01f, 0.1f, 0.999f, 1e-7f, decay});
+    k.adagrad({n, p.data(), a.data(), v.data(), 0.01f, 1e-7f, decay});
+    k.adadelta({n, p.data(), b.data(), v.data(), vhat.data(), 0.1f, 0.05f, 1e-7f, decay});
+    k.lion({n, p.data(), a.data(), m.data(), 0.01f, 0.1f, 0.01f, decay});
     for (const Guarded* g : {&p, &m, &v, &vhat}) keep(*g, n);
   }
   return results;

@@ -356,6 +356,49 @@ struct RmspropArgs {
   float lr, momentum, one_minus_rho, epsilon;
   float decay;
 };
+struct NadamArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float* v;
+  float alpha_m,
+      alpha_g;  // lr u' / (1 - P u'), lr (1-u) / (1 - P): u this step's momentum, u' the next one's, P all so far
+  float one_minus_beta1, one_minus_beta2;
+  float correction;  // 1 / (1-beta2^t)
+  float epsilon, decay;
+};
+struct AdamaxArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float* norm;
+  float alpha;  // lr / (1-beta1^t)
+  float one_minus_beta1, beta2, epsilon, decay;
+};
+struct AdagradArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float lr, epsilon, decay;
+};
+struct AdadeltaArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float* d;  // of the steps what v is of the gradients
+  float lr, one_minus_rho, epsilon, decay;
+};
+struct LionArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float lr, one_minus_beta1, one_minus_beta2, decay;
+};
 
 // ------------------------------------------------------------------------------------------------------- the table
 
@@ -428,6 +471,11 @@ struct Kernels {
   void (*adam)(const AdamArgs& args);
   void (*sgd)(const SgdArgs& args);
   void (*rmsprop)(const RmspropArgs& args);
+  void (*nadam)(const NadamArgs& args);
+  void (*adamax)(const AdamaxArgs& args);
+  void (*adagrad)(const AdagradArgs& args);
+  void (*adadelta)(const AdadeltaArgs& args);
+  void (*lion)(const LionArgs& args);
 
   Dot dot;
 };
