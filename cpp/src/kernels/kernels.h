@@ -300,7 +300,13 @@ enum class LossKind : std::int32_t {
   log_cosh,
   poisson,
   kl_divergence,
+  hinge,
+  squared_hinge,
+  categorical_hinge,
+  cosine_similarity,
   binary_crossentropy,
+  binary_focal_crossentropy,
+  categorical_focal_crossentropy,
   categorical_crossentropy,
   sparse_categorical_crossentropy
 };
@@ -323,7 +329,11 @@ struct LossArgs {
   float delta;  // huber
   float* loss;  // [rows]
   float* dpred;
-  std::ptrdiff_t ldd;  // or null
+  std::ptrdiff_t ldd;             // or null
+  bool zeros_and_ones = false;    // hinge, squared_hinge: targets of 0 stand for -1
+  float alpha = 1, gamma = 0;     // focal ones
+  const float* alphas = nullptr;  // [n], in alpha's place; or null
+  bool balanced = false;  // binary focal: alpha weighs the ones, 1 - alpha the zeros; else alpha is not looked at
 };
 
 struct AdamArgs {

@@ -322,6 +322,7 @@ void Model::check_shapes(const Batch& batch) const {
   for (int i = 0; i < out.rank; i++) full.push_back(out.d[i] < 0 ? batch.x.shape[1] : out.d[i]);
   std::vector<std::int64_t> flat(full.begin(), full.end() - 1), one = flat;
   one.push_back(1);
+  loss_->check_classes(out.features());
   const bool labels = loss_->takes_labels();
   if (labels ? y != flat && y != one : y != full && (full.back() != 1 || y != flat))
     throw std::invalid_argument("y: expected shape " + text(labels || full.back() == 1 ? flat : full) +
