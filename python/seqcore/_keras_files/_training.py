@@ -38,6 +38,20 @@ def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, ol
     _restore(model, chosen, *_variables(file), old)
 
 
+def take_state(file: Hdf5, model: Sequential, path: str) -> None:
+    """The optimizer's state to one that has made a step, as in Keras: before, it has nothing to put it into."""
+    found, names = _variables(file)
+    optimizer = model.optimizer
+    if optimizer is None or not model._trained or not found or names:
+        return
+    try:
+        if len(found) != len(optimizer.variables):
+            raise ValueError(f"it has {len(optimizer.variables)} variables, that in the file {len(found)}")
+        _restore(model, optimizer, found, names, old=False)
+    except ValueError as error:
+        warnings.warn(f"{path}: the state of the optimizer does not fit and is left alone: {error}", stacklevel=5)
+
+
 def _optimizer(item: Any) -> optimizers.Optimizer:
     if isinstance(item, str):
         item = {"class_name": item, "config": {}}
