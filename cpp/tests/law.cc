@@ -131,7 +131,7 @@ std::vector<Case> cases() {
        R"("learning_rate": 0.01, "momentum": 0.5, "centered": true, "weight_decay": 0.004)"},
       {"regression, Nadam",
        {31, 5, 3},
-       rnn("GRU", 18, "") + ", " + dense(2, "linear"),
+       rnn("GRU", 18, R"("use_bias": false)") + ", " + dense(2, "linear"),
        "LogCosh",
        "",
        "Nadam",
