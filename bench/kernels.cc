@@ -243,6 +243,23 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
   array("rmsprop", 5, 8, [&k, n](Memory& m) {
     return [&k, n, &m] { k.rmsprop({n, m[0].data, m[1].data, m[2].data, nullptr, nullptr, 1e-3f, 0, 0.1f, 1e-7f, 0}); };
   });
+  array("nadam", 7, 13, [&k, n](Memory& m) {
+    return [&k, n, &m] {
+      k.nadam({n, m[0].data, m[1].data, m[2].data, m[3].data, 1e-3f, 1e-3f, 0.1f, 0.001f, 1, 1e-7f, 0});
+    };
+  });
+  array("adamax", 7, 8, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.adamax({n, m[0].data, m[1].data, m[2].data, m[3].data, 1e-3f, 0.1f, 0.999f, 1e-7f, 0}); };
+  });
+  array("adagrad", 5, 6, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.adagrad({n, m[0].data, m[1].data, m[2].data, 1e-3f, 1e-7f, 0}); };
+  });
+  array("adadelta", 7, 14, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.adadelta({n, m[0].data, m[1].data, m[2].data, m[3].data, 1e-3f, 0.05f, 1e-7f, 0}); };
+  });
+  array("lion", 5, 6, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.lion({n, m[0].data, m[1].data, m[2].data, 1e-4f, 0.1f, 0.01f, 0}); };
+  });
   array("add", 3, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.add(n, m[0].data, m[1].data, m[2].data); }; });
   array("multiply", 3, 1,
         [&k, n](Memory& m) { return [&k, n, &m] { k.multiply(n, m[0].data, m[1].data, m[2].data); }; });

@@ -101,9 +101,9 @@ def target(loss, shape, rng):
     name = loss["class_name"]
     if name == "SparseCategoricalCrossentropy":
         return rng.integers(0, shape[-1], shape[:-1]).astype(np.int32)
-    if name == "CategoricalCrossentropy":
+    if name in ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge"):
         return np.eye(shape[-1], dtype=np.float32)[rng.integers(0, shape[-1], shape[:-1])]
-    if name == "BinaryCrossentropy":
+    if name in ("BinaryCrossentropy", "BinaryFocalCrossentropy", "Hinge", "SquaredHinge"):
         return rng.integers(0, 2, shape).astype(np.float32)
     return rng.normal(size=shape).astype(np.float32)
 

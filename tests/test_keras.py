@@ -82,6 +82,14 @@ def test_random_model(seed):
         spec("RMSprop", learning_rate=0.005, rho=0.8, momentum=0.5, weight_decay=0.01, epsilon=1e-5),
         spec("RMSprop", learning_rate=0.005, centered=True, epsilon=1e-3, clipnorm=0.05),
         spec("SGD", learning_rate=0.1, momentum=0.9, weight_decay=0.1, gradient_accumulation_steps=2),
+        spec("Nadam", learning_rate=0.01),
+        spec("Nadam", learning_rate=0.01, beta_1=0.7, epsilon=1e-3, weight_decay=0.01, use_ema=True),
+        spec("Adamax", learning_rate=0.01, weight_decay=0.01),
+        spec("Adagrad", learning_rate=0.05, clipvalue=0.01),
+        spec("Adagrad", learning_rate=0.05, initial_accumulator_value=0.0, epsilon=1e-3),
+        spec("Adadelta", learning_rate=1.0, weight_decay=0.01),
+        spec("Adadelta", learning_rate=1.0, rho=0.8, epsilon=1e-4, gradient_accumulation_steps=2),
+        spec("Lion", learning_rate=0.002, weight_decay=0.1),
     ],
     ids=str,
 )
@@ -98,6 +106,29 @@ def test_optimizers(optimizer):
     ours, theirs = same_losses(case, optimizer)
     for a, b in zip(ours.get_weights(), theirs.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_variables_and_configs_of_optimizers():
+    """Their order and shapes, beside Keras's own names; the arguments and their defaults."""
+    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"):
+        more = {"SGD": {"momentum": 0.5}, "Adam": {"amsgrad": True}, "RMSprop": {"momentum": 0.5, "centered": True}}
+        for averaged in (False, True):
+            own = []
+            for library in (seqcore, keras):
+                model = library.Sequential([library.Input((2,)), library.layers.Dense(3), library.layers.Dense(1)])
+                model.compile(getattr(library.optimizers, name)(use_ema=averaged, **more.get(name, {})), "mse")
+                model.train_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+                own.append(model.optimizer)
+            ours, theirs = ([(v.path, tuple(v.shape), np.asarray(v)) for v in o.variables] for o in own)
+            assert len(ours) == len(theirs)
+            for (slot, shape, value), (path, same, _) in zip(ours, theirs):
+                assert shape == same
+                assert path.endswith(slot.partition("/")[0]) or (slot == "u_product" and path.startswith("variable"))
+                assert slot != "u_product" or value == pytest.approx(theirs[-1][2])
+            a, b = (o.get_config() for o in own)
+            assert set(a) == set(b)
+            for key in set(a) - {"name"}:
+                assert a[key] == (pytest.approx(b[key]) if isinstance(b[key], float) else b[key]), key
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
@@ -157,6 +188,62 @@ def test_losses_of_regression(name):
     ours, theirs = (getattr(library.losses, name)() for library in (seqcore, keras))
     assert float(ours(case.y, p)) == pytest.approx(float(theirs(case.y, p)), rel=1e-5)
     assert ours.name == theirs.name
+
+
+FOCAL = [
+    spec("BinaryFocalCrossentropy"),
+    spec("BinaryFocalCrossentropy", apply_class_balancing=True, alpha=0.7, gamma=1.5, label_smoothing=0.1),
+    spec("BinaryFocalCrossentropy", from_logits=True, gamma=3.0),
+    spec("CategoricalFocalCrossentropy"),
+    spec("CategoricalFocalCrossentropy", alpha=[0.5, 2.0, 1.0], gamma=1.5, label_smoothing=0.1),
+    spec("CategoricalFocalCrossentropy", from_logits=True, gamma=1.0),
+]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "item", [*map(spec, ("Hinge", "SquaredHinge", "CategoricalHinge", "CosineSimilarity")), *FOCAL], ids=str
+)
+def test_losses_of_classes_and_angles(item, masked):
+    """Twenty steps with weights; every reduction; the function; the name."""
+    name, config = item["class_name"], item["config"]
+    activation = "linear"
+    if "Focal" in name and not config.get("from_logits"):
+        activation = "sigmoid" if "Binary" in name else "softmax"
+    layers = [
+        *([spec("Masking", mask_value=0.0)] if masked else []),
+        spec("GRU", units=4, return_sequences=masked),
+        spec("Dense", units=3, activation=activation),
+    ]
+    case = Case(chain((None, 4, 2), *layers), item, 6, seed=1)
+    if masked:
+        case.x[np.random.default_rng(0).random(case.x.shape[:2]) < 0.4] = 0
+        case.x[:, 1] = 1
+        same_losses(case, spec("SGD", learning_rate=0.05))
+    else:
+        same_losses(case, spec("SGD", learning_rate=0.05), sample_weight=case.sample_weight)
+    p = both(case)[1].predict(case.x, verbose=0)
+    for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight", "none"):
+        ours, theirs = (getattr(library.losses, name)(**config, reduction=reduction) for library in (seqcore, keras))
+        for weights in (None, np.linspace(0.5, 2, p[..., 0].size).reshape(p.shape[:-1])):
+            a, b = (np.asarray(loss(case.y, p, sample_weight=weights)) for loss in (ours, theirs))
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+        a, b = ours.get_config(), theirs.get_config()
+        assert {k: a[k] for k in b if k not in ("fn", "dtype")} == {k: b[k] for k in b if k not in ("fn", "dtype")}
+    assert ours.name == theirs.name
+    functions = [getattr(library.losses, ours.name)(case.y, p, **config) for library in (seqcore, keras)]
+    np.testing.assert_allclose(*map(np.asarray, functions), rtol=2e-5, atol=1e-6)
+
+
+def test_names_of_losses():
+    """All that Keras's `get` knows, but for what is no loss of sequences of vectors."""
+    from keras.src.losses import ALL_OBJECTS_DICT
+
+    absent = ("CTC", "Circle", "Dice", "Tversky", "ctc", "circle", "dice", "tversky", "Loss", "LossFunctionWrapper")
+    for name in sorted(set(ALL_OBJECTS_DICT) - set(absent)):
+        ours, theirs = seqcore.losses.get(name), keras.losses.get(name)
+        a, b = (f.name if hasattr(f, "name") else f.__name__ for f in (ours, theirs))
+        assert a == b
 
 
 def test_encoder_and_decoder():
@@ -557,6 +644,12 @@ def test_files_of_random_models(seed, tmp_path):
         spec("SGD", learning_rate=0.1),
         spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
         spec("RMSprop", learning_rate=0.01, momentum=0.5, centered=True),
+        spec("Nadam", learning_rate=0.01),
+        spec("Nadam", learning_rate=0.01, use_ema=True, gradient_accumulation_steps=3),
+        spec("Adamax", learning_rate=0.01),
+        spec("Adagrad", learning_rate=0.02),
+        spec("Adadelta", learning_rate=0.5, use_ema=True),
+        spec("Lion", learning_rate=0.001),
     ],
     ids=str,
 )
@@ -594,6 +687,92 @@ def test_training_goes_on_from_a_file(optimizer, suffix, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-5)
     for a, b in zip(ours.get_weights(), theirs.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def chain_of_lstm(library, optimizer, name):
+    model = library.Sequential([library.Input((5, 3)), library.layers.LSTM(4), library.layers.Dense(2)], name=name)
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize("file", ["m.weights.h5", "m.keras"])
+@pytest.mark.parametrize("name", ["Adam", "Nadam", "Adadelta", "RMSprop"])
+def test_load_weights_and_the_optimizer(name, file, tmp_path):
+    """Keras's own `load_weights` beside ours: into an optimizer that has made a step, and into a new one."""
+    x, y = np.random.default_rng(0).normal(size=(8, 5, 3)), np.ones((8, 2))
+    kind = lambda library, rate: getattr(library.optimizers, name)(rate, use_ema=True)  # noqa: E731
+    source = chain_of_lstm(keras, kind(keras, 0.02), "m")
+    for _ in range(3):
+        source.train_on_batch(x, y)
+    getattr(source, "save" if file.endswith("keras") else "save_weights")(tmp_path / file)
+    for steps in (0, 1):
+        models = [chain_of_lstm(library, kind(library, 0.01), "m") for library in (seqcore, keras)]
+        models[0].set_weights(models[1].get_weights())
+        for model in models:
+            for _ in range(steps):
+                model.train_on_batch(x, y)
+            model.load_weights(tmp_path / file)
+        ours, theirs = models
+        assert int(ours.optimizer.iterations) == int(theirs.optimizer.iterations) == (3 if steps else 0)
+        assert float(ours.optimizer.learning_rate) == float(theirs.optimizer.learning_rate)
+        losses = [[float(np.ravel(m.train_on_batch(x, y))[0]) for _ in range(4)] for m in models]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+    other = chain_of_lstm(seqcore, "sgd", "m")
+    other.train_on_batch(x, y)
+    with pytest.warns(UserWarning, match="state of the optimizer does not fit and is left alone"):
+        other.load_weights(tmp_path / file)
+    assert int(other.optimizer.iterations) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), source.get_weights()))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"ema_overwrite_frequency": 3}])
+def test_averages_of_weights(arguments):
+    """`fit` with use_ema, and with SwapEMAWeights: the same histories, and the averages in the end."""
+    x, y = np.random.default_rng(0).normal(size=(12, 5, 3)), np.ones((12, 2))
+    for swapping in (None, False, True):
+        results = []
+        weights = None
+        for library in (keras, seqcore):
+            optimizer = library.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.7, **arguments)
+            model = chain_of_lstm(library, optimizer, "m")
+            if weights is not None:
+                model.set_weights(weights)
+            weights = model.get_weights()
+            more = [] if swapping is None else [library.callbacks.SwapEMAWeights(swap_on_epoch=swapping)]
+            history = model.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0, callbacks=more,
+                                validation_data=(x[:4], y[:4]))  # fmt: skip
+            results.append((history.history, model.get_weights(), model.evaluate(x, y, verbose=0, callbacks=more)))
+        for key in ("loss", "val_loss"):
+            np.testing.assert_allclose(results[0][0][key], results[1][0][key], rtol=1e-4)
+        for a, b in zip(results[0][1], results[1][1]):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert results[0][2] == pytest.approx(results[1][2], rel=1e-4)
+
+
+def test_backups_of_both(tmp_path):
+    """Interrupted before epoch 3, both go on there and come to the same."""
+    x, y = np.random.default_rng(0).normal(size=(12, 5, 3)), np.ones((12, 2))
+    weights, results = None, []
+    for library in (keras, seqcore):
+
+        def stop(epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+        model = chain_of_lstm(library, library.optimizers.Adam(0.05), "m")
+        if weights is not None:
+            model.set_weights(weights)
+        weights = model.get_weights()
+        folder = str(tmp_path / library.__name__)
+        arguments = {"epochs": 5, "batch_size": 4, "shuffle": False, "verbose": 0}
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, **arguments, callbacks=[
+                library.callbacks.BackupAndRestore(folder), library.callbacks.LambdaCallback(on_epoch_begin=stop)
+            ])  # fmt: skip
+        again = model.fit(x, y, **arguments, callbacks=[library.callbacks.BackupAndRestore(folder)])
+        results.append((again.epoch, again.history["loss"], os.path.exists(folder)))
+    assert results[0][0] == results[1][0] == [3, 4] and not results[0][2] and not results[1][2]
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

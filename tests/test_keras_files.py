@@ -420,18 +420,24 @@ def slots(model):
     have = {}
     for variable in model.optimizer.variables[2:]:
         slot, _, index = variable.name.partition("/") if "/" in variable.name else variable.path.partition("/")
-        have.setdefault(slot, {})[int(index)] = variable.numpy()
+        have.setdefault(slot, {})[int(index or 0)] = variable.numpy()
     found = []
     for group in (
         ["average"],
         ["gradient_accumulator"],
         *{
             "RMSprop": [["velocity"], ["momentum"], ["average_gradient"]],
+            "Nadam": [["momentum", "velocity"], ["u_product"]],
+            "Adamax": [["momentum", "norm"]],
+            "Adagrad": [["accumulator"]],
+            "Adadelta": [["accumulated_grad", "accumulated_delta_var"]],
         }.get(type(model.optimizer).__name__, [["momentum", "velocity"], ["velocity_hat"]]),
     ):
         present = [s for s in group if s in have]
         for index in sorted(have[present[0]]) if present else ():
-            found += [(f"adam/w_{index}_{slot}", have[slot][index]) for slot in present]
+            found += [
+                ("variable" if slot == "u_product" else f"adam/w_{index}_{slot}", have[slot][index]) for slot in present
+            ]
     return found  # fmt: skip
 
 
@@ -449,8 +455,12 @@ OPTIMIZERS = {
     "adamw": lambda: optimizers.AdamW(0.01, gradient_accumulation_steps=3),
     "sgd": lambda: optimizers.SGD(0.1),
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    **({"rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True)}
-       if hasattr(optimizers, "RMSprop") else {}),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "nadam": lambda: optimizers.Nadam(0.01, use_ema=True),
+    "adamax": lambda: optimizers.Adamax(0.01),
+    "adagrad": lambda: optimizers.Adagrad(0.01),
+    "adadelta": lambda: optimizers.Adadelta(1.0, gradient_accumulation_steps=3),
+    "lion": lambda: optimizers.Lion(0.001),
 }  # fmt: skip
 
 
@@ -477,7 +487,7 @@ def test_training_goes_on(tmp_path, name, suffix):
     assert not models.load_model(path, compile=False).compiled
 
 
-@pytest.mark.parametrize("name", ["amsgrad", "momentum"])
+@pytest.mark.parametrize("name", ["amsgrad", "momentum", "nadam", "adadelta"])
 def test_layers_that_were_frozen_later(tmp_path, name):
     model, x, y = trained(OPTIMIZERS[name](), 0)
     model.layers[1].trainable = True
@@ -499,14 +509,26 @@ def test_layers_that_were_frozen_later(tmp_path, name):
     assert 0 < len(loaded.optimizer.variables) < len(before)
 
 
-@pytest.mark.parametrize("kind", ["Adam", "SGD"])
+BEFORE_2_11 = {
+    "Adam": ({"amsgrad": True}, {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"}),
+    "SGD": ({"momentum": 0.9}, {"momentum": "momentum"}),
+    "Nadam": ({}, {"momentum": "m", "velocity": "v"}),
+    "Adamax": ({}, {"momentum": "m", "norm": "v"}),
+    "Adagrad": ({}, {"accumulator": "accumulator"}),
+    "Adadelta": ({}, {"accumulated_grad": "accum_grad", "accumulated_delta_var": "accum_var"}),
+}
+
+
+@pytest.mark.parametrize("kind", BEFORE_2_11)
 def test_the_optimizers_before_2_11(tmp_path, kind):
     """All m, then all v; `decay`, `lr`; iterations alone before the slots."""
     decay = optimizers.schedules.InverseTimeDecay(0.05, 1, 0.1)
-    rates = {"learning_rate": decay, **({"momentum": 0.9} if kind == "SGD" else {"amsgrad": True})}
+    more, old = BEFORE_2_11[kind]
+    rates = {"learning_rate": decay, **more}
     model, x, y = trained(getattr(optimizers, kind)(**rates))
-    old = {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"} if kind == "Adam" else {"momentum": "momentum"}
     state = [("Adam/iter:0", np.int64(4))]
+    if kind == "Nadam":
+        state.append(("Adam/momentum_cache:0", np.asarray(model.optimizer.variables[-1])))
     for slot, end in old.items():
         for variable in model.optimizer.variables[1:]:
             where = variable.name if "/" in variable.name else variable.path
@@ -572,7 +594,7 @@ def test_losses_and_metrics(tmp_path, loss, given, names):
     [
         {"loss": "my_loss"}, {"loss": {"a": "mse", "b": "mse"}}, {"metrics": ["mine"]}, {"metrics": [FUNCTION]},
         {"weighted_metrics": [{"class_name": "Mine", "config": {}}]}, {"metrics": 5}, {"optimizer": None},
-        {"optimizer": {"class_name": "Lion", "config": {}}}, {"loss_weights": [2.0]}, {"loss": {"class_name": 3}},
+        {"optimizer": {"class_name": "Lamb", "config": {}}}, {"loss_weights": [2.0]}, {"loss": {"class_name": 3}},
         {"optimizer": {"class_name": "Adam", "config": {"momentum": 0.5}}},
     ],
     ids=str,
@@ -586,9 +608,10 @@ def test_what_compile_cannot_restore(tmp_path, change):
     same(model, models.load_model(tmp_path / "m.keras", compile=False))
 
 
+@pytest.mark.parametrize("kind", ["adam", "nadam"])
 @pytest.mark.parametrize("case", ["missing", "more", "shape", "dtype", "count", "negative", "none"])
-def test_the_optimizers_state_does_not_fit(tmp_path, case):
-    model, _, _ = trained("adam")
+def test_the_optimizers_state_does_not_fit(tmp_path, case, kind):
+    model, _, _ = trained(kind)
     state = [np.int64(4), np.float32(0.01), *(v for _, v in slots(model))]
     if case == "missing":
         state = state[:-1]

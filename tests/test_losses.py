@@ -25,6 +25,18 @@ LOSSES = [
     spec("LogCosh"),
     spec("Poisson"),
     spec("KLDivergence"),
+    spec("Hinge"),
+    spec("SquaredHinge"),
+    spec("CategoricalHinge"),
+    spec("CosineSimilarity"),
+    spec("BinaryFocalCrossentropy"),
+    spec("BinaryFocalCrossentropy", gamma=0.5, apply_class_balancing=True, alpha=0.7, label_smoothing=0.2),
+    spec("BinaryFocalCrossentropy", gamma=0.0, from_logits=True),
+    spec("BinaryFocalCrossentropy", gamma=3.5, from_logits=True, apply_class_balancing=True),
+    spec("CategoricalFocalCrossentropy"),
+    spec("CategoricalFocalCrossentropy", gamma=0.5, alpha=0.7, label_smoothing=0.2),
+    spec("CategoricalFocalCrossentropy", gamma=0.0, from_logits=True),
+    spec("CategoricalFocalCrossentropy", gamma=3.5, from_logits=True, label_smoothing=0.1),
     spec("BinaryCrossentropy"),
     spec("BinaryCrossentropy", label_smoothing=0.2),
     spec("BinaryCrossentropy", from_logits=True),
@@ -65,6 +77,36 @@ def test_loss_per_sample(item, shape):
     p, y = prediction(item, shape, rng), target(item, shape, rng)
     expected, _ = reference_losses.per_sample(item, y, p.astype(np.float64))
     np.testing.assert_allclose(_core.loss(json.dumps(item), y, p), expected, rtol=3e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("item", LOSSES, ids=label)
+@pytest.mark.parametrize("n", [1, 5, 17])
+def test_the_references_gradients(item, n):
+    """Of the specification itself: finite differences of its values."""
+    rng = np.random.default_rng(n)
+    p, y = prediction(item, (6, n), rng).astype(np.float64), target(item, (6, n), rng)
+    _, slope = reference_losses.per_sample(item, y, p)
+    for i in range(n):
+        step = np.zeros(n)
+        step[i] = 1e-6
+        up, down = (reference_losses.per_sample(item, y, p + s)[0] for s in (step, -step))
+        np.testing.assert_allclose((up - down) / 2e-6, slope[:, i], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("item", LOSSES, ids=label)
+@pytest.mark.parametrize("n", [2, 5, 17])
+def test_gradients_of_losses(item, n):
+    """A Dense layer of the identity: the bias's gradient is the predictions', summed over the rows."""
+    model = _core.Model(json.dumps(chain((None, n), spec("Dense", units=n))), 0)
+    rng = np.random.default_rng(n)
+    model.set_weight(0, np.eye(n, dtype=np.float32))
+    model.set_weight(1, np.zeros(n, np.float32))
+    model.compile(compiling(item))
+    p, y = prediction(item, (6, n), rng), target(item, (6, n), rng)
+    expected, slope = reference_losses.loss(item, y, p.astype(np.float64))
+    value, (_, bias) = model.gradients(p, y, None)
+    assert_close(value, expected, rtol=1e-5)
+    assert_close(bias, slope.sum(0), rtol=2e-5)
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", "none"])
@@ -205,6 +247,70 @@ def test_ignore_class_outside_the_classes(masked):
         model.check_data(case.x, np.maximum(case.y, -1), None)
 
 
+@pytest.mark.parametrize("name", ["Hinge", "SquaredHinge"])
+def test_targets_of_hinge_losses(name):
+    """Zeros stand for -1 where a batch has zeros and ones alone."""
+    p = np.float32([[0.5, -2.0], [0.25, 3.0], [-0.5, 0.0]])
+    of_signs = getattr(losses, name)(reduction="none")([[1, -1], [-1, 1], [1, 1]], p)
+    assert np.array_equal(getattr(losses, name)(reduction="none")([[1, 0], [0, 1], [1, 1]], p), of_signs)
+    assert not np.array_equal(getattr(losses, name)(reduction="none")([[1, 0], [0, 1], [1, 2]], p)[:2], of_signs[:2])
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(2)])
+    model.set_weights([np.eye(2), np.zeros(2)])
+    model.compile("sgd", name, metrics=[name])
+    assert model.evaluate(p, [[1, 0], [0, 1], [1, 1]], verbose=0) == pytest.approx([of_signs.mean()] * 2)
+    assert model.evaluate(p, [[1, -1], [-1, 1], [1, 1]], verbose=0) == pytest.approx([of_signs.mean()] * 2)
+
+
+def test_focal_losses_of_the_certain():
+    """Finite where a probability is 0 or 1, and without gamma the cross-entropies."""
+    rng = np.random.default_rng(0)
+    for kind in ("Binary", "Categorical"):
+        for gamma in (0.0, 0.5, 1.0, 2.0, 3.5):
+            item = spec(f"{kind}FocalCrossentropy", gamma=gamma, alpha=1.0)
+            model = _core.Model(json.dumps(chain((None, 2), spec("Dense", units=2))), 0)
+            model.set_weight(0, np.eye(2, dtype=np.float32))
+            model.compile(compiling(item))
+            x, y = np.float32([[0, 1], [1, 0], [1, 0]]), np.float32([[0, 1], [0, 1], [1, 0]])
+            value, (kernel, bias) = model.gradients(x, y, None)
+            assert np.isfinite(value) and np.isfinite(kernel).all() and np.isfinite(bias).all()
+        p, y = prediction(item, (5, 3), rng), target(item, (5, 3), rng)
+        plain = getattr(losses, f"{kind}Crossentropy")()(y, p)
+        assert getattr(losses, f"{kind}FocalCrossentropy")(alpha=1.0, gamma=0.0)(y, p) == pytest.approx(plain, rel=1e-5)
+
+
+def test_weights_of_classes():
+    alpha = [0.5, 2.0, 1.0]
+    loss = losses.CategoricalFocalCrossentropy(alpha, gamma=1.5, reduction="none")
+    rng = np.random.default_rng(0)
+    item = spec("CategoricalFocalCrossentropy", alpha=alpha, gamma=1.5)
+    p, y = prediction(item, (4, 3), rng), target(item, (4, 3), rng)
+    expected, _ = reference_losses.per_sample(item, y, p.astype(np.float64))
+    np.testing.assert_allclose(loss(y, p), expected, rtol=1e-5)
+    assert losses.CategoricalFocalCrossentropy.from_config(loss.get_config()).alpha == alpha
+    with pytest.raises(ValueError, match="alpha has 3 weights of classes, y_pred 2 classes"):
+        loss([[1, 0]], [[0.5, 0.5]])
+    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(2, activation="softmax")])
+    model.compile("sgd", losses.CategoricalFocalCrossentropy(np.array(alpha)))
+    with pytest.raises(ValueError, match="alpha has 3 weights of classes, y_pred 2 classes"):
+        model.fit(np.ones((2, 2)), np.eye(2), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("CosineSimilarity", {"axis": 0}), ("BinaryFocalCrossentropy", {"axis": 1}),
+        ("CategoricalFocalCrossentropy", {"axis": 0}), ("BinaryFocalCrossentropy", {"gamma": -1.0}),
+        ("BinaryFocalCrossentropy", {"alpha": [0.5]}), ("CategoricalFocalCrossentropy", {"alpha": "x"}),
+        ("CategoricalFocalCrossentropy", {"alpha": [0.5, None]}), ("CategoricalFocalCrossentropy", {"alpha": []}),
+        ("BinaryFocalCrossentropy", {"label_smoothing": 2.0}),
+        ("BinaryFocalCrossentropy", {"apply_class_balancing": 3}),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_losses(name, arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` of {name}"):
+        getattr(losses, name)(**arguments)
+
+
 def test_everything_ignored():
     loss = losses.SparseCategoricalCrossentropy(ignore_class=0)
     assert float(loss([0, 0], [[0.5, 0.5], [0.1, 0.9]])) == 0
@@ -244,7 +350,7 @@ def test_a_last_axis_of_one_is_dropped_or_added():
         none(y.reshape(2, 3), p.reshape(3, 2))
 
 
-@pytest.mark.parametrize("item", LOSSES[:16], ids=label)
+@pytest.mark.parametrize("item", [item for item in LOSSES if not item["class_name"].startswith("Sparse")], ids=label)
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (1, 1)])
 def test_weights_of_samples_in_any_shape(item, shape):
     """The mean with weights divides by the weights as they were given, not as they were broadcast."""
@@ -294,6 +400,12 @@ def test_losses_and_metrics_by_position_and_name():
         ("huber_loss", losses.huber),
         ("bce", losses.binary_crossentropy),
         ("sparse_categorical_crossentropy", losses.sparse_categorical_crossentropy),
+        ("hinge", losses.hinge),
+        ("squared_hinge", losses.squared_hinge),
+        ("categorical_hinge", losses.categorical_hinge),
+        ("cosine_similarity", losses.cosine_similarity),
+        ("binary_focal_crossentropy", losses.binary_focal_crossentropy),
+        ("categorical_focal_crossentropy", losses.categorical_focal_crossentropy),
     ]:
         assert losses.get(name) is function is losses.deserialize(name)
     assert losses.get(losses.huber) is losses.huber and losses.get(None) is None

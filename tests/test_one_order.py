@@ -83,6 +83,14 @@ def digest():
     for case in cases():
         for value in results(case):
             h.update(np.ascontiguousarray(value).tobytes())
+    case = Case(chain((None, 3, 5), spec("GRU", units=18), spec("Dense", units=1)), spec("MeanSquaredError"), 9, seed=4)
+    for name in ("Nadam", "Adamax", "Adagrad", "Adadelta", "Lion", "RMSprop"):
+        model = _core.Model(json.dumps(case.description), 5)
+        model.compile(compiling(case.loss, spec(name, learning_rate=0.01, weight_decay=0.01)))
+        for _ in range(10):
+            h.update(np.float64(model.train_on_batch(case.x, case.y, case.sample_weight, None)).tobytes())
+        for _, slot in model.optimizer_variables():
+            h.update(slot.tobytes())
     for name in _core.ACTIVATIONS:
         h.update(_core.activation(name, np.linspace(-20, 20, 9999, dtype=np.float32).reshape(-1, 3)).tobytes())
     return h.hexdigest()

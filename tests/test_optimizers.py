@@ -29,6 +29,18 @@ OPTIONS = [
     spec("RMSprop", learning_rate=0.01, momentum=0.8, epsilon=1e-2, weight_decay=0.1),
     spec("RMSprop", learning_rate=0.01, centered=True, epsilon=1e-2, clipvalue=0.01),
     spec("RMSprop", learning_rate=0.01, centered=True, momentum=0.5, epsilon=1e-2, gradient_accumulation_steps=2),
+    spec("Nadam"),
+    spec("Nadam", learning_rate=0.02, beta_1=0.8, beta_2=0.9, epsilon=1e-3, weight_decay=0.1),
+    spec("Nadam", learning_rate=0.02, epsilon=1e-3, gradient_accumulation_steps=3, clipnorm=0.05),
+    spec("Adamax"),
+    spec("Adamax", learning_rate=0.02, beta_1=0.7, beta_2=0.6, epsilon=1e-3, weight_decay=0.1),
+    spec("Adagrad"),
+    spec("Adagrad", learning_rate=0.05, initial_accumulator_value=0.01, epsilon=1e-4, weight_decay=0.1),
+    spec("Adagrad", learning_rate=0.05, use_ema=True, ema_momentum=0.7, gradient_accumulation_steps=2),
+    spec("Adadelta"),
+    spec("Adadelta", learning_rate=1.0, rho=0.7, epsilon=1e-4, weight_decay=0.01, global_clipnorm=0.05),
+    spec("Lion"),
+    spec("Lion", learning_rate=0.01, beta_1=0.6, beta_2=0.7, weight_decay=0.1, clipvalue=0.01),
     spec("SGD"),
     spec("SGD", learning_rate=0.1, momentum=0.9),
     spec("SGD", learning_rate=0.1, momentum=0.9, nesterov=True),
@@ -81,7 +93,10 @@ def test_ten_steps(optimizer):
 @given(st.data())
 def test_ten_steps_of_random_models(data):
     pick = lambda options: data.draw(st.sampled_from(options))  # noqa: E731
-    options = [spec("Adam", epsilon=1e-2), spec("SGD", momentum=0.9), spec("RMSprop", epsilon=1e-2, centered=True)]
+    options = [
+        spec("Adam", epsilon=1e-2), spec("SGD", momentum=0.9), spec("RMSprop", epsilon=1e-2, centered=True),
+        spec("Nadam", epsilon=1e-2), spec("Adamax", epsilon=1e-2), spec("Adagrad"), spec("Adadelta", epsilon=1e-3),
+    ]  # fmt: skip
     ten_steps(random_case(pick), pick(options))
 
 
@@ -109,9 +124,16 @@ def test_non_finite_gradient_skips_the_update():
     assert all(np.array_equal(a, model.get_weight(i)) for i, a in enumerate(after if np.isfinite(loss) else before))
 
 
-def test_slots_round_trip_and_resume():
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2),
+        *(spec(name) for name in ("Nadam", "Adamax", "Adagrad", "Adadelta")),
+    ],
+    ids=json.dumps,
+)
+def test_slots_round_trip_and_resume(optimizer):
     case = plain_case()
-    optimizer = spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2)
     model, _ = ten_steps(case, optimizer, steps=3)
     other = _core.Model(json.dumps(case.description), 0)
     other.compile(compiling(case.loss, optimizer))
@@ -283,6 +305,73 @@ def test_copies_of_an_optimizer_have_its_arguments():
     rate = lambda: 0.5  # noqa: E731
     assert float(copy.deepcopy(optimizers.SGD(rate)).learning_rate) == 0.5
     assert float(copy.deepcopy(optimizers.SGD(lr=0.125)).learning_rate) == 0.125
+
+
+def test_the_order_of_variables():
+    """Keras's: the averages, then group after group, in a group weight by weight."""
+    for optimizer, expected in [
+        (optimizers.Adam(amsgrad=True, use_ema=True),
+         "average/0 average/1 momentum/0 velocity/0 momentum/1 velocity/1 velocity_hat/0 velocity_hat/1"),
+        (optimizers.RMSprop(momentum=0.1, centered=True),
+         "velocity/0 velocity/1 momentum/0 momentum/1 average_gradient/0 average_gradient/1"),
+        (optimizers.SGD(momentum=0.1, gradient_accumulation_steps=2),
+         "gradient_accumulator/0 gradient_accumulator/1 momentum/0 momentum/1"),
+        (optimizers.AdamW(), "momentum/0 velocity/0 momentum/1 velocity/1"),
+        (optimizers.Nadam(), "momentum/0 velocity/0 momentum/1 velocity/1 u_product"),
+        (optimizers.Adamax(), "momentum/0 norm/0 momentum/1 norm/1"),
+        (optimizers.Adagrad(), "accumulator/0 accumulator/1"),
+        (optimizers.Adadelta(),
+         "accumulated_grad/0 accumulated_delta_var/0 accumulated_grad/1 accumulated_delta_var/1"),
+        (optimizers.Lion(), "momentum/0 momentum/1"),
+    ]:  # fmt: skip
+        variables = small(optimizer).optimizer.variables
+        assert [v.path for v in variables] == ["iteration", "learning_rate", *expected.split()]
+        shapes = [v.shape for v in variables if v.path.endswith(("/0", "/1"))]
+        assert shapes == [(2, 1) if n.endswith("0") else (1,) for n in expected.split() if n != "u_product"]
+        if type(optimizer) is optimizers.Adagrad:
+            assert np.all(np.asarray(variables[2]) == np.float32(0.1))
+
+
+def test_lion_steps_by_the_sign():
+    moves, _ = constant_gradient(optimizers.Lion(0.25), 3)
+    assert moves.tolist() == [0.25, 0.25, 0.25]
+    model = small(optimizers.Lion(0.25, weight_decay=0.5))
+    before = model.get_weights()
+    model.train_on_batch(np.zeros((4, 2)), np.zeros(4))  # no gradient: the decay alone
+    np.testing.assert_allclose(model.get_weights()[0], before[0] * (1 - 0.125), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"])
+def test_files_hold_all_of_an_optimizer(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((8, 2)), rng.random(8)
+    model = small(getattr(optimizers, name)(0.01))
+    model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    again = seqcore.models.load_model(tmp_path / "m.safetensors")
+    copied = copy.deepcopy(model)
+    assert type(again.optimizer) is type(model.optimizer)
+    for _ in range(4):
+        losses = [m.train_on_batch(x, y) for m in (model, again, copied)]
+        assert losses[0] == losses[1] == losses[2]
+    for a, b in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        assert a.path == b.path and np.array_equal(a, b)
+    fresh = getattr(optimizers, name)
+    assert fresh.from_config(fresh(0.5).get_config()).get_config() == fresh(0.5).get_config()
+    assert type(optimizers.get(name.lower())) is type(optimizers.get(name)) is fresh
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Nadam", {"beta_1": -0.1}), ("Adamax", {"epsilon": -1}), ("Adagrad", {"initial_accumulator_value": -0.1}),
+        ("Adadelta", {"rho": 1.5}), ("Lion", {"beta_2": "x"}), ("Lion", {"epsilon": 1e-7}),
+        ("Adagrad", {"momentum": 0.9}),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_the_others(name, arguments):
+    with pytest.raises(ValueError, match=f"{name}.*{next(iter(arguments))}|{next(iter(arguments))}.*{name}"):
+        getattr(optimizers, name)(**arguments)
 
 
 def test_a_schedule_leaves_no_learning_rate_among_the_variables():

@@ -62,6 +62,7 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
                                                                       ? "int32 labels, one a row of y_pred"
                                                                       : "the shape of y_pred"));
   const std::int64_t n = pred.shape.back(), rows = size_of(shape);
+  loss.check_classes(n);
   std::vector<std::uint8_t> skip;
   if (loss.takes_labels())
     for (std::int64_t i = 0; i < rows; i++) {

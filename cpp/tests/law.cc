@@ -139,6 +139,13 @@ std::vector<Case> cases() {
        "",
        "RMSprop",
        R"("learning_rate": 0.01, "momentum": 0.5, "centered": true, "weight_decay": 0.004)"},
+      {"regression, Nadam",
+       {31, 5, 3},
+       rnn("GRU", 18, R"("use_bias": false)") + ", " + dense(2, "linear"),
+       "LogCosh",
+       "",
+       "Nadam",
+       R"("learning_rate": 0.01, "weight_decay": 0.004)"},
       {"regression, softmax inside",
        {300, 4, 6},
        rnn("LSTM", 20, R"("activation": "softmax", "unit_forget_bias": false, "recurrent_dropout": 0.1)") + ", " +

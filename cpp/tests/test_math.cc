@@ -120,6 +120,14 @@ constexpr LossCase kLossCases[] = {{LossKind::mean_squared_error, false, 0},
                                    {LossKind::log_cosh, false, 0},
                                    {LossKind::poisson, false, 0},
                                    {LossKind::kl_divergence, false, 0},
+                                   {LossKind::hinge, false, 0},
+                                   {LossKind::squared_hinge, false, 0},
+                                   {LossKind::categorical_hinge, false, 0},
+                                   {LossKind::cosine_similarity, false, 0},
+                                   {LossKind::binary_focal_crossentropy, false, 0.125},
+                                   {LossKind::binary_focal_crossentropy, true, 0},
+                                   {LossKind::categorical_focal_crossentropy, false, 0.125},
+                                   {LossKind::categorical_focal_crossentropy, true, 0},
                                    {LossKind::binary_crossentropy, false, 0},
                                    {LossKind::binary_crossentropy, true, 0},
                                    {LossKind::binary_crossentropy, false, 0.125},
@@ -130,7 +138,7 @@ constexpr LossCase kLossCases[] = {{LossKind::mean_squared_error, false, 0},
                                    {LossKind::categorical_crossentropy, true, 0.125},
                                    {LossKind::sparse_categorical_crossentropy, false, 0},
                                    {LossKind::sparse_categorical_crossentropy, true, 0}};
-constexpr double kDelta = 0.75;
+constexpr double kDelta = 0.75, kAlpha = 0.25, kGamma = 1.5;
 
 double definition(const LossCase& loss, const Doubles& p, Doubles y, std::size_t label) {
   const auto n = static_cast<double>(p.size());
@@ -162,6 +170,45 @@ double definition(const LossCase& loss, const Doubles& p, Doubles y, std::size_t
     case LossKind::poisson:
       for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] - y[i] * std::log(p[i] + 1e-7);
       return sum / n;
+    case LossKind::hinge:
+    case LossKind::squared_hinge:
+      for (std::size_t i = 0; i < p.size(); ++i)
+        sum += std::pow(std::fmax(1 - y[i] * p[i], 0), loss.kind == LossKind::hinge ? 1 : 2);
+      return sum / n;
+    case LossKind::categorical_hinge: {
+      double other = -INFINITY;
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        sum += y[i] * p[i];
+        other = std::fmax(other, (1 - y[i]) * p[i]);
+      }
+      return std::fmax(other - sum + 1, 0);
+    }
+    case LossKind::cosine_similarity: {
+      double yy = 0, pp = 0;
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        sum += y[i] * p[i];
+        yy += y[i] * y[i];
+        pp += p[i] * p[i];
+      }
+      return -sum / std::sqrt(yy * pp);
+    }
+    case LossKind::binary_focal_crossentropy:
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        const double t = y[i] * (1 - s) + s / 2, q = loss.from_logits ? 1 / (1 + std::exp(-p[i])) : p[i];
+        const double weight = t * kAlpha + (1 - t) * (1 - kAlpha), c = clipped(q);
+        sum -= weight * std::pow(1 - t * q - (1 - t) * (1 - q), kGamma) * (t * std::log(c) + (1 - t) * std::log(1 - c));
+      }
+      return sum / n;
+    case LossKind::categorical_focal_crossentropy: {
+      double total = 0;
+      const auto mass = [&](double v) { return loss.from_logits ? std::exp(v) : v; };
+      for (const double v : p) total += mass(v);
+      for (std::size_t i = 0; i < p.size(); ++i) {
+        const double c = clipped(mass(p[i]) / total);
+        sum -= kAlpha * (y[i] * (1 - s) + s / n) * std::pow(1 - c, kGamma) * std::log(c);
+      }
+      return sum;
+    }
     case LossKind::kl_divergence:
       for (std::size_t i = 0; i < p.size(); ++i) {
         const double t = clamp(y[i], 1e-7, 1);
@@ -294,8 +341,27 @@ std::vector<float> everything(const Kernels& k) {
     fill(b, size, random, 0, 1);
     for (const LossCase& c : kLossCases) {
       fill(a, size, random, c.from_logits ? -5.0f : 0.01f, c.from_logits ? 5.0f : 0.99f);
-      k.loss({c.kind, rows, n, a.data(), ld, b.data(), ld, label.get(), weight.data(), nullptr, c.from_logits,
-              static_cast<float>(c.smoothing), static_cast<float>(kDelta), per_row.data(), y.data(), ld});
+      k.loss({c.kind,
+              rows,
+              n,
+              a.data(),
+              ld,
+              b.data(),
+              ld,
+              label.get(),
+              weight.data(),
+              nullptr,
+              c.from_logits,
+              static_cast<float>(c.smoothing),
+              static_cast<float>(kDelta),
+              per_row.data(),
+              y.data(),
+              ld,
+              n % 3 == 0,
+              0.25f,
+              static_cast<float>(n % 5) / 2,
+              nullptr,
+              n % 2 == 0});
       keep(per_row, rows);
       keep(y, size);
     }
@@ -307,6 +373,12 @@ std::vector<float> everything(const Kernels& k) {
     k.sgd({n, p.data(), b.data(), n % 4 ? m.data() : nullptr, 0.01f, 0.9f, n % 4 == 2, n % 3 ? 0.0f : 0.004f});
     k.rmsprop({n, p.data(), a.data(), v.data(), n % 2 ? vhat.data() : nullptr, n % 4 ? m.data() : nullptr, 0.01f, 0.9f,
                0.1f, 1e-7f, n % 3 ? 0.0f : 0.004f});
+    const float decay = n % 3 ? 0.0f : 0.004f;
+    k.nadam({n, p.data(), a.data(), m.data(), v.data(), 0.01f, 0.02f, 0.1f, 0.001f, 1.5f, 1e-7f, decay});
+    k.adamax({n, p.data(), b.data(), m.data(), v.data(), 0.01f, 0.1f, 0.999f, 1e-7f, decay});
+    k.adagrad({n, p.data(), a.data(), v.data(), 0.01f, 1e-7f, decay});
+    k.adadelta({n, p.data(), b.data(), v.data(), vhat.data(), 0.1f, 0.05f, 1e-7f, decay});
+    k.lion({n, p.data(), a.data(), m.data(), 0.01f, 0.1f, 0.01f, decay});
     for (const Guarded* g : {&p, &m, &v, &vhat}) keep(*g, n);
   }
   return results;
@@ -418,7 +490,12 @@ void test_losses(const Kernels& k) {
                              static_cast<float>(kDelta),
                              &loss,
                              d.data(),
-                             n};
+                             n,
+                             false,
+                             static_cast<float>(kAlpha),
+                             static_cast<float>(kGamma),
+                             nullptr,
+                             true};
       k.loss(args);
       const Doubles at(p.data(), p.data() + n), target(y.data(), y.data() + n);
       const auto objective = [&](const Doubles& v) {

@@ -113,7 +113,8 @@ class Model:
     iterations: int
     accumulated: int  # batches summed towards the next step (gradient_accumulation_steps)
     learning_rate: float
-    def optimizer_variables(self) -> list[tuple[str, Float]]: ...  # ("momentum/3", …): slots by weight index
+    def optimizer_variables(self) -> list[tuple[str, Float]]: ...
+        # ("momentum/3", …): slots by weight index; and, of Nadam, ("u_product", a scalar)
     def set_optimizer_variables(self, values: list[tuple[str, Float]]) -> None: ...
     def finalize_ema(self) -> None: ...  # use_ema: the averages replace the weights
     seed: int  # with rng_counter, the whole random state of training

@@ -191,19 +191,59 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
         )
         for layer, flag in zip(model.layers, now, strict=True):
             layer.trainable = flag
-        state, core = header["state"], model._core_compiled
-        assert core is not None and model.optimizer is not None
-        slots = [(n.removeprefix("optimizer/"), v) for n, v in tensors.items() if n.startswith("optimizer/")]
-        expected = {n for n, _ in core.optimizer_variables()}
-        if {n for n, _ in slots} != expected:
-            raise ValueError(f"the optimizer's tensors are not {sorted(expected)[:4]} …")
-        core.set_optimizer_variables([(n, _engine.to_float(v, n)) for n, v in slots])
-        core.iterations, core.accumulated = _natural(state, "iterations"), _natural(state, "accumulated")
-        core.learning_rate = float(state["learning_rate"])
-        core.seed, core.rng_counter = _natural(state, "rng_seed"), _natural(state, "rng_counter")
-        model._shuffles = _natural(state, "shuffles")
+        _take_state(model, header["state"], tensors)
     model._trained = bool(header.get("trained", False))
     return model
+
+
+def _take_state(model: Sequential, state: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """All that training goes on from, but for the weights, into a compiled model."""
+    core = model._core_compiled
+    assert core is not None and model.optimizer is not None
+    slots = [(n.removeprefix("optimizer/"), v) for n, v in tensors.items() if n.startswith("optimizer/")]
+    expected = {n for n, _ in core.optimizer_variables()}
+    if {n for n, _ in slots} != expected:
+        raise ValueError(f"the optimizer's tensors are not {sorted(expected)[:4]} …")
+    core.set_optimizer_variables([(n, _engine.to_float(v, n)) for n, v in slots])
+    core.iterations, core.accumulated = _natural(state, "iterations"), _natural(state, "accumulated")
+    core.learning_rate = float(state["learning_rate"])
+    core.seed, core.rng_counter = _natural(state, "rng_seed"), _natural(state, "rng_counter")
+    model._shuffles = _natural(state, "shuffles")
+
+
+def save_backup(model: Sequential, path: str, epoch: int) -> None:
+    """The model as `save_model` writes it, and the epoch that `fit` would begin with."""
+    header, tensors = pack(model)
+    metadata = {"format": "seqcore", "seqcore": json.dumps(header), "training": json.dumps({"epoch": epoch})}
+    _engine.write_safetensors(os.fsencode(path), tensors, metadata)
+
+
+def load_backup(model: Sequential, path: str) -> int:
+    """Puts weights and the state of training back into the model; the epoch to begin with.
+
+    Raises:
+        ValueError: the file is damaged, or of another model.
+    """
+    tensors, metadata = _read(path)
+    try:
+        state = json.loads(metadata["seqcore"])["state"]
+        epoch = _natural(json.loads(metadata["training"]), "epoch")
+        network = model._existing_network()
+        assert network is not None and model.optimizer is not None
+        model._compiled_network(network, "a backup")
+        before = pack(model)
+        try:
+            _assign(model, tensors, path, skip_mismatch=False)
+            _take_state(model, state, tensors)
+            if model.optimizer.schedule is None:
+                model.optimizer.learning_rate = float(state["learning_rate"])
+        except (KeyError, TypeError, ValueError):
+            _assign(model, before[1], path, skip_mismatch=False)
+            _take_state(model, before[0]["state"], before[1])
+            raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no backup of this model: {error}") from error
+    return epoch
 
 
 def own_metrics(model: Sequential) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Trainer:
         self._core_compiled: _engine.CoreModel | None = None
         self._shuffles = 0
         self._trained = False
+        self._initial_epoch = 0  # where a callback says that `fit` goes on
+        self._averages_in_weights = False  # while SwapEMAWeights has them there
 
     @abstractmethod
     def _network_for(self, x: Any) -> Network:
@@ -81,7 +83,8 @@ class Trainer:
             metrics: a list of names, metrics, or functions of (y_true, y_pred). Those in `metrics.IN_CORE` cost next to
                 nothing; others, your own among them, are updated in Python after each batch.
             weighted_metrics: the same, with sample weights.
-            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras's; nothing is traced.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras's; nothing is traced, and
+                the hooks of batches are called around each of them, as with Keras's default of 1.
 
         Example:
             >>> from seqcore import Sequential, layers
@@ -323,20 +326,38 @@ class Trainer:
                 _engine.optional_count(validation_steps, "validation_steps"), False,
             )  # fmt: skip
         hooks = make_list(callbacks, self, verbose=verbose, epochs=epochs, steps=batches.steps)
+        if self._averages_in_weights:  # from a fit that did not end
+            self._swap_averages()
         self.stop_training = False
         self._trained = True
+        self._initial_epoch = initial_epoch
         outer, self._fitting = self._fitting, True
         try:
             hooks.on_train_begin()
-            logs = self._fit_epochs(network, batches, validation, hooks, range(initial_epoch, epochs), validates)
+            logs = self._fit_epochs(network, batches, validation, hooks, range(self._initial_epoch, epochs), validates)
         finally:
             self._fitting = outer
         if self.optimizer is not None and self.optimizer.use_ema and epochs > initial_epoch:
+            if self._averages_in_weights:
+                self._swap_averages()
             network.core.finalize_ema()
         hooks.on_train_end(logs)
         history = hooks.history if hooks.history is not None else History()
         self._history = weakref.ref(history), {k: v for k, v in vars(history).items() if k != "_model"}
         return history
+
+    def _swap_averages(self) -> None:
+        """The weights trained by an optimizer with `use_ema` and their averages change places."""
+        core = self._core_compiled
+        assert core is not None
+        averages = [(n, v) for n, v in core.optimizer_variables() if n.startswith("average/")]
+        weights = [v for layer in self.layers for v in layer.variables]
+        trained = [weights[int(n.rpartition("/")[2])] for n, _ in averages]
+        now = [w.numpy() for w in trained]
+        for weight, (_, average) in zip(trained, averages, strict=True):
+            weight.assign(average)
+        core.set_optimizer_variables([(n, w) for (n, _), w in zip(averages, now, strict=True)])
+        self._averages_in_weights = not self._averages_in_weights
 
     def _fit_epochs(self, network: Network, batches: Any, validation: Any, hooks: CallbackList, epochs: range,
                     validates: int | frozenset[int]) -> dict[str, float]:  # fmt: skip
@@ -451,11 +472,11 @@ class Trainer:
         core, counted = network.core, self._metrics
         assert counted is not None
         self.stop_evaluating = False
+        hooks.on_test_begin()
         network.pull()
         counted.reset(core)
         test = counted.step(core, train=False)
         begin, end = hooks.batch_hooks["on_test_batch_begin"], hooks.batch_hooks["on_test_batch_end"]
-        hooks.on_test_begin()
         done = 0
         for x, y, weight, rows in batches.epoch():
             if begin:

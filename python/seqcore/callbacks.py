@@ -13,8 +13,9 @@ import numpy as np
 from ._progress import Progbar
 
 __all__ = [
-    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
-    "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback",
+    "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "SwapEMAWeights",
+    "TerminateOnNaN",
 ]  # fmt: skip
 
 Logs = dict[str, float] | None
@@ -466,6 +467,149 @@ class ModelCheckpoint(_Monitor):
         if folder:
             os.makedirs(folder, exist_ok=True)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+
+
+class BackupAndRestore(Callback):
+    """Lets a `fit` that was interrupted go on where its last backup was made: the same call begins there, with the
+    weights, the state of the optimizer and the random state of then, and gives the bits that it would have given.
+
+    Args:
+        backup_dir: a folder for this alone. Its `latest.safetensors` is a model as `model.save` writes it.
+        save_freq: "epoch", or a number of batches. An epoch that was interrupted begins again, with the weights of its
+            last backup.
+        double_checkpoint: whether the backup before the last is kept, for where the last one is damaged.
+        delete_checkpoint: whether backups are deleted when `fit` is through.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from seqcore import Sequential, callbacks, layers
+        >>> class Interrupt(callbacks.Callback):
+        ...     def on_epoch_begin(self, epoch, logs=None):
+        ...         if epoch == 4:
+        ...             raise KeyboardInterrupt
+        >>> model = Sequential([layers.Dense(1, input_shape=(2,))])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((4, 2)), np.ones(4)
+        >>> backup = callbacks.BackupAndRestore(tempfile.mkdtemp())
+        >>> try:
+        ...     model.fit(x, y, epochs=10, verbose=0, callbacks=[backup, Interrupt()])
+        ... except KeyboardInterrupt:
+        ...     history = model.fit(x, y, epochs=10, verbose=0, callbacks=[backup])
+        >>> history.epoch
+        [4, 5, 6, 7, 8, 9]
+    """
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: int | Literal["epoch"] = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backup_dir = os.fspath(backup_dir)
+        if not self.backup_dir:
+            raise ValueError("`backup_dir`: expected the path of a folder, got an empty string")
+        if save_freq != "epoch" and (isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"`save_freq`: expected 'epoch' or a positive integer, got {save_freq!r}")
+        self.save_freq, self.double_checkpoint, self.delete_checkpoint = save_freq, double_checkpoint, delete_checkpoint
+        self._path = os.path.join(self.backup_dir, "latest.safetensors")
+        self._previous = f"{self._path}.bkp"
+        self._epoch = self._batches = 0
+        if save_freq != "epoch":
+            self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        from ._saving import load_backup
+
+        self._batches = 0
+        self._epoch = self.model._initial_epoch
+        there = [path for path in (self._path, self._previous) if os.path.exists(path)]
+        for path in there:
+            try:
+                self._epoch = self.model._initial_epoch = load_backup(self.model, path)
+            except (OSError, ValueError) as error:
+                if path == there[-1]:
+                    raise
+                warnings.warn(f"{error}; the backup before it is taken", stacklevel=2)
+            else:
+                return
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._epoch = epoch + 1
+        if self.save_freq == "epoch":
+            self._save()
+
+    def _after_batch(self, batch: int, logs: Logs = None) -> None:
+        self._batches += 1
+        if self._batches == self.save_freq:
+            self._batches = 0
+            self._save()
+
+    def _save(self) -> None:
+        from ._saving import save_backup
+
+        os.makedirs(self.backup_dir, exist_ok=True)
+        if self.double_checkpoint and os.path.exists(self._path):
+            os.replace(self._path, self._previous)
+        save_backup(self.model, self._path, self._epoch)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        if not self.delete_checkpoint:
+            return
+        for path in (self._path, self._previous):
+            if os.path.exists(path):
+                os.remove(path)
+        if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
+            os.rmdir(self.backup_dir)
+
+
+class SwapEMAWeights(Callback):
+    """Evaluates and predicts with the averages that an optimizer with `use_ema` keeps of the weights; training goes on
+    from the weights themselves.
+
+    Args:
+        swap_on_epoch: whether the averages are in the model already when an epoch ends, for callbacks behind this one
+            in the list, such as `ModelCheckpoint`, until the next begins.
+
+    Raises:
+        ValueError: when it begins, where the optimizer keeps no averages.
+    """
+
+    def __init__(self, swap_on_epoch: bool = False) -> None:
+        super().__init__()
+        self.swap_on_epoch = swap_on_epoch
+
+    def _averages(self, wanted: bool) -> None:
+        optimizer = self.model.optimizer
+        if optimizer is None or not optimizer.use_ema:
+            raise ValueError("SwapEMAWeights: expected a model compiled with an optimizer of `use_ema=True`")
+        # Before the first update there are none.
+        if int(optimizer.iterations) and self.model._averages_in_weights != wanted:
+            self.model._swap_averages()
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._averages(False)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._averages(False)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if self.swap_on_epoch:
+            self._averages(True)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._averages(True)
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self._averages(False)
+
+    def on_predict_begin(self, logs: Logs = None) -> None:
+        self._averages(True)
+
+    def on_predict_end(self, logs: Logs = None) -> None:
+        self._averages(False)
 
 
 class TerminateOnNaN(Callback):

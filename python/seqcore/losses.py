@@ -14,6 +14,7 @@ from ._config import (
     arg,
     boolean,
     fraction,
+    non_negative,
     number,
     one_of,
     optional,
@@ -24,11 +25,14 @@ from ._config import (
 from ._config import integer as _integer
 
 __all__ = [
-    "BinaryCrossentropy", "CategoricalCrossentropy", "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError",
+    "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy", "CategoricalFocalCrossentropy",
+    "CategoricalHinge", "CosineSimilarity", "Hinge", "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError",
     "MeanAbsolutePercentageError", "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson",
-    "SparseCategoricalCrossentropy", "binary_crossentropy", "categorical_crossentropy", "deserialize", "get", "huber",
-    "kl_divergence", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
-    "mean_squared_logarithmic_error", "poisson", "serialize", "sparse_categorical_crossentropy",
+    "SparseCategoricalCrossentropy", "SquaredHinge", "binary_crossentropy", "binary_focal_crossentropy",
+    "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "cosine_similarity",
+    "deserialize", "get", "hinge", "huber", "kl_divergence", "log_cosh", "mean_absolute_error",
+    "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "poisson", "serialize",
+    "sparse_categorical_crossentropy", "squared_hinge",
 ]  # fmt: skip
 
 
@@ -36,6 +40,13 @@ def _last_axis(value: Any, where: str) -> int:
     if value != -1:
         raise ValueError(f"{where}: expected -1 (the last axis), got {value!r}")
     return -1
+
+
+def _alpha(value: Any, where: str) -> float | list[float]:
+    """A number, or one of each class."""
+    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1 and len(value):
+        return [number(v, where) for v in value]
+    return number(value, where)
 
 
 class Loss(Configurable):
@@ -174,6 +185,36 @@ class KLDivergence(Loss):
     """Sum of y_true · log(y_true / y_pred) over the last axis; both are clipped to [1e-7, 1]."""
 
 
+class Hinge(Loss):
+    """Mean of max(1 - y_true · y_pred, 0) over the last axis, of targets -1 and 1. Where all targets of a batch are 0
+    or 1, 0 stands for -1.
+
+    Example:
+        >>> from seqcore import losses
+        >>> float(losses.Hinge()([[0, 1]], [[-0.5, 2.0]]))
+        0.25
+    """
+
+
+class SquaredHinge(Loss):
+    """Mean of max(1 - y_true · y_pred, 0)² over the last axis, of targets as in `Hinge`."""
+
+
+class CategoricalHinge(Loss):
+    """By how much the prediction of the one-hot target's class does not lie 1 above all others."""
+
+
+class CosineSimilarity(Loss):
+    """The negative cosine of the angle between targets and predictions along the last axis; vectors shorter than 1e-7
+    count as that much shorter ones.
+
+    Args:
+        axis: -1.
+    """
+
+    axis: int = arg(_last_axis, default=-1)
+
+
 class BinaryCrossentropy(Loss):
     """Cross-entropy of independent yes/no outputs.
 
@@ -188,6 +229,27 @@ class BinaryCrossentropy(Loss):
     axis: int = arg(_last_axis, default=-1)
 
 
+class BinaryFocalCrossentropy(Loss):
+    """Cross-entropy of independent yes/no outputs, less of those that are right already (Lin et al., 2018): times
+    (1 - p)^gamma, p the probability of what is true.
+
+    Args:
+        apply_class_balancing: whether ones weigh `alpha` and zeros 1 - `alpha`.
+        alpha: that weight.
+        gamma: how much less.
+        from_logits: whether `y_pred` is before the sigmoid.
+        label_smoothing: moves the targets this share of the way to 0.5.
+        axis: -1.
+    """
+
+    apply_class_balancing: bool = arg(boolean, default=False)
+    alpha: float = arg(number, default=0.25)
+    gamma: float = arg(non_negative, default=2.0)
+    from_logits: bool = arg(boolean, default=False)
+    label_smoothing: float = arg(fraction, default=0.0)
+    axis: int = arg(_last_axis, default=-1)
+
+
 class CategoricalCrossentropy(Loss):
     """Cross-entropy with one-hot (or soft) targets.
 
@@ -197,6 +259,25 @@ class CategoricalCrossentropy(Loss):
         axis: -1.
     """
 
+    from_logits: bool = arg(boolean, default=False)
+    label_smoothing: float = arg(fraction, default=0.0)
+    axis: int = arg(_last_axis, default=-1)
+
+
+class CategoricalFocalCrossentropy(Loss):
+    """Cross-entropy with one-hot (or soft) targets, less of those that are right already (Lin et al., 2018): times
+    alpha · (1 - p)^gamma, p the probability of each class.
+
+    Args:
+        alpha: the weight of all classes, or a list of each one's.
+        gamma: how much less.
+        from_logits: whether `y_pred` is before the softmax.
+        label_smoothing: moves the targets this share of the way to uniform.
+        axis: -1.
+    """
+
+    alpha: float | list[float] = arg(_alpha, default=0.25)
+    gamma: float = arg(non_negative, default=2.0)
     from_logits: bool = arg(boolean, default=False)
     label_smoothing: float = arg(fraction, default=0.0)
     axis: int = arg(_last_axis, default=-1)
@@ -263,6 +344,26 @@ def kl_divergence(y_true: Any, y_pred: Any) -> _engine.Float:
     return KLDivergence().call(y_true, y_pred)
 
 
+def hinge(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Hinge loss of each sample; 0 stands for -1 where all targets are 0 or 1."""
+    return Hinge().call(y_true, y_pred)
+
+
+def squared_hinge(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Squared hinge loss of each sample, of targets as in `hinge`."""
+    return SquaredHinge().call(y_true, y_pred)
+
+
+def categorical_hinge(y_true: Any, y_pred: Any) -> _engine.Float:
+    """Categorical hinge loss of each sample."""
+    return CategoricalHinge().call(y_true, y_pred)
+
+
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> _engine.Float:
+    """The negative cosine between target and prediction of each sample."""
+    return CosineSimilarity(axis).call(y_true, y_pred)
+
+
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> _engine.Float:
@@ -270,11 +371,39 @@ def binary_crossentropy(
     return BinaryCrossentropy(from_logits, label_smoothing, axis).call(y_true, y_pred)
 
 
+def binary_focal_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> _engine.Float:
+    """Binary focal cross-entropy of each sample."""
+    loss = BinaryFocalCrossentropy(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis)
+    return loss.call(y_true, y_pred)
+
+
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> _engine.Float:
     """Categorical cross-entropy of each sample."""
     return CategoricalCrossentropy(from_logits, label_smoothing, axis).call(y_true, y_pred)
+
+
+def categorical_focal_crossentropy(
+    y_true: Any,
+    y_pred: Any,
+    alpha: float | list[float] = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> _engine.Float:
+    """Categorical focal cross-entropy of each sample."""
+    return CategoricalFocalCrossentropy(alpha, gamma, from_logits, label_smoothing, axis).call(y_true, y_pred)
 
 
 def sparse_categorical_crossentropy(
@@ -293,8 +422,14 @@ _functions: dict[Callable[..., Any], type[Loss]] = {
     log_cosh: LogCosh,
     poisson: Poisson,
     kl_divergence: KLDivergence,
+    hinge: Hinge,
+    squared_hinge: SquaredHinge,
+    categorical_hinge: CategoricalHinge,
+    cosine_similarity: CosineSimilarity,
     binary_crossentropy: BinaryCrossentropy,
+    binary_focal_crossentropy: BinaryFocalCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
+    categorical_focal_crossentropy: CategoricalFocalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
 }
 _registry: Registry[Loss] = Registry(

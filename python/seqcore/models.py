@@ -456,8 +456,9 @@ class Sequential(Trainer):
         """Loads the weights that `save_weights` or `save` wrote, here or in Keras, by the places of the layers.
 
         Args:
-            filepath: a `.safetensors` file; or Keras's `.weights.h5`, `.keras`, or older `.h5`, which needs h5py. Of
-                an optimizer nothing is loaded.
+            filepath: a `.safetensors` file; or Keras's `.weights.h5`, `.keras`, or older `.h5`, which needs h5py. As in
+                Keras, an optimizer that has made a step takes over iterations, learning rate and slots from the first
+                two of these; a new one, and our own files, are about weights alone.
             skip_mismatch: whether weights that are missing or of another shape are left as they are, with a warning.
         """
         from ._saving import load_weights

@@ -39,6 +39,49 @@ def per_sample(spec, y, p):
     if name == "KLDivergence":
         t, q = np.clip(y, EPSILON, 1.0), np.clip(p, EPSILON, 1.0)
         return (t * np.log(t / q)).sum(-1), np.where(p == q, -t / q, 0.0)
+    if name in ("Hinge", "SquaredHinge"):
+        y = 2.0 * y - 1.0 if np.isin(y, (0, 1)).all() else y
+        miss = np.maximum(1.0 - y * p, 0.0)
+        if name == "Hinge":
+            return miss.mean(-1), np.where(miss > 0, -y, 0.0) / n
+        return (miss**2).mean(-1), -2.0 * y * miss / n
+    if name == "CategoricalHinge":
+        others = (1.0 - y) * p
+        top = others == others.max(-1, keepdims=True)
+        margin = np.maximum(others.max(-1) - (y * p).sum(-1) + 1.0, 0.0)
+        slope = np.where(top, 1.0 - y, 0.0) / top.sum(-1, keepdims=True) - y
+        return margin, np.where(margin[..., None] > 0, slope, 0.0)
+    if name == "CosineSimilarity":
+        norm = np.sqrt((p * p).sum(-1, keepdims=True))
+        y = y / np.maximum(np.sqrt((y * y).sum(-1, keepdims=True)), EPSILON)
+        unit = p / np.maximum(norm, EPSILON)
+        cosine = (y * unit).sum(-1, keepdims=True)
+        turned = np.where(norm > EPSILON, cosine * unit, 0.0)
+        return -cosine[..., 0], (turned - y) / np.maximum(norm, EPSILON)
+    gamma = config.get("gamma", 2.0)
+    if name == "BinaryFocalCrossentropy":
+        y = y * (1.0 - smoothing) + 0.5 * smoothing
+        p = activate("sigmoid", p) if logits else p
+        q = np.clip(p, EPSILON, 1.0 - EPSILON)
+        bce = -(y * np.log(q) + (1.0 - y) * np.log(1.0 - q))
+        missed = y * (1.0 - p) + (1.0 - y) * p
+        balance = np.ones_like(p)
+        if config.get("apply_class_balancing"):
+            balance = y * config.get("alpha", 0.25) + (1.0 - y) * (1.0 - config.get("alpha", 0.25))
+        slope = missed**gamma * np.where(p == q, (q - y) / (q * (1.0 - q)), 0.0)
+        slope = slope + gamma * _steep(missed, gamma) * (1.0 - 2.0 * y) * bce
+        return (balance * missed**gamma * bce).mean(-1), balance * slope * (p * (1.0 - p) if logits else 1.0) / n
+    if name == "CategoricalFocalCrossentropy":
+        y = np.asarray(config.get("alpha", 0.25)) * (y * (1.0 - smoothing) + smoothing / n)
+        e = np.exp(p - p.max(-1, keepdims=True)) if logits else p
+        total = e.sum(-1, keepdims=True)
+        q = e / total
+        clipped = np.clip(q, EPSILON, 1.0 - EPSILON)
+        value = -(y * (1.0 - clipped) ** gamma * np.log(clipped)).sum(-1)
+        dq = y * (gamma * _steep(1.0 - clipped, gamma) * np.log(clipped) - (1.0 - clipped) ** gamma / clipped)
+        dq = np.where(q == clipped, dq, 0.0)
+        away = dq - (dq * q).sum(-1, keepdims=True)
+        return value, away * q if logits else away / total
     if name == "BinaryCrossentropy":
         y = y * (1.0 - smoothing) + 0.5 * smoothing
         if logits:
@@ -57,6 +100,11 @@ def per_sample(spec, y, p):
     clipped = np.clip(q, EPSILON, 1.0 - EPSILON)
     dq = np.where(q == clipped, -y / clipped, 0.0)
     return -(y * np.log(clipped)).sum(-1), (dq - (dq * q).sum(-1, keepdims=True)) / total
+
+
+def _steep(missed, gamma):
+    """missed^(gamma - 1), finite where nothing is missed."""
+    return (np.maximum(missed, EPSILON) if gamma < 1 else missed) ** (gamma - 1.0)
 
 
 def ignored(spec, y, p):

@@ -1,4 +1,4 @@
-"""Adam, RMSprop and SGD in Keras's order: clip, decay, step, moving average, constraint, count."""
+"""Keras's optimizers in its order: clip, decay, step, moving average, constraint, count."""
 
 import numpy as np
 
@@ -112,4 +112,76 @@ class RMSprop(Optimizer):
         return w - slot["m"]
 
 
-OPTIMIZERS = {"RMSprop": RMSprop, "Adam": Adam, "SGD": SGD}
+class Nadam(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"m": np.zeros_like(w), "v": np.zeros_like(w)}
+
+    def momentum(self, t):
+        return self.config.get("beta_1", 0.9) * (1.0 - 0.5 * 0.96**t)
+
+    def step(self, w, g, slot, lr):
+        b1, b2 = self.config.get("beta_1", 0.9), self.config.get("beta_2", 0.999)
+        t = self.iterations + 1
+        slot["m"] = b1 * slot["m"] + (1.0 - b1) * g
+        slot["v"] = b2 * slot["v"] + (1.0 - b2) * g**2
+        now, following = self.momentum(t), self.momentum(t + 1)
+        product = np.prod([self.momentum(s) for s in range(1, t + 1)])
+        m = following * slot["m"] / (1.0 - product * following) + (1.0 - now) * g / (1.0 - product)
+        return w - lr * m / (np.sqrt(slot["v"] / (1.0 - b2**t)) + self.config.get("epsilon", 1e-7))
+
+
+class Adamax(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"m": np.zeros_like(w), "norm": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        b1, b2 = self.config.get("beta_1", 0.9), self.config.get("beta_2", 0.999)
+        slot["m"] = b1 * slot["m"] + (1.0 - b1) * g
+        slot["norm"] = np.maximum(b2 * slot["norm"], np.abs(g))
+        alpha = lr / (1.0 - b1 ** (self.iterations + 1))
+        return w - alpha * slot["m"] / (slot["norm"] + self.config.get("epsilon", 1e-7))
+
+
+class Adagrad(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"v": np.full_like(w, self.config.get("initial_accumulator_value", 0.1))}
+
+    def step(self, w, g, slot, lr):
+        slot["v"] = slot["v"] + g**2
+        return w - lr * g / np.sqrt(slot["v"] + self.config.get("epsilon", 1e-7))
+
+
+class Adadelta(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"v": np.zeros_like(w), "d": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        rho, epsilon = self.config.get("rho", 0.95), self.config.get("epsilon", 1e-7)
+        slot["v"] = rho * slot["v"] + (1.0 - rho) * g**2
+        step = np.sqrt(slot["d"] + epsilon) / np.sqrt(slot["v"] + epsilon) * g
+        slot["d"] = rho * slot["d"] + (1.0 - rho) * step**2
+        return w - lr * step
+
+
+class Lion(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        return {"m": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        b1, b2 = self.config.get("beta_1", 0.9), self.config.get("beta_2", 0.99)
+        to = b1 * slot["m"] + (1.0 - b1) * g
+        slot["m"] = b2 * slot["m"] + (1.0 - b2) * g
+        return w - lr * np.sign(to)
+
+
+OPTIMIZERS = {c.__name__: c for c in (SGD, Adam, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Lion)}

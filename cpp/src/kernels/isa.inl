@@ -84,6 +84,11 @@ const Kernels kTable = {
     adam,
     sgd,
     rmsprop,
+    nadam,
+    adamax,
+    adagrad,
+    adadelta,
+    lion,
     {multiply<BFloat16>, multiply<Int8>, kByteOffset, "float32", "int16"},
 };
 

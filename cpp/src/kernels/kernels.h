@@ -349,7 +349,13 @@ enum class LossKind : std::int32_t {
   log_cosh,
   poisson,
   kl_divergence,
+  hinge,
+  squared_hinge,
+  categorical_hinge,
+  cosine_similarity,
   binary_crossentropy,
+  binary_focal_crossentropy,
+  categorical_focal_crossentropy,
   categorical_crossentropy,
   sparse_categorical_crossentropy
 };
@@ -372,7 +378,11 @@ struct LossArgs {
   float delta;  // huber
   float* loss;  // [rows]
   float* dpred;
-  std::ptrdiff_t ldd;  // or null
+  std::ptrdiff_t ldd;             // or null
+  bool zeros_and_ones = false;    // hinge, squared_hinge: targets of 0 stand for -1
+  float alpha = 1, gamma = 0;     // focal ones
+  const float* alphas = nullptr;  // [n], in alpha's place; or null
+  bool balanced = false;  // binary focal: alpha weighs the ones, 1 - alpha the zeros; else alpha is not looked at
 };
 
 struct AdamArgs {
@@ -404,6 +414,49 @@ struct RmspropArgs {
   float* m;     // m null = no momentum
   float lr, momentum, one_minus_rho, epsilon;
   float decay;
+};
+struct NadamArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float* v;
+  float alpha_m,
+      alpha_g;  // lr u' / (1 - P u'), lr (1-u) / (1 - P): u this step's momentum, u' the next one's, P all so far
+  float one_minus_beta1, one_minus_beta2;
+  float correction;  // 1 / (1-beta2^t)
+  float epsilon, decay;
+};
+struct AdamaxArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float* norm;
+  float alpha;  // lr / (1-beta1^t)
+  float one_minus_beta1, beta2, epsilon, decay;
+};
+struct AdagradArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float lr, epsilon, decay;
+};
+struct AdadeltaArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float* d;  // of the steps what v is of the gradients
+  float lr, one_minus_rho, epsilon, decay;
+};
+struct LionArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* m;
+  float lr, one_minus_beta1, one_minus_beta2, decay;
 };
 
 // ------------------------------------------------------------------------------------------------------- the table
@@ -484,6 +537,11 @@ struct Kernels {
   void (*adam)(const AdamArgs& args);
   void (*sgd)(const SgdArgs& args);
   void (*rmsprop)(const RmspropArgs& args);
+  void (*nadam)(const NadamArgs& args);
+  void (*adamax)(const AdamaxArgs& args);
+  void (*adagrad)(const AdagradArgs& args);
+  void (*adadelta)(const AdadeltaArgs& args);
+  void (*lion)(const LionArgs& args);
 
   Dot dot;
 };

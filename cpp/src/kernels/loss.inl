@@ -132,8 +132,130 @@ SEQCORE_INLINE float sparse_row(const LossRow& row, bool from_logits) {
   return first(neg(vlog(clamp(q, kClipLow, kClipHigh))));
 }
 
+// max(neg - pos + 1, 0): pos = sum of y p, neg = the largest (1 - y) p, whose gradient those that reach it share.
+SEQCORE_INLINE float categorical_hinge_row(const LossRow& row) {
+  const vec one = set1(1.0f);
+  const auto other = [=](auto at) { return mul(sub(one, at.load(row.y)), at.load(row.p)); };
+  const float pos = sum(row.n, [=](auto at, vec acc) { return fma(at.load(row.y), at.load(row.p), acc); });
+  const float neg = tree(fold(row.n, -kInfinity, [=](auto at, vec acc) { return max(other(at), acc); }),
+                         [](float a, float b) { return a > b ? a : b; });
+  const float margin = neg - pos + 1.0f;
+  const vec top = set1(neg);
+  if (row.d) {
+    const vec w = set1(margin > 0.0f ? row.weight : 0.0f);
+    const vec equals =
+        set1(sum(row.n, [=](auto at, vec acc) { return add(acc, select(eq(other(at), top), one, zero())); }));
+    for_each(row.n, [=](auto at) {
+      const vec y = at.load(row.y);
+      const vec share = select(eq(other(at), top), div(sub(one, y), equals), zero());
+      at.store(row.d, mul(w, sub(share, y)));
+    });
+  }
+  return margin <= 0.0f ? 0.0f : margin;  // NaN stays
+}
+
+// -sum of y p / (|y| |p|), norms of at least 1e-7.
+SEQCORE_INLINE float cosine_row(const LossRow& row) {
+  const auto inverse_norm = [=](const float* x) {
+    const vec squares = set1(sum(row.n, [=](auto at, vec acc) { return fma(at.load(x), at.load(x), acc); }));
+    return min(set1(1.0f / kClipLow), div(set1(1.0f), sqrt(squares)));
+  };
+  const vec by_y = inverse_norm(row.y), by_p = inverse_norm(row.p);
+  const vec dot = set1(
+      sum(row.n, [=](auto at, vec acc) { return fma(mul(at.load(row.y), by_y), mul(at.load(row.p), by_p), acc); }));
+  if (row.d) {
+    const vec w = mul(set1(row.weight), by_p);
+    const vec turned = select(lt(by_p, set1(1.0f / kClipLow)), dot, zero());  // a short p's norm is a constant
+    for_each(row.n, [=](auto at) {
+      const vec y = mul(at.load(row.y), by_y), p = mul(at.load(row.p), by_p);
+      at.store(row.d, mul(w, sub(mul(turned, p), y)));
+    });
+  }
+  return -first(dot);
+}
+
+// x^e for x >= 0.
+SEQCORE_INLINE vec power(vec x, float e) {
+  return e == 0.0f   ? set1(1.0f)
+         : e == 1.0f ? x
+         : e == 2.0f ? mul(x, x)
+         : e < 0.0f  ? vexp(mul(set1(e), vlog(max(set1(kClipLow), x))))
+                     : vexp(mul(set1(e), vlog(x)));
+}
+
+// Means of weight (1 - pt)^gamma bce: pt = y p + (1-y)(1-p), bce of the clipped p.
+SEQCORE_INLINE float binary_focal_row(const LossRow& row, const LossArgs& args) {
+  const float count = static_cast<float>(row.n), gamma = args.gamma;
+  const bool from_logits = args.from_logits;
+  const vec one = set1(1.0f);
+  const vec s = set1(row.weight / count);
+  const vec keep = set1(1.0f - args.label_smoothing), half = set1(0.5f * args.label_smoothing);
+  const vec low = set1(args.balanced ? 1.0f - args.alpha : 1.0f);
+  const vec rise = set1(args.balanced ? 2.0f * args.alpha - 1.0f : 0.0f);
+  return sum(row.n,
+             [=](auto at, vec acc) {
+               const vec x = at.load(row.p);
+               const vec y = fma(at.load(row.y), keep, half);
+               const vec p = from_logits ? vsigmoid(x) : x;
+               const vec q = sub(one, p), inner = clamp(p, kClipLow, kClipHigh), outer = sub(one, inner);
+               const vec missed = fma(y, q, mul(sub(one, y), p));
+               const vec bce = neg(fma(y, vlog(inner), mul(sub(one, y), vlog(outer))));
+               const vec balance = fma(y, rise, low), factor = mul(balance, power(missed, gamma));
+               if (row.d) {
+                 vec slope = mul(factor, inside_clip(p, div(sub(inner, y), mul(inner, outer))));
+                 if (gamma != 0.0f) {
+                   const vec steep = mul(mul(balance, set1(gamma)), power(missed, gamma - 1.0f));
+                   slope = fma(mul(steep, fnma(y, set1(2.0f), one)), bce, slope);
+                 }
+                 at.store(row.d, mul(s, from_logits ? mul(slope, mul(p, q)) : slope));
+               }
+               return fma(factor, bce, acc);
+             }) /
+         count;
+}
+
+// Sum of -alpha y (1-q)^gamma log(q), q = p / total, clipped.
+SEQCORE_INLINE float categorical_focal_row(const LossRow& row, const LossArgs& args) {
+  const float gamma = args.gamma;
+  const float* alphas = args.alphas;
+  const vec one = set1(1.0f), alpha = set1(args.alpha);
+  const vec keep = set1(1.0f - args.label_smoothing);
+  const vec rest = set1(args.label_smoothing / static_cast<float>(row.n));
+  const bool from_logits = args.from_logits;
+  const vec top = set1(from_logits ? row_max(row.n, row.p) : 0.0f);
+  const auto mass = [=](auto at) { return from_logits ? vexp(sub(at.load(row.p), top)) : at.load(row.p); };
+  const vec total = set1(sum(row.n, [=](auto at, vec acc) { return add(acc, mass(at)); }));
+  const auto target = [=](auto at) { return mul(alphas ? at.load(alphas) : alpha, fma(at.load(row.y), keep, rest)); };
+  const float loss = sum(row.n, [=](auto at, vec acc) {
+    const vec q = clamp(div(mass(at), total), kClipLow, kClipHigh);
+    return fnma(mul(target(at), power(sub(one, q), gamma)), vlog(q), acc);
+  });
+  if (row.d) {
+    // g_j = d loss/d q_j; d loss/d p_i = (g_i - sum of g_j q_j) / total.
+    const auto slope = [=](auto at, vec q) {
+      vec g = div(power(sub(one, q), gamma), q);
+      if (gamma != 0.0f) g = fnma(mul(set1(gamma), power(sub(one, q), gamma - 1.0f)), vlog(q), g);
+      return inside_clip(q, neg(mul(target(at), g)));
+    };
+    const vec dot = set1(sum(row.n, [=](auto at, vec acc) {
+      const vec q = div(mass(at), total);
+      return fma(slope(at, q), q, acc);
+    }));
+    const vec w = set1(row.weight);
+    for_each(row.n, [=](auto at) {
+      const vec q = div(mass(at), total);
+      const vec away = mul(w, sub(slope(at, q), dot));
+      at.store(row.d, from_logits ? mul(away, q) : div(away, total));
+    });
+  }
+  return loss;
+}
+
 void loss(const LossArgs& args) {
-  const vec delta = set1(args.delta), epsilon = set1(kClipLow);
+  const vec delta = set1(args.delta), epsilon = set1(kClipLow), one = set1(1.0f);
+  const vec stretch = set1(args.zeros_and_ones ? 2.0f : 1.0f), shift = set1(args.zeros_and_ones ? 1.0f : 0.0f);
+  const auto sign = [=](vec y) { return sub(mul(stretch, y), shift); };
+  const auto miss = [=](vec p, vec y) { return max(zero(), fnma(sign(y), p, one)); };  // NaN stays
   for (std::int64_t r = 0; r < args.rows; ++r) {
     float* d = args.dpred ? args.dpred + r * args.ldd : nullptr;
     const bool skipped = args.skip && args.skip[r];
@@ -221,6 +343,31 @@ void loss(const LossArgs& args) {
             });
         break;
       }
+      case LossKind::hinge:
+        out = pair_row(row, true, miss,
+                       [=](vec p, vec y) { return select(gt(miss(p, y), zero()), neg(sign(y)), zero()); });
+        break;
+      case LossKind::squared_hinge:
+        out = pair_row(
+            row, true,
+            [=](vec p, vec y) {
+              const vec m = miss(p, y);
+              return mul(m, m);
+            },
+            [=](vec p, vec y) { return mul(mul(set1(-2.0f), miss(p, y)), sign(y)); });
+        break;
+      case LossKind::categorical_hinge:
+        out = categorical_hinge_row(row);
+        break;
+      case LossKind::cosine_similarity:
+        out = cosine_row(row);
+        break;
+      case LossKind::binary_focal_crossentropy:
+        out = binary_focal_row(row, args);
+        break;
+      case LossKind::categorical_focal_crossentropy:
+        out = categorical_focal_row(row, args);
+        break;
       case LossKind::binary_crossentropy:
         out = binary_row(row, args.from_logits, args.label_smoothing);
         break;

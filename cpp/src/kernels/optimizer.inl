@@ -63,5 +63,74 @@ void rmsprop(const RmspropArgs& args) {
   });
 }
 
+// m and v as Adam's; p -= (alpha_m m + alpha_g g) / (sqrt(v correction) + epsilon).
+void nadam(const NadamArgs& args) {
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    vec m = at.load(args.m);
+    vec v = at.load(args.v);
+    m = fma(sub(g, m), set1(args.one_minus_beta1), m);
+    v = fma(fma(g, g, neg(v)), set1(args.one_minus_beta2), v);
+    at.store(args.m, m);
+    at.store(args.v, v);
+    const vec step = fma(set1(args.alpha_m), m, mul(set1(args.alpha_g), g));
+    const vec root = sqrt(mul(v, set1(args.correction)));
+    at.store(args.p, sub(decayed(at.load(args.p), args.decay), div(step, add(root, set1(args.epsilon)))));
+  });
+}
+
+// m as Adam's; norm = max(beta2 norm, |g|); p -= m alpha / (norm + epsilon).
+void adamax(const AdamaxArgs& args) {
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    vec m = at.load(args.m);
+    m = fma(sub(g, m), set1(args.one_minus_beta1), m);
+    const vec norm = max(mul(set1(args.beta2), at.load(args.norm)), abs(g));
+    at.store(args.m, m);
+    at.store(args.norm, norm);
+    const vec step = div(mul(m, set1(args.alpha)), add(norm, set1(args.epsilon)));
+    at.store(args.p, sub(decayed(at.load(args.p), args.decay), step));
+  });
+}
+
+// v += g g; p -= lr g / sqrt(v + epsilon).
+void adagrad(const AdagradArgs& args) {
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    const vec v = fma(g, g, at.load(args.v));
+    at.store(args.v, v);
+    const vec step = div(mul(g, set1(args.lr)), sqrt(add(v, set1(args.epsilon))));
+    at.store(args.p, sub(decayed(at.load(args.p), args.decay), step));
+  });
+}
+
+// v += (g g - v)(1 - rho); step = sqrt(d + epsilon) g / sqrt(v + epsilon); d += (step step - d)(1 - rho); p -= lr step.
+void adadelta(const AdadeltaArgs& args) {
+  const vec share = set1(args.one_minus_rho), epsilon = set1(args.epsilon);
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    vec v = at.load(args.v);
+    vec d = at.load(args.d);
+    v = fma(fma(g, g, neg(v)), share, v);
+    const vec step = div(mul(sqrt(add(d, epsilon)), g), sqrt(add(v, epsilon)));
+    d = fma(fma(step, step, neg(d)), share, d);
+    at.store(args.v, v);
+    at.store(args.d, d);
+    at.store(args.p, fnma(set1(args.lr), step, decayed(at.load(args.p), args.decay)));
+  });
+}
+
+// p -= lr sign(m + (g - m)(1 - b1)); m += (g - m)(1 - b2).
+void lion(const LionArgs& args) {
+  for_each(args.n, [=](auto at) {
+    const vec m = at.load(args.m);
+    const vec away = sub(at.load(args.g), m);
+    const vec to = fma(away, set1(args.one_minus_beta1), m);
+    const vec step = select(eq(to, zero()), zero(), copysign(set1(args.lr), to));
+    at.store(args.m, fma(away, set1(args.one_minus_beta2), m));
+    at.store(args.p, sub(decayed(at.load(args.p), args.decay), step));
+  });
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

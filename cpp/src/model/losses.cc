@@ -17,7 +17,13 @@ Loss::Loss(const Json& description) {
       {"LogCosh", LossKind::log_cosh},
       {"Poisson", LossKind::poisson},
       {"KLDivergence", LossKind::kl_divergence},
+      {"Hinge", LossKind::hinge},
+      {"SquaredHinge", LossKind::squared_hinge},
+      {"CategoricalHinge", LossKind::categorical_hinge},
+      {"CosineSimilarity", LossKind::cosine_similarity},
       {"BinaryCrossentropy", LossKind::binary_crossentropy},
+      {"BinaryFocalCrossentropy", LossKind::binary_focal_crossentropy},
+      {"CategoricalFocalCrossentropy", LossKind::categorical_focal_crossentropy},
       {"CategoricalCrossentropy", LossKind::categorical_crossentropy},
       {"SparseCategoricalCrossentropy", LossKind::sparse_categorical_crossentropy},
   };
@@ -40,9 +46,19 @@ Loss::Loss(const Json& description) {
     from_logits_ = c.boolean("from_logits", false);
     if (c.integer("axis", -1) != -1) c.fail("axis", "-1");
   }
-  if (kind_ == LossKind::binary_crossentropy || kind_ == LossKind::categorical_crossentropy) {
+  if (kind_ >= LossKind::binary_crossentropy && !takes_labels()) {
     label_smoothing_ = static_cast<float>(c.number("label_smoothing", 0));
     if (!(label_smoothing_ >= 0 && label_smoothing_ <= 1)) c.fail("label_smoothing", "in [0, 1]");
+  }
+  if (kind_ == LossKind::binary_focal_crossentropy || kind_ == LossKind::categorical_focal_crossentropy) {
+    const Json alpha = kind_ == LossKind::categorical_focal_crossentropy ? c.any("alpha") : Json();
+    if (alpha.is_array())
+      for (const Json& each : alpha.as_array()) alphas_.push_back(static_cast<float>(each.as_number()));
+    else
+      alpha_ = static_cast<float>(c.number("alpha", 0.25));
+    gamma_ = static_cast<float>(c.number("gamma", 2));
+    if (!(gamma_ >= 0)) c.fail("gamma", "0 or more");
+    if (kind_ == LossKind::binary_focal_crossentropy) balanced_ = c.boolean("apply_class_balancing", false);
   }
   if (takes_labels() && !c.any("ignore_class").is_null()) {
     ignores_ = true;
@@ -81,9 +97,19 @@ void Loss::check_label(double label, std::int64_t classes, std::int64_t sample) 
                               std::to_string(label) + " in sample " + std::to_string(sample));
 }
 
+void Loss::check_classes(std::int64_t classes) const {
+  if (!alphas_.empty() && static_cast<std::int64_t>(alphas_.size()) != classes)
+    throw std::invalid_argument("loss: alpha has " + std::to_string(alphas_.size()) + " weights of classes, y_pred " +
+                                std::to_string(classes) + " classes");
+}
+
 void Loss::rows(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, bool from_logits,
                 float* rows, Tensor* dpred, Run& run) const {
   const std::int64_t n = pred.features();
+  bool zeros_and_ones = kind_ == LossKind::hinge || kind_ == LossKind::squared_hinge;
+  for (std::int64_t r = 0; zeros_and_ones && r < pred.rows(); r++)
+    for (std::int64_t i = 0; i < n; i++)
+      zeros_and_ones &= y.values[r * y.ld + i] == 0.0f || y.values[r * y.ld + i] == 1.0f;
   run.rows(pred.rows(), 60.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
     LossArgs args{};
     args.kind = kind_;
@@ -99,6 +125,11 @@ void Loss::rows(const Tensor& pred, const Targets& y, const float* weight, const
     args.from_logits = from_logits;
     args.label_smoothing = label_smoothing_;
     args.delta = delta_;
+    args.zeros_and_ones = zeros_and_ones;
+    args.alpha = alpha_;
+    args.gamma = gamma_;
+    args.alphas = alphas_.empty() ? nullptr : alphas_.data();
+    args.balanced = balanced_;
     args.loss = rows + from;
     if (dpred) {
       args.dpred = dpred->data + from * dpred->ld;

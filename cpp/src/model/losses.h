@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "kernels/kernels.h"
@@ -31,6 +32,8 @@ class Loss {
   void rows(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, bool from_logits,
             float* rows, Tensor* dpred, Run& run) const;
   bool from_logits() const { return from_logits_; }
+  // Throws std::invalid_argument if the loss has weights of classes, and not so many.
+  void check_classes(std::int64_t classes) const;
 
   enum class Reduction { mean, sum, weighted_mean, none };
   Reduction reduction() const { return reduction_; }
@@ -47,7 +50,9 @@ class Loss {
  private:
   LossKind kind_;
   bool from_logits_ = false;
-  float label_smoothing_ = 0, delta_ = 1;
+  float label_smoothing_ = 0, delta_ = 1, alpha_ = 0, gamma_ = 0;
+  std::vector<float> alphas_;  // of each class, where there are such
+  bool balanced_ = false;
   bool ignores_ = false;
   std::int64_t ignored_ = 0;
   Reduction reduction_ = Reduction::mean;

@@ -329,6 +329,7 @@ void Model::check_shapes(const Batch& batch) const {
   const std::vector<std::int64_t> full = network_->output_shape(batch.x.shape);
   std::vector<std::int64_t> flat(full.begin(), full.end() - 1), one = flat;
   one.push_back(1);
+  loss_->check_classes(out.features());
   const bool labels = loss_->takes_labels();
   if (labels ? y != flat && y != one : y != full && (full.back() != 1 || y != flat))
     throw std::invalid_argument("y: expected shape " + text(labels || full.back() == 1 ? flat : full) +
@@ -618,6 +619,10 @@ void Model::constrain() {
       seqcore::constrain(weights()[i].spec->constraint, weights()[i].spec->shape, data_ + weights()[i].spec->offset);
 }
 
+namespace {
+constexpr const char* kProduct = "u_product";  // Keras's word for Nadam's one number
+}
+
 std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
   std::vector<std::pair<std::string, Output>> all;
   for (auto& [name, slot] : optimizer().slots())
@@ -628,13 +633,17 @@ std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
           name + "/" + std::to_string(i),
           Output{Floats(slot->data() + spec.offset, slot->data() + spec.offset + spec.size()), spec.shape});
     }
+  if (const float* product = optimizer().momentum_product()) all.emplace_back(kProduct, Output{{*product}, {}});
   return all;
 }
 
 void Model::set_optimizer_variables(const std::vector<std::pair<std::string, Input>>& values) {
   std::vector<std::pair<float*, const Input*>> writes;
   for (const auto& [name, value] : values) {
-    float* to = nullptr;
+    float* to = name == kProduct ? optimizer().momentum_product() : nullptr;
+    if (to && !value.shape.empty())
+      throw std::invalid_argument("optimizer variable '" + name + "': expected a scalar, got shape " +
+                                  text(value.shape));
     for (auto& [slot_name, slot] : optimizer().slots())
       for (std::size_t i = 0; i < weights().size(); i++)
         if (trains_[i] && name == slot_name + "/" + std::to_string(i)) {

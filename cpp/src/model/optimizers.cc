@@ -43,16 +43,23 @@ double sum_squares(std::int64_t n, const float* x, const Run& run) {
 }  // namespace
 
 Optimizer::Optimizer(const Json& description) {
+  static constexpr std::pair<const char*, Kind> kOptimizers[] = {
+      {"Adadelta", Kind::adadelta}, {"Adagrad", Kind::adagrad}, {"Adam", Kind::adam},
+      {"AdamW", Kind::adam},        {"Adamax", Kind::adamax},   {"Lion", Kind::lion},
+      {"Nadam", Kind::nadam},       {"RMSprop", Kind::rmsprop}, {"SGD", Kind::sgd},
+  };
   Config c(description);
   const std::string& name = c.class_name();
-  if (name == "Adam" || name == "AdamW")
-    kind_ = Kind::adam;
-  else if (name == "RMSprop")
-    kind_ = Kind::rmsprop;
-  else if (name == "SGD")
-    kind_ = Kind::sgd;
-  else
-    throw std::invalid_argument("unknown optimizer '" + name + "'; expected one of: Adam, AdamW, RMSprop, SGD");
+  bool known = false;
+  std::string all;
+  for (const auto& [each, kind] : kOptimizers) {
+    all += std::string(all.empty() ? "" : ", ") + each;
+    if (name == each) {
+      kind_ = kind;
+      known = true;
+    }
+  }
+  if (!known) throw std::invalid_argument("unknown optimizer '" + name + "'; expected one of: " + all);
   const auto unit = [&](const char* key, double fallback) {
     const double value = c.number(key, fallback);
     if (!(value >= 0 && value < 1)) c.fail(key, "in [0, 1)");
@@ -65,22 +72,30 @@ Optimizer::Optimizer(const Json& description) {
     return value;
   };
   options_.learning_rate = c.number("learning_rate", kind_ == Kind::sgd ? 0.01 : 0.001);
-  if (kind_ == Kind::adam) {
+  if (averages()) {
     beta_1_ = unit("beta_1", 0.9);
-    beta_2_ = unit("beta_2", 0.999);
-    amsgrad_ = c.boolean("amsgrad", false);
-  } else {
+    beta_2_ = unit("beta_2", kind_ == Kind::lion ? 0.99 : 0.999);
+  }
+  if (kind_ == Kind::adam) amsgrad_ = c.boolean("amsgrad", false);
+  if (kind_ == Kind::sgd || kind_ == Kind::rmsprop) {
     momentum_ = c.number("momentum", 0);
     if (!(momentum_ >= 0 && momentum_ <= 1)) c.fail("momentum", "in [0, 1]");
   }
-  if (kind_ == Kind::sgd) {
-    nesterov_ = c.boolean("nesterov", false);
-  } else {
-    epsilon_ = c.number("epsilon", 1e-7);
-  }
+  if (kind_ == Kind::sgd) nesterov_ = c.boolean("nesterov", false);
+  if (kind_ != Kind::sgd && kind_ != Kind::lion) epsilon_ = c.number("epsilon", 1e-7);
   if (kind_ == Kind::rmsprop) {
     rho_ = unit("rho", 0.9);
     centered_ = c.boolean("centered", false);
+  }
+  if (kind_ == Kind::adamax) velocity_name_ = "norm";
+  if (kind_ == Kind::adagrad) {
+    velocity_name_ = "accumulator";
+    initial_accumulator_ = c.number("initial_accumulator_value", 0.1);
+    if (!(initial_accumulator_ >= 0)) c.fail("initial_accumulator_value", "0 or more");
+  }
+  if (kind_ == Kind::adadelta) {
+    velocity_name_ = "accumulated_grad";
+    rho_ = unit("rho", 0.95);
   }
   options_.weight_decay = c.number("weight_decay", name == "AdamW" ? 0.004 : 0);
   options_.clipnorm = positive("clipnorm");
@@ -99,10 +114,15 @@ Optimizer::Optimizer(const Json& description) {
   learning_rate = options_.learning_rate;
 }
 
+bool Optimizer::averages() const {
+  return kind_ == Kind::adam || kind_ == Kind::nadam || kind_ == Kind::adamax || kind_ == Kind::lion;
+}
+
 void Optimizer::build(std::int64_t size) {
   const auto n = static_cast<std::size_t>(size);
-  if (kind_ == Kind::adam || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
-  if (kind_ != Kind::sgd) velocity_slot_.assign(n, 0.0f);
+  if (averages() || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
+  if (kind_ != Kind::sgd && kind_ != Kind::lion) velocity_slot_.assign(n, static_cast<float>(initial_accumulator_));
+  if (kind_ == Kind::adadelta) delta_slot_.assign(n, 0.0f);
   if (amsgrad_) velocity_hat_slot_.assign(n, 0.0f);
   if (centered_) average_gradient_slot_.assign(n, 0.0f);
   if (options_.use_ema) average_slot_.assign(n, 0.0f);
@@ -117,7 +137,8 @@ std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
   add("average", average_slot_);
   add("gradient_accumulator", accumulator_slot_);
   add("momentum", momentum_slot_);
-  add("velocity", velocity_slot_);
+  add(velocity_name_, velocity_slot_);
+  add("accumulated_delta_var", delta_slot_);
   add("velocity_hat", velocity_hat_slot_);
   add("average_gradient", average_gradient_slot_);
   return all;
@@ -143,52 +164,106 @@ bool Optimizer::clip(float* grads, const std::vector<Variable>& variables, Run& 
   return true;
 }
 
+// Of step t, as it rises to beta_1 (Dozat, 2016).
+double Optimizer::nadam_momentum(std::int64_t t) const { return beta_1_ * (1 - 0.5 * power(0.96, t)); }
+
 void Optimizer::step(float* weights, const float* grads, const Variable& v, Run& run) {
-  const auto decay = static_cast<float>(options_.weight_decay * learning_rate);
+  const std::int64_t t = iterations + 1;
   run.rows(v.size, 20.0, 4096, [&](std::int64_t from, std::int64_t to, int) {
     const std::int64_t at = v.offset + from;
     const auto slot = [at](std::vector<float>& all) { return all.empty() ? nullptr : all.data() + at; };
-    if (kind_ == Kind::adam) {
-      const std::int64_t t = iterations + 1;
-      const double alpha = learning_rate * std::sqrt(1 - power(beta_2_, t)) / (1 - power(beta_1_, t));
-      AdamArgs args{};
+    const auto begin = [&](auto& args) {
       args.n = to - from;
       args.p = weights + at;
       args.g = grads + at;
-      args.m = slot(momentum_slot_);
-      args.v = slot(velocity_slot_);
-      args.vhat = slot(velocity_hat_slot_);
-      args.alpha = static_cast<float>(alpha);
-      args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
-      args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
-      args.epsilon = static_cast<float>(epsilon_);
-      args.decay = decay;
-      run.k.adam(args);
-    } else if (kind_ == Kind::rmsprop) {
-      RmspropArgs args{};
-      args.n = to - from;
-      args.p = weights + at;
-      args.g = grads + at;
-      args.v = slot(velocity_slot_);
-      args.mean = slot(average_gradient_slot_);
-      args.m = slot(momentum_slot_);
-      args.lr = static_cast<float>(learning_rate);
-      args.momentum = static_cast<float>(momentum_);
-      args.one_minus_rho = static_cast<float>(1 - rho_);
-      args.epsilon = static_cast<float>(epsilon_);
-      args.decay = decay;
-      run.k.rmsprop(args);
-    } else {
-      SgdArgs args{};
-      args.n = to - from;
-      args.p = weights + at;
-      args.g = grads + at;
-      args.m = slot(momentum_slot_);
-      args.lr = static_cast<float>(learning_rate);
-      args.momentum = static_cast<float>(momentum_);
-      args.nesterov = nesterov_;
-      args.decay = decay;
-      run.k.sgd(args);
+      args.decay = static_cast<float>(options_.weight_decay * learning_rate);
+    };
+    switch (kind_) {
+      case Kind::sgd: {
+        SgdArgs args{};
+        begin(args);
+        args.m = slot(momentum_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.momentum = static_cast<float>(momentum_);
+        args.nesterov = nesterov_;
+        return run.k.sgd(args);
+      }
+      case Kind::adam: {
+        AdamArgs args{};
+        begin(args);
+        args.m = slot(momentum_slot_);
+        args.v = slot(velocity_slot_);
+        args.vhat = slot(velocity_hat_slot_);
+        args.alpha = static_cast<float>(learning_rate * std::sqrt(1 - power(beta_2_, t)) / (1 - power(beta_1_, t)));
+        args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
+        args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.adam(args);
+      }
+      case Kind::nadam: {
+        const double product = static_cast<double>(momentum_product_), next = nadam_momentum(t + 1);
+        NadamArgs args{};
+        begin(args);
+        args.m = slot(momentum_slot_);
+        args.v = slot(velocity_slot_);
+        args.alpha_m = static_cast<float>(learning_rate * next / (1 - product * next));
+        args.alpha_g = static_cast<float>(learning_rate * (1 - nadam_momentum(t)) / (1 - product));
+        args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
+        args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
+        args.correction = static_cast<float>(1 / (1 - power(beta_2_, t)));
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.nadam(args);
+      }
+      case Kind::adamax: {
+        AdamaxArgs args{};
+        begin(args);
+        args.m = slot(momentum_slot_);
+        args.norm = slot(velocity_slot_);
+        args.alpha = static_cast<float>(learning_rate / (1 - power(beta_1_, t)));
+        args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
+        args.beta2 = static_cast<float>(beta_2_);
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.adamax(args);
+      }
+      case Kind::rmsprop: {
+        RmspropArgs args{};
+        begin(args);
+        args.v = slot(velocity_slot_);
+        args.mean = slot(average_gradient_slot_);
+        args.m = slot(momentum_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.momentum = static_cast<float>(momentum_);
+        args.one_minus_rho = static_cast<float>(1 - rho_);
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.rmsprop(args);
+      }
+      case Kind::adagrad: {
+        AdagradArgs args{};
+        begin(args);
+        args.v = slot(velocity_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.adagrad(args);
+      }
+      case Kind::adadelta: {
+        AdadeltaArgs args{};
+        begin(args);
+        args.v = slot(velocity_slot_);
+        args.d = slot(delta_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.one_minus_rho = static_cast<float>(1 - rho_);
+        args.epsilon = static_cast<float>(epsilon_);
+        return run.k.adadelta(args);
+      }
+      case Kind::lion: {
+        LionArgs args{};
+        begin(args);
+        args.m = slot(momentum_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.one_minus_beta1 = static_cast<float>(1 - beta_1_);
+        args.one_minus_beta2 = static_cast<float>(1 - beta_2_);
+        return run.k.lion(args);
+      }
     }
   });
 }
@@ -215,6 +290,8 @@ bool Optimizer::apply(float* weights, float* grads, const std::vector<Variable>&
     accumulated = 0;
   }
   if (!clip(grads, variables, run)) return false;
+  if (kind_ == Kind::nadam)
+    momentum_product_ = static_cast<float>(static_cast<double>(momentum_product_) * nadam_momentum(iterations + 1));
   for (const Variable& v : variables) step(weights, grads, v, run);
   average(weights, variables, run);
   iterations++;

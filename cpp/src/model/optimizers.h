@@ -1,4 +1,4 @@
-// Optimizers: SGD, Adam and RMSprop over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
+// Optimizers: Keras's updates over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ struct OptimizerOptions {
 
 class Optimizer {
  public:
-  // {"class_name": "Adam" | "AdamW" | "RMSprop" | "SGD", "config": {…}}
+  // {"class_name": "Adam", "config": {…}}
   explicit Optimizer(const Json& description);
 
   // A stretch of the arenas that is one variable.
@@ -42,6 +42,8 @@ class Optimizer {
 
   // (name, arena) of every slot.
   std::vector<std::pair<std::string, std::vector<float>*>> slots();
+  // Nadam's product of all momenta so far, which Keras calls u_product; null for others.
+  float* momentum_product() { return kind_ == Kind::nadam ? &momentum_product_ : nullptr; }
 
   double learning_rate;
   std::int64_t iterations = 0;
@@ -54,14 +56,19 @@ class Optimizer {
   void overwrite(float* weights, const std::vector<Variable>& variables) const;
   void step(float* weights, const float* grads, const Variable& v, Run& run);
 
-  enum class Kind { sgd, adam, rmsprop };
+  bool averages() const;  // whether it has beta_1, beta_2 and a slot of momentum
+  double nadam_momentum(std::int64_t t) const;
+
+  enum class Kind { sgd, adam, rmsprop, nadam, adamax, adagrad, adadelta, lion };
 
   OptimizerOptions options_;
   Kind kind_;
-  double beta_1_ = 0, beta_2_ = 0, rho_ = 0, epsilon_ = 0, momentum_ = 0;
+  double beta_1_ = 0, beta_2_ = 0, rho_ = 0, epsilon_ = 0, momentum_ = 0, initial_accumulator_ = 0;
   bool amsgrad_ = false, nesterov_ = false, centered_ = false;
-  std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_gradient_slot_, average_slot_,
-      accumulator_slot_;
+  const char* velocity_name_ = "velocity";  // what steps are divided by has other names elsewhere
+  std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_gradient_slot_, delta_slot_,
+      average_slot_, accumulator_slot_;
+  float momentum_product_ = 1;
 };
 
 }  // namespace seqcore

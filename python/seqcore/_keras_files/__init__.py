@@ -29,7 +29,7 @@ from ..layers._recurrent import WeightedCell
 from ..models import Sequential
 from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, named, read_json
 from ._descriptions import chain, keras_own, read_layer, shown
-from ._training import compile_model
+from ._training import compile_model, take_state
 from ._weights import take_weights
 
 _GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}  # of layers and of their cells
@@ -40,7 +40,8 @@ def load_weights(model: Sequential, path: str, skip_mismatch: bool) -> None:
 
     Args:
         model: the model.
-        path: a `.weights.h5`, `.h5`, `.hdf5` or `.keras` file. What it says of an optimizer is left alone.
+        path: a `.weights.h5`, `.h5`, `.hdf5` or `.keras` file. The state of an optimizer in the first and the last is
+            given to the model's, where that has made a step.
         skip_mismatch: whether weights that are missing or of another shape are left as they are, with a warning.
 
     Raises:
@@ -51,6 +52,7 @@ def load_weights(model: Sequential, path: str, skip_mismatch: bool) -> None:
         keras = path.endswith(".keras")
         file = Hdf5(io.BytesIO(Zip(stream).read("model.weights.h5")) if keras else stream)
         take_weights(file, model, path, skip_mismatch)
+        take_state(file, model, path)
 
 
 def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:

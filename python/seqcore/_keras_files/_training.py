@@ -14,16 +14,11 @@ from ..models import Sequential
 from ._containers import Hdf5
 from ._descriptions import known_words, plain
 
-# Slots in Keras's order: the groups one after another, those in one group variable by variable.
-_SLOTS = {
-    "SGD": [["momentum"]],
-    "Adam": [["momentum", "velocity"], ["velocity_hat"]],
-    "AdamW": [["momentum", "velocity"], ["velocity_hat"]],
-    "RMSprop": [["velocity"], ["momentum"], ["average_gradient"]],
-}
 # How the optimizers before TensorFlow 2.11 end the names of their slots.
 _OLD_SLOTS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "momentum": "momentum", "rms": "velocity",
-              "mg": "average_gradient"}  # fmt: skip
+              "mg": "average_gradient", "accumulator": "accumulator", "accum_grad": "accumulated_grad",
+              "accum_var": "accumulated_delta_var"}  # fmt: skip
+_PRODUCT = "u_product"  # Nadam's number
 
 
 def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, old: bool,
@@ -41,6 +36,20 @@ def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, ol
         weighted_metrics=[_metric(m, own) for m in _flat(training.get("weighted_metrics"))],
     )
     _restore(model, chosen, *_variables(file), old)
+
+
+def take_state(file: Hdf5, model: Sequential, path: str) -> None:
+    """The optimizer's state to one that has made a step, as in Keras: before, it has nothing to put it into."""
+    found, names = _variables(file)
+    optimizer = model.optimizer
+    if optimizer is None or not model._trained or not found or names:
+        return
+    try:
+        if len(found) != len(optimizer.variables):
+            raise ValueError(f"it has {len(optimizer.variables)} variables, that in the file {len(found)}")
+        _restore(model, optimizer, found, names, old=False)
+    except ValueError as error:
+        warnings.warn(f"{path}: the state of the optimizer does not fit and is left alone: {error}", stacklevel=5)
 
 
 def _optimizer(item: Any) -> optimizers.Optimizer:
@@ -142,9 +151,16 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
         scalars += 1
     if not scalars or found[0].dtype.kind not in "iu" or any(d.dtype.kind != "f" for d in found[1:]):
         raise ValueError("the optimizer's variables: expected the number of iterations, an integer, then floats")
-    slots, named = list(found[scalars:]), names[scalars:]
+    slots, named = list(found[scalars:]), list(names[scalars:])
     expected = {n for n, _ in core.optimizer_variables()}
-    order = _slot_order(type(optimizer).__name__, sorted(expected), named, old)
+    products: list[Any] = []
+    if _PRODUCT in expected:
+        expected.remove(_PRODUCT)
+        if names and scalars > 1 and names[1].rpartition("/")[2] == "momentum_cache":  # before TensorFlow 2.11
+            products, scalars = [found[1]], 1
+        else:
+            products, slots, named = slots[-1:], slots[:-1], named[:-1]
+    order = _slot_order(type(optimizer), sorted(expected), named, old)
     if not expected and isinstance(optimizer, optimizers.SGD):
         slots = []  # tf.keras keeps momentum that it does not use
     batches = int(found[0][()])
@@ -155,7 +171,7 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
         if len(slots) != len(order):  # those of layers that were frozen later are there, too
             of_gradients = [i for i, v in enumerate(model.weights) if not v.statistic]
             every = sorted({f"{n.rpartition('/')[0]}/{i}" for n in expected for i in of_gradients})
-            whole = _slot_order(type(optimizer).__name__, every, named, old)
+            whole = _slot_order(type(optimizer), every, named, old)
             order = whole if len(slots) == len(whole) else order
         if len(slots) != len(order):
             raise ValueError(f"the optimizer has {len(expected)} variables in slots, the file {len(slots)}")
@@ -164,6 +180,7 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
             if dataset.shape != shape:
                 raise ValueError(f"the optimizer's {name}: expected shape {shape}, got {dataset.shape}")
         pairs = [(name, dataset) for name, dataset in zip(order, slots, strict=True) if name in expected]
+        pairs += [(_PRODUCT, product) for product in products]
         core.set_optimizer_variables([(name, _engine.to_float(dataset[()], name)) for name, dataset in pairs])
     if scalars > 1 and optimizer.schedule is None:
         optimizer.learning_rate = float(found[1][()])
@@ -172,11 +189,14 @@ def _restore(model: Sequential, optimizer: optimizers.Optimizer, found: Sequence
     model._trained = batches > 0
 
 
-def _slot_order(kind: str, ours: Sequence[str], theirs: Sequence[str], old: bool) -> list[str]:
+def _slot_order(kind: type[optimizers.Optimizer], ours: Sequence[str], theirs: Sequence[str],
+                old: bool) -> list[str]:  # fmt: skip
     """The names that the file's slots have here, in the file's order."""
     indices = sorted({int(n.rpartition("/")[2]) for n in ours})
     have = {n.rpartition("/")[0] for n in ours}
     ends = [_OLD_SLOTS.get(n.rpartition("/")[2]) for n in theirs]
+    if kind is optimizers.Adamax:
+        ends = ["norm" if end == "velocity" else end for end in ends]
     if theirs and all(ends):  # slot by slot
         seen: Counter[Any] = Counter()
         places = []
@@ -186,9 +206,6 @@ def _slot_order(kind: str, ours: Sequence[str], theirs: Sequence[str], old: bool
             places.append(f"{end}/{indices[seen[end]]}")
             seen[end] += 1
         return places if len(places) == len(ours) else []
-    if kind not in _SLOTS:
-        raise ValueError(f"the order of {kind}'s slots is not known")
-    groups = [["average"], ["gradient_accumulator"], *_SLOTS[kind]]
     if old and len(have) > 1 and theirs and not re.match(r"[^/]+/(m|velocity|average)/", theirs[0]):
         raise ValueError(f"the optimizer's variables have names of a form that is not known: {theirs[0]!r}")
-    return [f"{slot}/{index}" for group in groups for index in indices for slot in group if slot in have]
+    return kind.slot_order(ours)

@@ -8,11 +8,14 @@ from typing import Any
 from .. import losses
 from .._config import Registry, to_config
 from ..losses import (
+    categorical_hinge,
+    hinge,
     kl_divergence,
     log_cosh,
     mean_absolute_percentage_error,
     mean_squared_logarithmic_error,
     poisson,
+    squared_hinge,
 )
 from ._base import Mean, MeanMetricWrapper, Metric, Running, Sum
 from ._confusion import (
@@ -34,6 +37,8 @@ from ._means import (
     BinaryCrossentropy,
     CategoricalAccuracy,
     CategoricalCrossentropy,
+    CategoricalHinge,
+    Hinge,
     KLDivergence,
     LogCoshError,
     MeanAbsoluteError,
@@ -44,24 +49,19 @@ from ._means import (
     RootMeanSquaredError,
     SparseCategoricalAccuracy,
     SparseCategoricalCrossentropy,
+    SquaredHinge,
     binary_accuracy,
     categorical_accuracy,
     sparse_categorical_accuracy,
 )
 from ._scores import (
-    CategoricalHinge,
     CosineSimilarity,
     F1Score,
     FBetaScore,
-    Hinge,
     R2Score,
     SparseTopKCategoricalAccuracy,
-    SquaredHinge,
     TopKCategoricalAccuracy,
-    categorical_hinge,
-    hinge,
     sparse_top_k_categorical_accuracy,
-    squared_hinge,
     top_k_categorical_accuracy,
 )
 
@@ -120,7 +120,8 @@ _registry: Registry[Metric] = Registry(
 IN_CORE: frozenset[type[Metric]] = frozenset(
     {BinaryAccuracy, CategoricalAccuracy, SparseCategoricalAccuracy, MeanSquaredError, RootMeanSquaredError,
      MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredLogarithmicError, LogCoshError, Poisson, KLDivergence,
-     BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy}
+     Hinge, SquaredHinge, CategoricalHinge, BinaryCrossentropy, CategoricalCrossentropy,
+     SparseCategoricalCrossentropy}
 )  # fmt: skip
 
 

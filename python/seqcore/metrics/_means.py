@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _engine, losses
 from .._config import arg, boolean, fraction, integer, number, optional
-from ._base import Metric, pair
+from ._base import Metric, alike, pair
 
 
 class _LossMetric(Metric):
@@ -119,6 +119,53 @@ class KLDivergence(_LossMetric):
     """
 
     _loss = losses.KLDivergence
+
+
+class _HingeMetric(_LossMetric):
+    def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
+        return super().values(*alike(y_true, y_pred))
+
+
+class Hinge(_HingeMetric):
+    """Mean of max(1 - y_true · y_pred, 0). Targets are -1 and 1, or all of a batch 0 and 1.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.Hinge()
+        >>> m.update_state([[0, 1]], [[-0.5, 2.0]])
+        >>> float(m.result())
+        0.25
+    """
+
+    _loss = losses.Hinge
+
+
+class SquaredHinge(_HingeMetric):
+    """Mean of max(1 - y_true · y_pred, 0)². Targets are -1 and 1, or all of a batch 0 and 1.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.SquaredHinge()
+        >>> m.update_state([[0, 1]], [[-0.5, 2.0]])
+        >>> float(m.result())
+        0.125
+    """
+
+    _loss = losses.SquaredHinge
+
+
+class CategoricalHinge(_HingeMetric):
+    """Mean of how much the prediction of the target's class does not lie 1 above all others.
+
+    Example:
+        >>> from seqcore import metrics
+        >>> m = metrics.CategoricalHinge()
+        >>> m.update_state([[0, 1]], [[0.5, 0.75]])
+        >>> float(m.result())
+        0.75
+    """
+
+    _loss = losses.CategoricalHinge
 
 
 class BinaryCrossentropy(_LossMetric):

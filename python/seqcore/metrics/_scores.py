@@ -46,38 +46,6 @@ def _share(value: Any, where: str) -> float:
 # ---- values of each sample
 
 
-def _signs(true: Double) -> Double:
-    """Targets of 0 and 1 as -1 and 1; all others as they are."""
-    return 2 * true - 1 if np.isin(true, (0, 1)).all() else true
-
-
-def hinge(y_true: Any, y_pred: Any) -> _engine.Float:
-    """max(1 - y_true · y_pred, 0) of each sample, of targets -1 and 1; 0 counts as -1 where all are 0 or 1."""
-    true, pred = _doubles(y_true, y_pred)
-    return np.asarray(np.mean(np.maximum(1 - _signs(true) * pred, 0), -1), np.float32)
-
-
-def squared_hinge(y_true: Any, y_pred: Any) -> _engine.Float:
-    """The squared `hinge` of each number, its mean of each sample."""
-    true, pred = _doubles(y_true, y_pred)
-    return np.asarray(np.mean(np.maximum(1 - _signs(true) * pred, 0) ** 2, -1), np.float32)
-
-
-def categorical_hinge(y_true: Any, y_pred: Any) -> _engine.Float:
-    """By how much the prediction of the one-hot target's class does not lie 1 above all others."""
-    true, pred = _doubles(y_true, y_pred)
-    margin = np.max((1 - true) * pred, -1) - np.sum(true * pred, -1) + 1
-    return np.asarray(np.maximum(margin, 0), np.float32)
-
-
-def _cosine(y_true: Any, y_pred: Any, axis: int) -> _engine.Float:
-    true, pred = _doubles(*pair(y_true, y_pred))
-    if not -pred.ndim <= axis < pred.ndim:
-        raise ValueError(f"`axis` of CosineSimilarity: expected one of an array of shape {pred.shape}, got {axis}")
-    unit = [y / np.maximum(np.sqrt(np.sum(y * y, axis, keepdims=True)), _EPSILON) for y in (true, pred)]
-    return np.asarray(np.sum(unit[0] * unit[1], axis), np.float32)
-
-
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> _engine.Float:
     """1 for each sample whose one-hot target's class is among the k largest predictions, else 0."""
     return TopKCategoricalAccuracy(k=k).values(y_true, y_pred)
@@ -103,55 +71,6 @@ def _in_top_k(index: _engine.Array, pred: _engine.Array, k: int) -> _engine.Floa
 # ---- their means
 
 
-class _MeanOf(Metric):
-    _function: ClassVar[staticmethod[[Any, Any], _engine.Float]]
-
-    def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
-        return self._function(y_true, y_pred)
-
-
-class Hinge(_MeanOf):
-    """Mean of max(1 - y_true · y_pred, 0). Targets are -1 and 1, or all of a batch 0 and 1.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.Hinge()
-        >>> m.update_state([[0, 1]], [[-0.5, 2.0]])
-        >>> float(m.result())
-        0.25
-    """
-
-    _function = staticmethod(hinge)
-
-
-class SquaredHinge(_MeanOf):
-    """Mean of max(1 - y_true · y_pred, 0)². Targets are -1 and 1, or all of a batch 0 and 1.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.SquaredHinge()
-        >>> m.update_state([[0, 1]], [[-0.5, 2.0]])
-        >>> float(m.result())
-        0.125
-    """
-
-    _function = staticmethod(squared_hinge)
-
-
-class CategoricalHinge(_MeanOf):
-    """Mean of how much the prediction of the target's class does not lie 1 above all others.
-
-    Example:
-        >>> from seqcore import metrics
-        >>> m = metrics.CategoricalHinge()
-        >>> m.update_state([[0, 1]], [[0.5, 0.75]])
-        >>> float(m.result())
-        0.75
-    """
-
-    _function = staticmethod(categorical_hinge)
-
-
 class CosineSimilarity(Metric):
     """Mean cosine of the angle between targets and predictions.
 
@@ -171,7 +90,12 @@ class CosineSimilarity(Metric):
     larger_is_better = True
 
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
-        return _cosine(y_true, y_pred, self.axis)
+        true, pred = alike(*pair(y_true, y_pred))
+        if not -pred.ndim <= self.axis < pred.ndim:
+            raise ValueError(
+                f"`axis` of CosineSimilarity: expected one of an array of shape {pred.shape}, got {self.axis}"
+            )
+        return -losses.cosine_similarity(np.moveaxis(true, self.axis, -1), np.moveaxis(pred, self.axis, -1))
 
 
 class TopKCategoricalAccuracy(Metric):

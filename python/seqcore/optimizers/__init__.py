@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,10 @@ from .._variable import Variable
 from . import schedules
 from .schedules import LearningRateSchedule
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "schedules", "serialize"]
+__all__ = [
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam", "Optimizer", "RMSprop", "deserialize",
+    "get", "schedules", "serialize",
+]  # fmt: skip
 
 LearningRate = float | LearningRateSchedule | dict[str, Any] | Callable[[], float]
 
@@ -86,6 +89,7 @@ class Optimizer(Configurable):
     _ignored = frozenset({"decay", "jit_compile", "is_legacy_optimizer"})
     _learning_rate = UNSET
     _lr = UNSET
+    _slots: ClassVar[tuple[tuple[str, ...], ...]] = ()  # Keras's groups of slots, see `slot_order`
 
     def _setup(self) -> None:
         if self.name is None:
@@ -164,14 +168,27 @@ class Optimizer(Configurable):
         """How many updates were made."""
         return Variable("iteration", (), read=lambda: self._core.iterations if self._core else 0, dtype="int64")
 
+    @classmethod
+    def slot_order(cls, names: Iterable[str]) -> list[str]:
+        """Names of slots ("momentum/3") in Keras's order: group after group, each weight by weight."""
+        have: dict[str, dict[int, str]] = {}
+        for name in names:
+            slot, _, index = name.partition("/")
+            have.setdefault(slot, {})[int(index or 0)] = name
+        ordered = []
+        for group in (("average",), ("gradient_accumulator",), *cls._slots):
+            present = [have[slot] for slot in group if slot in have]
+            ordered += [slot[index] for index in sorted(present[0] if present else ()) for slot in present]
+        return ordered
+
     @property
     def variables(self) -> list[Variable]:
-        """iteration, learning_rate (where no schedule gives it), then the slots."""
-        slots = [] if self._core is None else self._core.optimizer_variables()
+        """iteration, learning_rate (where no schedule gives it), then the slots, in Keras's order."""
+        slots = {} if self._core is None else dict(self._core.optimizer_variables())
         return [
             self.iterations,
             *([self.learning_rate] if self.schedule is None else []),
-            *(Variable(n, v.shape, read=lambda v=v: v) for n, v in slots),  # type: ignore[misc]
+            *(Variable(n, slots[n].shape, read=lambda v=slots[n]: v) for n in self.slot_order(slots)),  # type: ignore[misc]
         ]
 
 
@@ -214,6 +231,8 @@ class SGD(Optimizer):
     momentum: float = arg(fraction, default=0.0)
     nesterov: bool = arg(boolean, default=False)
 
+    _slots = (("momentum",),)
+
 
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2014).
@@ -230,6 +249,8 @@ class Adam(Optimizer):
     epsilon: float = arg(non_negative, default=1e-7)
     amsgrad: bool = arg(boolean, default=False)
 
+    _slots = (("momentum", "velocity"), ("velocity_hat",))
+
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2017).
@@ -245,6 +266,8 @@ class AdamW(Optimizer):
     beta_2: float = arg(fraction, default=0.999)
     epsilon: float = arg(non_negative, default=1e-7)
     amsgrad: bool = arg(boolean, default=False)
+
+    _slots = Adam._slots
 
 
 class RMSprop(Optimizer):
@@ -263,9 +286,95 @@ class RMSprop(Optimizer):
     epsilon: float = arg(non_negative, default=1e-7)
     centered: bool = arg(boolean, default=False)
 
+    _slots = (("velocity",), ("momentum",), ("average_gradient",))
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat, 2016).
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        beta_1, beta_2: how slowly the two moments move.
+        epsilon: added to the root of the second moment, inside the bias correction.
+    """
+
+    beta_1: float = arg(fraction, default=0.9)
+    beta_2: float = arg(fraction, default=0.999)
+    epsilon: float = arg(non_negative, default=1e-7)
+
+    _slots = (("momentum", "velocity"), ("u_product",))
+
+
+class Adamax(Optimizer):
+    """Adam with the largest gradient, slowly forgotten, in the second moment's place (Kingma and Ba, 2014).
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        beta_1: how slowly the first moment moves.
+        beta_2: how slowly the largest gradient is forgotten.
+        epsilon: added to it.
+    """
+
+    beta_1: float = arg(fraction, default=0.9)
+    beta_2: float = arg(fraction, default=0.999)
+    epsilon: float = arg(non_negative, default=1e-7)
+
+    _slots = (("momentum", "norm"),)
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of the sum of all squared gradients (Duchi, Hazan and Singer, 2011).
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        initial_accumulator_value: what that sum begins with.
+        epsilon: added to it, inside the root.
+    """
+
+    initial_accumulator_value: float = arg(non_negative, default=0.1)
+    epsilon: float = arg(non_negative, default=1e-7)
+
+    _slots = (("accumulator",),)
+
+
+class Adadelta(Optimizer):
+    """Gradients divided by the root of their mean square, multiplied by that of the steps (Zeiler, 2012). The paper's
+    `learning_rate` is 1.
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        rho: how slowly the two means move.
+        epsilon: added to them, inside the roots.
+    """
+
+    rho: float = arg(fraction, default=0.95)
+    epsilon: float = arg(non_negative, default=1e-7)
+
+    _slots = (("accumulated_grad", "accumulated_delta_var"),)
+
+
+class Lion(Optimizer):
+    """Steps of one size, in the direction of the momentum's sign (Chen and others, 2023). Its learning rate is best a
+    third to a tenth of Adam's, and `weight_decay` as many times larger.
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        beta_1: share of the momentum in a step's direction.
+        beta_2: how slowly the momentum moves.
+    """
+
+    beta_1: float = arg(fraction, default=0.9)
+    beta_2: float = arg(fraction, default=0.99)
+
+    _slots = (("momentum",),)
+
 
 _registry: Registry[Optimizer] = Registry(
-    "optimizer", Optimizer, [SGD, Adam, AdamW, RMSprop], adamw=AdamW, rmsprop=RMSprop
+    "optimizer",
+    Optimizer,
+    [SGD, Adam, AdamW, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Lion],
+    adamw=AdamW,
+    rmsprop=RMSprop,
 )
 
 
