@@ -465,6 +465,41 @@ class Sequential(Trainer):
 
         load_weights(self, filepath, skip_mismatch)
 
+    def export(
+        self, filepath: Any, format: str = "onnx", verbose: Any = None, input_signature: Any = None, **kwargs: Any
+    ) -> None:
+        """Writes the model, as it predicts, for other programs to run: an ONNX file (opset 17) with ONNX's own LSTM,
+        GRU and RNN nodes. Masks are exact, wherever the padding stands; only the last c of a masked LSTM (`stateful`,
+        `return_state`) needs a program that heeds `sequence_lens`, as ONNX Runtime does.
+
+        The file's input has the name of the model's Input, its output that of the last layer (`<name>_0`, `<name>_1` …
+        where there are several). Batch and steps are open where the model's input shape leaves them open. A stateful
+        layer's states are inputs, `<layer>_h` (and, of an LSTM, `<layer>_c`), and outputs, `<layer>_h_next` …: give
+        zeros first, then what came out. Ids are not checked: of those that are no row of an Embedding, negative ones
+        count from the end.
+
+        Args:
+            filepath: where to. An existing file is replaced.
+            format: "onnx". Keras's other formats are refused.
+            verbose: whether a line says that the file was written; None as True.
+            input_signature: another shape of the input, batch in front, as a tuple, an `Input`, or a list of one: None
+                opens an axis (`(None, None, 8)` takes sequences of any length), a number fixes one that was open.
+
+        Raises:
+            ImportError: onnx is not installed (`pip install 'seqcore[onnx]'`).
+            ValueError: another format; the model is not built, or does not take such an input; a layer or an activation
+                has no counterpart in ONNX (the error names the layer); the weights exceed the 2 GB of an ONNX file.
+        """
+        if kwargs:
+            raise TypeError(f"export: unrecognized keyword arguments {sorted(kwargs)}; expected input_signature")
+        if format != "onnx":
+            raise ValueError(f'`format`: expected "onnx", the one format exported, got {format!r}')
+        from ._onnx import export
+
+        path = export(self, filepath, input_signature)
+        if verbose is None or verbose:
+            print(f"Saved artifact at '{path}'.")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles go the way of files, so that no two models share weights by accident.
         if self._existing_network() is None:
