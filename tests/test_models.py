@@ -287,6 +287,7 @@ def test_pad_sequences(padding, truncating):
     first = [2, 3, 4] if truncating == "pre" else [1, 2, 3]
     assert got.dtype == np.int32 and got.tolist() == [first, [0, 0, 5] if padding == "pre" else [5, 0, 0]]
     assert seqcore.preprocessing.sequence.pad_sequences([[1], [1, 2]]).tolist() == [[0, 1], [1, 2]]
+    assert seqcore.preprocessing.timeseries_dataset_from_array is utils.timeseries_dataset_from_array
 
 
 def test_to_categorical():
