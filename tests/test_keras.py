@@ -794,3 +794,20 @@ def test_a_functional_chain_from_a_file(first, suffix, tmp_path):
     two.save(tmp_path / f"two{suffix}")
     with pytest.raises(ValueError, match=f"two{suffix}: .*(chain|unknown layer)"):
         seqcore.models.load_model(tmp_path / f"two{suffix}")
+
+
+def test_a_functional_chain_in_the_words_of_both():
+    def make(library):
+        inputs = library.Input(shape=(None,), dtype="int32", name="ids")
+        x = library.layers.Embedding(9, 4, mask_zero=True)(inputs)
+        x = library.layers.Bidirectional(library.layers.LSTM(3, return_sequences=True))(x)
+        shapes = [tuple(x.shape)]
+        x = library.layers.Dropout(0.5)(library.layers.GRU(5)(x))
+        shapes.append(tuple(x.shape))
+        return library.Model(inputs, library.layers.Dense(2)(x), name="both"), shapes
+
+    (theirs, their_shapes), (ours, shapes) = make(keras), make(seqcore)
+    assert shapes == their_shapes and ours.name == theirs.name and ours.output_shape == theirs.output_shape
+    ours.set_weights(theirs.get_weights())
+    ids = np.random.default_rng(0).integers(0, 9, (6, 8))
+    np.testing.assert_allclose(ours.predict(ids, verbose=0), theirs.predict(ids, verbose=0), rtol=1e-5, atol=1e-6)

@@ -101,6 +101,54 @@ def test_layers_have_their_weights_once_the_input_is_known():
     assert all(np.array_equal(a, b) for a, b in zip(looked.get_weights(), blind.get_weights(), strict=True))
 
 
+def test_models_from_input_to_output():
+    """Keras's functional form, of one chain."""
+    inputs = layers.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    x = hidden = layers.Bidirectional(layers.LSTM(3))(x)
+    assert x.shape == (None, 6) and x.dtype == "float32" and "bidirectional" in repr(x)
+    model = seqcore.Model(inputs=inputs, outputs=[layers.Dense(2)(x)])
+    assert isinstance(model, models.Sequential) and isinstance(model, models.Model)
+    assert [type(layer) for layer in model.layers] == [layers.Embedding, layers.Bidirectional, layers.Dense]
+    assert model.input_shape == (None, None) and model.name.startswith("functional")
+    ids = RNG.integers(0, 9, (5, 7))
+    alike = models.Sequential([layers.Input((None,), dtype="int32"), *model.layers])
+    assert np.array_equal(model.predict(ids, verbose=0), alike.predict(ids, verbose=0))
+    encoder = models.Model([inputs], hidden, name="encoder", trainable=False)
+    assert encoder.name == "encoder" and not encoder.trainable_weights
+    model.compile("adam", "mse")
+    model.fit(ids, np.ones((5, 2)), verbose=0)
+    both = model.layers[2](encoder.predict(ids, verbose=0))  # the same layers, trained
+    assert np.array_equal(both, model.predict(ids, verbose=0))
+    assert isinstance(copy.deepcopy(model), models.Sequential)
+
+
+def test_what_is_no_chain():
+    inputs, other = layers.Input((4, 3)), layers.Input((4, 3))
+    out = layers.LSTM(2, name="one")(inputs)
+    twice = layers.Dense(3, name="twice")
+    for make, error, message in (
+        (
+            lambda: models.Model(inputs, layers.LSTM(2)(other)),
+            ValueError,
+            "`outputs` of Model: expected layers called on",
+        ),
+        (lambda: models.Model([inputs, other], out), ValueError, "`inputs` of Model: expected an Input"),
+        (lambda: models.Model(inputs, [out, out]), ValueError, "`outputs` of Model: expected what a layer gave"),
+        (lambda: models.Model(inputs, inputs), ValueError, "`outputs` of Model"),
+        (lambda: models.Model(inputs, twice(twice(inputs))), ValueError, "unique names"),
+        (lambda: models.Model(), TypeError, "inputs"),
+        (lambda: type("Own", (models.Model,), {})(), TypeError, "Own: .* expected a subclass of Sequential"),
+        (lambda: layers.Dense(2)(layers.Dense(3)), TypeError, "`x`: expected an array, an Input"),
+        (lambda: layers.Flatten()(inputs, mask=np.ones((1, 4))), ValueError, "are for calls on arrays"),
+        (lambda: layers.Dropout(0.5)(out, training=True), ValueError, "`training`, .* are for calls on arrays"),
+        (lambda: layers.LSTM(2, return_state=True, name="two")(inputs), ValueError, '"two" has several outputs'),
+        (lambda: layers.LSTM(2)(out), ValueError, "expected 3 axes"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
+
+
 def test_penalties_on_weights():
     given = {"kernel_regularizer": regularizers.L1(0.5), "kernel_initializer": "ones", "bias_initializer": "ones"}
     lstm = layers.LSTM(2, recurrent_regularizer=regularizers.L2(2), recurrent_initializer="ones", **given)
@@ -287,6 +335,7 @@ def test_pad_sequences(padding, truncating):
     first = [2, 3, 4] if truncating == "pre" else [1, 2, 3]
     assert got.dtype == np.int32 and got.tolist() == [first, [0, 0, 5] if padding == "pre" else [5, 0, 0]]
     assert seqcore.preprocessing.sequence.pad_sequences([[1], [1, 2]]).tolist() == [[0, 1], [1, 2]]
+    assert seqcore.preprocessing.timeseries_dataset_from_array is utils.timeseries_dataset_from_array
 
 
 def test_to_categorical():

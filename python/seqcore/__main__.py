@@ -54,6 +54,11 @@ def convert(path: str, to: str, compile: bool) -> None:
     models.load_model(path, compile=compile).save(to)
 
 
+def export(path: str, to: str) -> None:
+    """Writes a model of seqcore's or Keras's as an ONNX file."""
+    models.load_model(path, compile=False).export(to, format="onnx", verbose=False)
+
+
 def measure(stream: Stream, seconds: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The times of single steps through Python, in us: `seconds` of them after a tenth of that as a warm-up."""
     random = np.random.default_rng(0)
@@ -116,13 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seqcore", description="Recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--cmakedir", action="store_true", help="print the folder for CMake's -Dseqcore_DIR=")
-    commands = parser.add_subparsers(dest="command", metavar="{info,bench,convert}")
+    commands = parser.add_subparsers(dest="command", metavar="{info,bench,convert,export}")
     about = commands.add_parser("info", help=info.__doc__, description=info.__doc__)
     timing = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     converting = commands.add_parser("convert", help=convert.__doc__, description=convert.__doc__)
-    for command in (about, timing, converting):
+    exporting = commands.add_parser("export", help=export.__doc__, description=export.__doc__)
+    for command in (about, timing, converting, exporting):
         command.add_argument("file", help="a model saved by seqcore, ….safetensors, or by Keras, ….keras or ….h5")
     converting.add_argument("to", help="the file to write, ….safetensors")
+    exporting.add_argument("to", help="the file to write, ….onnx")
     converting.add_argument("--no-compile", action="store_true", help="without optimizer, loss and metrics")
     timing.add_argument("--precision", action="append", choices=_engine.PRECISIONS, help="default: each")
     timing.add_argument("--threads", type=int, default=1)
@@ -138,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             info(given.file)
         elif given.command == "convert":
             convert(given.file, given.to, not given.no_compile)
+        elif given.command == "export":
+            export(given.file, given.to)
         elif given.command == "bench":
             if not 0 < given.seconds < math.inf:
                 raise ValueError(f"--seconds: expected a positive number, got {given.seconds}")

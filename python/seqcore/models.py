@@ -15,7 +15,7 @@ from ._training import Trainer
 from ._variable import Variable
 from .layers import InputLayer, Layer
 from .layers import deserialize as _deserialize_layer
-from .layers._base import assign_all, count_params, stateful_message
+from .layers._base import Chain, assign_all, count_params, stateful_message
 from .metrics import Metric
 
 if TYPE_CHECKING:
@@ -36,7 +36,52 @@ class _NoShape(ValueError, AttributeError):
     """Makes `hasattr(model, "input_shape")` tell whether there is one."""
 
 
-class Sequential(Trainer):
+class _ModelType(type):
+    """`Model(inputs, outputs)` is the Sequential of the layers from the one to the other."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if issubclass(cls, Sequential):
+            return super().__call__(*args, **kwargs)
+        if cls is not Model:
+            raise TypeError(f"{cls.__name__}: models are chains of layers; expected a subclass of Sequential")
+        return _between(*args, **kwargs)
+
+
+class Model(Trainer, metaclass=_ModelType):
+    """Base of models. `Model(inputs, outputs)` makes one from its input and its output, if a single chain of layers
+    lies between them: a `Sequential`, whose `layers` are those without the Input.
+
+    Args:
+        inputs: an `Input`, or a list of one.
+        outputs: what the last layer gave, or a list of that.
+        name: a name.
+        trainable: whether training changes any weight.
+
+    Raises:
+        ValueError: there is no such chain, or a layer stands in it twice.
+
+    Example:
+        >>> from seqcore import Input, Model, layers
+        >>> inputs = Input((10, 3))
+        >>> x = layers.LSTM(8)(inputs)
+        >>> model = Model(inputs, layers.Dense(2, activation="softmax")(x))
+        >>> model.output_shape
+        (None, 2)
+    """
+
+
+def _between(inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True) -> Sequential:
+    given, last = (v[0] if isinstance(v, (list, tuple)) and len(v) == 1 else v for v in (inputs, outputs))
+    if not isinstance(given, InputLayer):
+        raise ValueError(f"`inputs` of Model: expected an Input, the only one, got {inputs!r}")
+    if not isinstance(last, Chain):
+        raise ValueError(f"`outputs` of Model: expected what a layer gave, the only output, got {outputs!r}")
+    if last.begin is not given:
+        raise ValueError(f"`outputs` of Model: expected layers called on {given!r}, got those on {last.begin!r}")
+    return Sequential([given, *last.layers], trainable, name or unique_name("functional"))
+
+
+class Sequential(Model):
     """A chain of layers.
 
     Args:
@@ -465,6 +510,41 @@ class Sequential(Trainer):
 
         load_weights(self, filepath, skip_mismatch)
 
+    def export(
+        self, filepath: Any, format: str = "onnx", verbose: Any = None, input_signature: Any = None, **kwargs: Any
+    ) -> None:
+        """Writes the model, as it predicts, for other programs to run: an ONNX file (opset 17) with ONNX's own LSTM,
+        GRU and RNN nodes. Masks are exact, wherever the padding stands; only the last c of a masked LSTM (`stateful`,
+        `return_state`) needs a program that heeds `sequence_lens`, as ONNX Runtime does.
+
+        The file's input has the name of the model's Input, its output that of the last layer (`<name>_0`, `<name>_1` …
+        where there are several). Batch and steps are open where the model's input shape leaves them open. A stateful
+        layer's states are inputs, `<layer>_h` (and, of an LSTM, `<layer>_c`), and outputs, `<layer>_h_next` …: give
+        zeros first, then what came out. Ids are not checked: of those that are no row of an Embedding, negative ones
+        count from the end.
+
+        Args:
+            filepath: where to. An existing file is replaced.
+            format: "onnx". Keras's other formats are refused.
+            verbose: whether a line says that the file was written; None as True.
+            input_signature: another shape of the input, batch in front, as a tuple, an `Input`, or a list of one: None
+                opens an axis (`(None, None, 8)` takes sequences of any length), a number fixes one that was open.
+
+        Raises:
+            ImportError: onnx is not installed (`pip install 'seqcore[onnx]'`).
+            ValueError: another format; the model is not built, or does not take such an input; a layer or an activation
+                has no counterpart in ONNX (the error names the layer); the weights exceed the 2 GB of an ONNX file.
+        """
+        if kwargs:
+            raise TypeError(f"export: unrecognized keyword arguments {sorted(kwargs)}; expected input_signature")
+        if format != "onnx":
+            raise ValueError(f'`format`: expected "onnx", the one format exported, got {format!r}')
+        from ._onnx import export
+
+        path = export(self, filepath, input_signature)
+        if verbose is None or verbose:
+            print(f"Saved artifact at '{path}'.")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles go the way of files, so that no two models share weights by accident.
         if self._existing_network() is None:
@@ -475,9 +555,6 @@ class Sequential(Trainer):
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, built={self.built}>"
-
-
-Model = Sequential
 
 
 def save_model(model: Sequential, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:

@@ -31,6 +31,24 @@ def _float32(value: Any, where: str) -> str:
     return "float32"
 
 
+class Chain:
+    """What a layer gives that was called on an `Input`, or on what another one gave: the layers so far, of which
+    `Model(inputs, outputs)` is made.
+
+    Attributes:
+        shape: the output's, batch in front.
+        dtype: "float32".
+    """
+
+    dtype = "float32"
+
+    def __init__(self, begin: Layer, layers: Sequence[Layer], shape: Shape) -> None:
+        self.begin, self.layers, self.shape = begin, tuple(layers), shape
+
+    def __repr__(self) -> str:
+        return f"<Chain shape={self.shape}, layers={[layer.name for layer in self.layers]}>"
+
+
 class Layer(Configurable):
     """Base of all layers.
 
@@ -297,8 +315,26 @@ class Layer(Configurable):
         return network.forward(array, mask, bool(training), initial_state)
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
+        if isinstance(x, (Chain, Layer)):
+            if training or mask is not None or initial_state is not None:
+                raise ValueError(
+                    f'layer "{self.name}": `training`, `mask` and `initial_state` are for calls on arrays; a model is '
+                    f"one chain of layers"
+                )
+            return self._after(x if isinstance(x, Chain) else x._begin())
         outputs, _ = self._forward(x, mask, training, initial_state)
         return self._nested(outputs) if self.several_outputs else outputs[0]
+
+    def _begin(self) -> Chain:
+        raise TypeError(f"`x`: expected an array, an Input, or what a layer gave for one; got {self!r}")
+
+    def _after(self, x: Chain) -> Chain:
+        if self.several_outputs:
+            raise ValueError(
+                f'layer "{self.name}" has several outputs (return_state or merge_mode=None): a model is one chain of '
+                f"layers"
+            )
+        return Chain(x.begin, [*x.layers, self], self.output_shape_for(x.shape))
 
     def call(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
         """As calling the layer itself."""

@@ -27,7 +27,7 @@ from ..activations import Activation as ActivationFunction
 from ..constraints import Constraint
 from ..initializers import Initializer
 from ..regularizers import Regularizer
-from ._base import Layer
+from ._base import Chain, Layer
 
 # What users may pass; the attribute holds the object it stands for.
 ActivationLike = str | ActivationFunction | Callable[..., Any] | None
@@ -69,6 +69,9 @@ class InputLayer(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "batch_shape": list(self.batch_shape or ()), "dtype": self.dtype}
 
+    def _begin(self) -> Chain:
+        return Chain(self, [], tuple(self.batch_shape or ()))
+
 
 def Input(
     shape: Sequence[int | None] | None = None,
@@ -78,7 +81,7 @@ def Input(
     name: str | None = None,
     **kwargs: Any,
 ) -> InputLayer:
-    """States the input of a Sequential: its first entry.
+    """States the input of a Sequential: its first entry; or of a `Model`, whose layers are called on it.
 
     Args:
         shape: shape of one sample, None for any size.

@@ -1,0 +1,113 @@
+"""Activations as ONNX nodes, and as words of ONNX's recurrent nodes. Private to `_onnx`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ._graph import Graph
+
+
+def _node(kind: str, **attributes: Any) -> Callable[[Graph, str], str]:
+    return lambda graph, x: graph.op(kind, x, **attributes)
+
+
+def _clip(low: float, high: float) -> Callable[[Graph, str], str]:
+    return lambda graph, x: graph.op("Clip", x, graph.constant(low, "low"), graph.constant(high, "high"))
+
+
+def _silu(graph: Graph, x: str) -> str:
+    return graph.op("Mul", x, graph.op("Sigmoid", x))
+
+
+def _gelu(graph: Graph, x: str) -> str:
+    erf = graph.op("Erf", graph.op("Mul", x, graph.constant(math.sqrt(0.5), "sqrt_half")))
+    half = graph.op("Mul", x, graph.constant(0.5, "half"))
+    return graph.op("Mul", half, graph.op("Add", erf, graph.constant(1.0, "one")))
+
+
+def _mish(graph: Graph, x: str) -> str:
+    return graph.op("Mul", x, graph.op("Tanh", graph.op("Softplus", x)))
+
+
+def _log_sigmoid(graph: Graph, x: str) -> str:
+    return graph.op("Neg", graph.op("Softplus", graph.op("Neg", x)))
+
+
+def _tanh_shrink(graph: Graph, x: str) -> str:
+    return graph.op("Sub", x, graph.op("Tanh", x))
+
+
+def _squareplus(graph: Graph, x: str) -> str:
+    root = graph.op("Sqrt", graph.op("Add", graph.op("Mul", x, x), graph.constant(4.0, "four")))
+    return graph.op("Mul", graph.op("Add", x, root), graph.constant(0.5, "half"))
+
+
+_NODES: dict[str, Callable[[Graph, str], str]] = {
+    "linear": lambda graph, x: x,
+    "relu": _node("Relu"),
+    "leaky_relu": _node("LeakyRelu", alpha=0.2),
+    "relu6": _clip(0.0, 6.0),
+    "elu": _node("Elu", alpha=1.0),
+    "selu": _node("Selu"),
+    "softplus": _node("Softplus"),
+    "softsign": _node("Softsign"),
+    "silu": _silu,
+    "gelu": _gelu,
+    "tanh": _node("Tanh"),
+    "sigmoid": _node("Sigmoid"),
+    "exponential": _node("Exp"),
+    "hard_sigmoid": _node("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_silu": _node("HardSwish"),
+    "hard_tanh": _clip(-1.0, 1.0),
+    "mish": _mish,
+    "log_sigmoid": _log_sigmoid,
+    "tanh_shrink": _tanh_shrink,
+    "soft_shrink": _node("Shrink", lambd=0.5, bias=0.5),
+    "hard_shrink": _node("Shrink", lambd=0.5, bias=0.0),
+    "squareplus": _squareplus,
+    "softmax": _node("Softmax", axis=-1),
+    "log_softmax": _node("LogSoftmax", axis=-1),
+}
+
+# What ONNX's recurrent nodes can do: (name, alpha, beta).
+_RECURRENT: dict[str, tuple[str, float | None, float | None]] = {
+    "linear": ("Affine", 1.0, 0.0),
+    "relu": ("Relu", None, None),
+    "leaky_relu": ("LeakyRelu", 0.2, None),
+    "elu": ("Elu", 1.0, None),
+    "softplus": ("Softplus", None, None),
+    "softsign": ("Softsign", None, None),
+    "tanh": ("Tanh", None, None),
+    "sigmoid": ("Sigmoid", None, None),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+}
+
+
+def activate(graph: Graph, activation: Any, x: str, layer: Any) -> str:
+    """The nodes of an activation over `x`."""
+    name = activation.__name__
+    if name not in _NODES:
+        raise ValueError(f'layer "{layer.name}": the activation {name!r} is not exported; known: {", ".join(_NODES)}')
+    return _NODES[name](graph, x)
+
+
+def recurrent_attributes(functions: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """The attributes of a recurrent node: of each of its functions, in order, the layer and the activation."""
+    found = []
+    for layer, activation in functions:
+        name = activation.__name__
+        if name not in _RECURRENT:
+            raise ValueError(
+                f'layer "{layer.name}": ONNX has no recurrent layers with the activation {name!r}; it knows '
+                f"{', '.join(_RECURRENT)}"
+            )
+        found.append(_RECURRENT[name])
+    attributes: dict[str, Any] = {"activations": [name for name, _, _ in found]}
+    alphas, betas = ([f[i] for f in found if f[i] is not None] for i in (1, 2))
+    if alphas:
+        attributes["activation_alpha"] = alphas
+    if betas:
+        attributes["activation_beta"] = betas
+    return attributes

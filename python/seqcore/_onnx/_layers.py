@@ -1,0 +1,187 @@
+"""Layers as ONNX nodes: `emit`. Private to `_onnx`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._network import Shape
+from ..layers import (
+    GRU,
+    LSTM,
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    Layer,
+    LayerNormalization,
+    Masking,
+    Permute,
+    RepeatVector,
+    Reshape,
+    SimpleRNN,
+    SpatialDropout1D,
+    TimeDistributed,
+)
+from ._activations import activate
+from ._graph import Dims, Graph, Value
+from ._recurrent import bidirectional, recurrent
+
+# What a layer gives: the names of its outputs, and of the mask that remains.
+Made = tuple[list[str], "str | None"]
+
+
+def emit(graph: Graph, layer: Layer, x: Value) -> list[Value]:
+    """Adds a layer in inference; gives its outputs, of which only the first has a mask.
+
+    Raises:
+        ValueError: the layer, or what it was given, has no counterpart in ONNX.
+    """
+    handler = _HANDLERS.get(type(layer))
+    if handler is None:
+        raise ValueError(f'layer "{layer.name}": {type(layer).__name__} is not exported to ONNX')
+    with graph.scope(str(layer.name)):
+        names, mask = handler(graph, layer, x)
+    shapes = layer.compute_output_shape(tuple(n if isinstance(n, int) else None for n in x.shape))
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    first, *rest = (Value(n, _named(layer, x.shape, s)) for n, s in zip(names, shapes, strict=True))
+    return [first._replace(mask=mask), *rest]
+
+
+def _named(layer: Layer, given: Dims, shape: Shape) -> Dims:
+    """`shape` with names for the sizes that nobody knows. They keep their order, but in two layers."""
+    if isinstance(layer, Permute):
+        return given[0], *(given[axis] for axis in layer.dims)
+    if isinstance(layer, Flatten):
+        return given[0], shape[1]
+    if isinstance(layer, TimeDistributed):
+        inner = _named(layer.layer, (given[0], *given[2:]), (shape[0], *shape[2:]))
+        return given[0], given[1], *inner[1:]
+    names = [n for n in given if not isinstance(n, int)]
+    return tuple(names.pop(0) if n is None else n for n in shape)
+
+
+def _dense(graph: Graph, layer: Any, x: Value) -> Made:
+    y = graph.op("MatMul", x.name, graph.constant(layer.kernel.numpy(), "kernel"))
+    if layer.use_bias:
+        y = graph.op("Add", y, graph.constant(layer.bias.numpy(), "bias"))
+    return [activate(graph, layer.activation, y, layer)], x.mask
+
+
+def _embedding(graph: Graph, layer: Any, x: Value) -> Made:
+    y = graph.op("Gather", graph.constant(layer.embeddings.numpy(), "embeddings"), x.name)
+    if not layer.mask_zero:
+        return [y], x.mask
+    return [y], graph.op("Not", graph.op("Equal", x.name, graph.constant(np.int32(0), "padding")))
+
+
+def _masking(graph: Graph, layer: Any, x: Value) -> Made:
+    same = graph.op("Equal", x.name, graph.constant(layer.mask_value, "mask_value"))
+    all_same = graph.op("ReduceMin", graph.op("Cast", same, to=_INT32), axes=[-1])
+    mask = graph.op("Not", graph.op("Cast", all_same, to=_BOOL))
+    y = graph.op("Where", mask, x.name, graph.constant(0.0, "zero"))
+    return [y], graph.op("Squeeze", mask, graph.constant([-1], "axis"))
+
+
+def _nothing(graph: Graph, layer: Any, x: Value) -> Made:
+    return [x.name], x.mask
+
+
+def _activation(graph: Graph, layer: Any, x: Value) -> Made:
+    return [activate(graph, layer.activation, x.name, layer)], x.mask
+
+
+def _layer_normalization(graph: Graph, layer: Any, x: Value) -> Made:
+    scale = layer.gamma.numpy() if layer.scale else [1.0] * int(x.shape[-1] or 0)
+    inputs = [x.name, graph.constant(scale, "gamma")]
+    if layer.center:
+        inputs.append(graph.constant(layer.beta.numpy(), "beta"))
+    return [graph.op("LayerNormalization", *inputs, axis=-1, epsilon=layer.epsilon)], x.mask
+
+
+def _flatten(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("Flatten", x.name, axis=1)], None
+
+
+def _reshape(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("Reshape", x.name, graph.constant([0, *layer.target_shape], "shape"))], None
+
+
+def _permute(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("Transpose", x.name, perm=[0, *layer.dims])], None
+
+
+def _repeat_vector(graph: Graph, layer: Any, x: Value) -> Made:
+    one = graph.op("Unsqueeze", x.name, graph.constant([1], "axis"))
+    return [graph.op("Expand", one, graph.constant([1, layer.n, 1], "shape"))], None
+
+
+def _global_average(graph: Graph, layer: Any, x: Value) -> Made:
+    if x.mask is None:
+        return [graph.op("ReduceMean", x.name, axes=[1], keepdims=int(layer.keepdims))], None
+    axis = graph.constant([1], "steps")
+    valid = graph.op("Unsqueeze", x.mask, graph.constant([-1], "features"))
+    kept = graph.op("Where", valid, x.name, graph.constant(0.0, "zero"))
+    total = graph.op("ReduceSum", kept, axis, keepdims=int(layer.keepdims))
+    count = graph.op("ReduceSum", graph.op("Cast", valid, to=_FLOAT), axis, keepdims=int(layer.keepdims))
+    return [graph.op("Div", total, graph.op("Max", count, graph.constant(1.0, "one")))], None
+
+
+def _global_max(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("ReduceMax", x.name, axes=[1], keepdims=int(layer.keepdims))], None
+
+
+def _recurrent(graph: Graph, layer: Any, x: Value) -> Made:
+    return recurrent(graph, layer, x), x.mask if layer.return_sequences else None
+
+
+def _bidirectional(graph: Graph, layer: Any, x: Value) -> Made:
+    return bidirectional(graph, layer, x), x.mask if layer.return_sequences else None
+
+
+def _time_distributed(graph: Graph, layer: Any, x: Value) -> Made:
+    """Steps and batch together are the inner layer's batch; no need to where that looks at the last axis alone."""
+    if isinstance(layer.layer, _BY_LAST_AXIS):
+        return [emit(graph, layer.layer, x._replace(mask=None))[0].name], x.mask
+    all_steps = graph.op("Concat", graph.constant([-1], "all"), _sizes(graph, x, 2), axis=0)
+    folded = Value(graph.op("Reshape", x.name, all_steps), (None, *x.shape[2:]))
+    (y,) = emit(graph, layer.layer, folded)
+    shape = graph.op("Concat", graph.op("Shape", x.name, start=0, end=2), _sizes(graph, y, 1), axis=0)
+    return [graph.op("Reshape", y.name, shape)], x.mask
+
+
+def _sizes(graph: Graph, value: Value, start: int) -> str:
+    """The sizes of a value's axes from `start` on."""
+    if all(isinstance(n, int) for n in value.shape[start:]):
+        return graph.constant(value.shape[start:], "sizes")
+    return graph.op("Shape", value.name, start=start)
+
+
+_FLOAT, _INT32, _BOOL = 1, 6, 9  # of onnx.TensorProto
+_BY_LAST_AXIS = (Activation, Dense, Dropout, Embedding, LayerNormalization)
+_HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
+    Activation: _activation,
+    Bidirectional: _bidirectional,
+    Dense: _dense,
+    Dropout: _nothing,
+    Embedding: _embedding,
+    Flatten: _flatten,
+    GRU: _recurrent,
+    GlobalAveragePooling1D: _global_average,
+    GlobalMaxPooling1D: _global_max,
+    LSTM: _recurrent,
+    LayerNormalization: _layer_normalization,
+    Masking: _masking,
+    Permute: _permute,
+    RepeatVector: _repeat_vector,
+    Reshape: _reshape,
+    SimpleRNN: _recurrent,
+    SpatialDropout1D: _nothing,
+    TimeDistributed: _time_distributed,
+}
