@@ -329,7 +329,7 @@ void Model::check_shapes(const Batch& batch) const {
   const std::vector<std::int64_t> full = network_->output_shape(batch.x.shape);
   std::vector<std::int64_t> flat(full.begin(), full.end() - 1), one = flat;
   one.push_back(1);
-  loss_->check_classes(out.features());
+  loss_->check_classes(full.back());
   const bool labels = loss_->takes_labels();
   if (labels ? y != flat && y != one : y != full && (full.back() != 1 || y != flat))
     throw std::invalid_argument("y: expected shape " + text(labels || full.back() == 1 ? flat : full) +
