@@ -253,6 +253,7 @@ def test_a_stateful_model():
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Permute((2, 1))], r"Permute\).*the whole sequence"),
         ((3, 4), [layers.GRU(2, return_sequences=True), layers.Reshape((2, 3))], r"Reshape\).*the whole sequence"),
         ((None, 4), [layers.Conv1D(2, 3)], r"layer 0 \(Conv1D\).*padding=\"causal\" and strides of 1"),
+        ((None, 4), [layers.Conv1D(2, 2, dilation_rate=2**30, padding="causal")], r"Conv1D\).*more than 2\^30 numbers"),
         ((None, 4), [layers.Conv1D(2, 3, padding="same")], r"Conv1D\).*padding=\"causal\""),
         ((None, 4), [layers.Conv1D(2, 3, padding="causal", strides=2)], r"Conv1D\).*strides of 1"),
         (

@@ -84,6 +84,23 @@ def test_a_mask_ends(first):
         assert begin.compute_mask(x, mask) is not None and layer.compute_mask(begin(x), mask) is None
 
 
+def test_a_mask_begins_behind():
+    """Masking of what a convolution makes: its gradient comes with a mask of fewer steps than the input has."""
+    items = [
+        spec("Conv1D", filters=5, kernel_size=3, activation="relu"),
+        spec("MaxPooling1D", pool_size=2),
+        spec("Masking", mask_value=0.0),
+        spec("GRU", units=4, return_sequences=True),
+        spec("Dense", units=2),
+    ]
+    case = Case(chain((None, 14, 3), spec("Dense", units=4), *items), MSE, 6, seed=1)
+    case.weights[3][:] = -0.6
+    reference = case.reference()
+    reference.forward(case.x)
+    assert reference.mask.any() and not reference.mask.all()
+    check_layer(case)
+
+
 # ------------------------------------------------------------------------------------------------- the number of steps
 
 

@@ -67,7 +67,8 @@ class Conv1D final : public Projection {
   }
 
   const char* stream_refusal() const override {
-    return window_.causal() && window_.stride == 1 ? nullptr : "that needs padding=\"causal\" and strides of 1";
+    if (!window_.causal() || window_.stride > 1) return "that needs padding=\"causal\" and strides of 1";
+    return history() * input() > kMostHistory ? "its windows reach back over more than 2^30 numbers" : nullptr;
   }
   // The steps that windows still see, oldest first, [history][features].
   std::vector<StateShape> stream_states() const override {
@@ -86,6 +87,7 @@ class Conv1D final : public Projection {
     c.done();
   }
 
+  static constexpr std::int64_t kMostHistory = std::int64_t{1} << 30;  // floats that a stream may remember
   std::int64_t input() const { return groups_ * features_; }
   std::int64_t history() const { return (window_.size - 1) * window_.dilation; }
   std::int64_t matrix_size(const Kernels& k, bool backward) const {
