@@ -104,6 +104,7 @@ def test_layers_have_their_weights_once_the_input_is_known():
 def test_models_from_input_to_output():
     """Keras's functional form, of one chain."""
     inputs = layers.Input((None,), dtype="int32")
+    assert inputs.shape == (None, None) and layers.Input((5, 3), batch_size=2).shape == (2, 5, 3)
     x = layers.Embedding(9, 4, mask_zero=True)(inputs)
     x = hidden = layers.Bidirectional(layers.LSTM(3))(x)
     assert x.shape == (None, 6) and x.dtype == "float32" and "bidirectional" in repr(x)

@@ -44,7 +44,7 @@ def _steps(graph: Graph, mask: str) -> _Steps:
         return found
     zero, one = graph.constant([0], "zero"), graph.constant([1], "one")
     ones = graph.op("Cast", mask, to=_INT64)
-    seen = graph.op("CumSum", ones, one)
+    seen = graph.op("CumSum", ones, graph.constant(1, "axis"))
     total = graph.op("ReduceSum", ones, one, keepdims=1)
     shape = graph.op("Shape", mask)
     steps = graph.op("Squeeze", graph.op("Shape", mask, start=1))

@@ -46,7 +46,7 @@ class InputLayer(Layer):
         batch_shape: shape with the batch in front, in place of `shape`.
     """
 
-    shape: Sequence[int | None] | None = arg(optional(sizes), default=None, in_config=False)
+    shape: Any = arg(optional(sizes), default=None, in_config=False, attribute="_sample_shape")
     dtype: str | None = arg(dtype_name, default=None, kw_only=True)
     batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True)
 
@@ -58,13 +58,14 @@ class InputLayer(Layer):
         super()._setup()
         given = self.batch_shape if self.batch_shape is not None else self.batch_input_shape
         if given is None:
-            one = self.shape if self.shape is not None else self.input_shape
+            one = self._sample_shape if self._sample_shape is not None else self.input_shape
             if one is None:
                 raise ValueError("`shape` of Input: expected a shape, got None")
             given = (self.batch_size, *one)
-        elif self.shape is not None or self.batch_size is not None:
+        elif self._sample_shape is not None or self.batch_size is not None:
             raise ValueError("Input: expected `shape` (and `batch_size`) or `batch_shape`, got both")
-        self.batch_shape = tuple(given)
+        # `shape` too has the batch in front once the layer is there: `inputs.shape[1]` are the steps, as in Keras.
+        self.shape = self.batch_shape = tuple(given)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "batch_shape": list(self.batch_shape or ()), "dtype": self.dtype}
