@@ -224,7 +224,7 @@ class StackedRNNCells(RunnableCell):
 
     def flat_states(self, given: Any) -> list[Any]:
         if len(self.cells) == 1 and (not isinstance(given, (list, tuple)) or len(given) != 1):
-            given = [given]  # as `nest_states` gives them
+            given = [given]  # as calls of the stack give them
         if not isinstance(given, (list, tuple)) or len(given) != len(self.cells):
             got = f"{len(given)} entries" if isinstance(given, (list, tuple)) else type(given).__name__
             raise ValueError(
@@ -233,9 +233,11 @@ class StackedRNNCells(RunnableCell):
         return [one for cell, states in zip(self.cells, given, strict=True) for one in cell.flat_states(states)]
 
     def nest_states(self, states: Iterator[Any], like: Any = None) -> Any:
-        likes = [None] * len(self.cells) if like is None else like
-        new = [cell.nest_states(states, its) for cell, its in zip(self.cells, likes, strict=False)]
-        return new[0] if len(new) == 1 else new  # as Keras
+        if like is None:
+            return [cell.nest_states(states) for cell in self.cells]
+        if len(self.cells) == 1:  # as Keras's: without the list around them
+            return self.cells[0].nest_states(states)
+        return [cell.nest_states(states, its) for cell, its in zip(self.cells, like, strict=True)]
 
     def get_initial_state(self, batch_size: int) -> list[Any]:
         return [cell.get_initial_state(batch_size) for cell in self.cells]
