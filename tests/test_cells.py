@@ -284,9 +284,9 @@ def test_a_stack_of_one():
 )
 def test_states_that_do_not_fit(given):
     cells = [layers.LSTMCell(4), layers.GRUCell(3)]
-    with pytest.raises(ValueError, match=r"states? of|initial_state"):
+    with pytest.raises(ValueError, match=r"states of|initial_state|`states`"):
         layers.RNN(cells)(rows(2, 3, 5), initial_state=given)
-    with pytest.raises(ValueError, match=r"states? of|initial_state"):
+    with pytest.raises(ValueError, match=r"states of|initial_state|`states`"):
         layers.StackedRNNCells([layers.LSTMCell(4), layers.GRUCell(3)])(rows(2, 5), given)
 
 
@@ -541,8 +541,9 @@ def test_cells_of_ones_own(cell):
         (lambda: layers.Bidirectional(layers.GRUCell(3)), "expected SimpleRNN, LSTM, GRU or RNN"),
         (lambda: layers.RNN(layers.GRUCell(3))(rows(2, 3)), "expected 3 axes"),
         (lambda: layers.GRUCell(3)(rows(2, 3, 4), np.zeros((2, 3))), "expected 2 axes"),
-        (lambda: layers.GRUCell(3)(rows(2, 3), np.zeros((2, 4))), "expects 1 arrays of shapes"),
-        (lambda: layers.LSTMCell(3)(rows(2, 3), np.zeros((2, 3))), "expects 2 arrays of shapes"),
+        (lambda: layers.GRUCell(3)(rows(2, 3), np.zeros((2, 4))), "`states`.*expects 1 arrays of shapes"),
+        (lambda: layers.LSTMCell(3)(rows(2, 3), np.zeros((2, 3))), "`states`.*expects 2 arrays of shapes"),
+        (lambda: layers.LSTMCell(3)(rows(0, 3), [np.zeros((0, 3))] * 2), "at least one sample"),
         (lambda: layers.GRUCell(3).get_initial_state(0), "`batch_size`"),
     ],
 )

@@ -57,11 +57,12 @@ class RunnableCell(Layer):
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> tuple[Any, Any]:  # type: ignore[override]
         rows = _engine.to_float(x, "x")
-        core = self._network(rows.shape).core
+        network = self._network(rows.shape)
+        ready = self._check_states(states, len(rows), "states")
+        network.pull()
         if training:
-            core.rng_counter = self._drawn
-        assert self._layer is not None
-        (y, *new), _ = self._layer._forward(rows[:, np.newaxis], None, training, states)
+            network.core.rng_counter = self._drawn
+        (y, *new), _ = network.core.forward(rows[:, np.newaxis], bool(training), None, ready)
         return y, self.nest_states(iter(new), states)
 
     def call(self, x: Any, states: Any, training: bool = False) -> tuple[Any, Any]:  # type: ignore[override]
@@ -93,6 +94,8 @@ def _cell_arguments(own: str = "") -> str:
 
 
 class _OneCell(RunnableCell, WeightedCell):
+    """A cell of the core's own."""
+
     @property
     def output_size(self) -> int:
         """The number of features of the output."""
@@ -228,7 +231,7 @@ class StackedRNNCells(RunnableCell):
         if not isinstance(given, (list, tuple)) or len(given) != len(self.cells):
             got = f"{len(given)} entries" if isinstance(given, (list, tuple)) else type(given).__name__
             raise ValueError(
-                f'states of "{self.name}": expected a list of the states of each of {len(self.cells)} cells, got {got}'
+                f'the states of "{self.name}": expected a list of the states of each of {len(self.cells)} cells, got {got}'
             )
         return [one for cell, states in zip(self.cells, given, strict=True) for one in cell.flat_states(states)]
 
