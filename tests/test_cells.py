@@ -212,6 +212,8 @@ def test_states():
     first, *middle = layer(x[:, :2])
     second, *end = layer(x[:, 2:], initial_state=middle)
     assert same_bits(np.concatenate([first, second], 1), whole) and all(map(same_bits, end, last))
+    model = models.Sequential([layers.Input((None, 5)), layer])  # a model gives them in one row
+    assert same_bits(model.predict(x, verbose=0), [whole, *last[0], *last[1]])
     bare = [middle[0], middle[1][0]]  # a cell of one state may have it without a list
     assert same_bits(layer(x[:, 2:], initial_state=bare)[0], second)
     assert not same_bits(second, layer(x[:, 2:])[0])

@@ -231,7 +231,7 @@ class StackedRNNCells(RunnableCell):
         if not isinstance(given, (list, tuple)) or len(given) != len(self.cells):
             got = f"{len(given)} entries" if isinstance(given, (list, tuple)) else type(given).__name__
             raise ValueError(
-                f'the states of "{self.name}": expected a list of the states of each of {len(self.cells)} cells, got {got}'
+                f'the states of "{self.name}": expected a list of {len(self.cells)}, the states of each cell, got {got}'
             )
         return [one for cell, states in zip(self.cells, given, strict=True) for one in cell.flat_states(states)]
 
