@@ -3,7 +3,10 @@
 import copy
 import itertools
 import json
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import pytest
 import seqcore
 from reference.layers import make
 from seqcore import _core, layers, models
-from support import Case, assert_close, chain, rng_pick, same_bits, spec
+from support import ROOT, Case, assert_close, chain, rng_pick, same_bits, spec
 from test_layers import MSE, check_layer
 
 RNG = np.random.default_rng(0)
@@ -180,6 +183,7 @@ def test_padding_is_not_read():
 def test_each_cell_draws_its_own_dropout():
     """Through identities that add nothing up: what comes out is what the masks of all cells let through, at every step
     the same, scaled by both."""
+
     def identity(units):
         return layers.SimpleRNNCell(units, "linear", kernel_initializer="identity", recurrent_initializer="zeros",
                                     dropout=0.5)  # fmt: skip
@@ -208,6 +212,8 @@ def test_states():
     first, *middle = layer(x[:, :2])
     second, *end = layer(x[:, 2:], initial_state=middle)
     assert same_bits(np.concatenate([first, second], 1), whole) and all(map(same_bits, end, last))
+    model = models.Sequential([layers.Input((None, 5)), layer])  # a model gives them in one row
+    assert same_bits(model.predict(x, verbose=0), [whole, *last[0], *last[1]])
     bare = [middle[0], middle[1][0]]  # a cell of one state may have it without a list
     assert same_bits(layer(x[:, 2:], initial_state=bare)[0], second)
     assert not same_bits(second, layer(x[:, 2:])[0])
@@ -249,13 +255,18 @@ def test_states_of_both_directions(merge_mode):
 
 
 def test_a_stack_of_one():
-    """Keras gives its states without the list around them."""
+    """Called by itself it gives its states, as Keras's does, without the list around them; it takes both."""
     layer = layers.RNN([layers.LSTMCell(4)], return_state=True)
-    y, *states = layer(rows(2, 3, 5))
-    assert nested_shapes([y, *states]) == [(2, 4)] * 3
-    assert layer.state_size == [[4, 4]] and nested_shapes(layer.get_initial_state(2)) == [[(2, 4), (2, 4)]]
     x = rows(2, 3, 5)
-    assert same_bits(layer(x, initial_state=states), layer(x, initial_state=[states]))
+    y, states = layer(x)
+    assert nested_shapes([y, states]) == [(2, 4), [(2, 4), (2, 4)]]
+    assert layer.state_size == [[4, 4]] and nested_shapes(layer.get_initial_state(2)) == [[(2, 4), (2, 4)]]
+    assert same_bits(layer(x, initial_state=[states]), layer(x, initial_state=states))
+    given = layer.get_initial_state(2)
+    for t in range(3):
+        out, given = layer.cell(x[:, t], given)
+        assert nested_shapes(given) == [(2, 4), (2, 4)]
+    assert same_bits(out, y) and same_bits(given, states)
 
 
 @pytest.mark.parametrize(
@@ -275,9 +286,9 @@ def test_a_stack_of_one():
 )
 def test_states_that_do_not_fit(given):
     cells = [layers.LSTMCell(4), layers.GRUCell(3)]
-    with pytest.raises(ValueError, match=r"states? of|initial_state"):
+    with pytest.raises(ValueError, match=r"states of|initial_state|`states`"):
         layers.RNN(cells)(rows(2, 3, 5), initial_state=given)
-    with pytest.raises(ValueError, match=r"states? of|initial_state"):
+    with pytest.raises(ValueError, match=r"states of|initial_state|`states`"):
         layers.StackedRNNCells([layers.LSTMCell(4), layers.GRUCell(3)])(rows(2, 5), given)
 
 
@@ -475,6 +486,23 @@ def test_files(tmp_path, seed):
         f"layers/1/cell/cells/2/{w}" for w in ("bias", "kernel", "recurrent_kernel")]  # fmt: skip
 
 
+def test_files_read_by_the_library(tmp_path):
+    """Through the C interface, from another process: the steps of the stream that Python makes."""
+    cells = [layers.LSTMCell(7), layers.StackedRNNCells([layers.GRUCell(5), layers.SimpleRNNCell(3)])]
+    model = models.Sequential([layers.Input((None, 3)), layers.RNN(cells, return_sequences=True), layers.Dense(2)])
+    model.save(tmp_path / "m.safetensors")
+    x = rows(6, 3)
+    library = os.path.join(seqcore._engine.library_folder(), "lib", "libseqcore.so")
+    client = os.path.join(ROOT, "examples", "cpp_service", "ctypes_client.py")
+    lines = "".join(" ".join(map(str, row)) + "\n" for row in x.tolist())
+    done = subprocess.run(
+        [sys.executable, client, library, tmp_path / "m.safetensors"],
+        input=lines, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    steps = [[float.fromhex(word) for word in line.split()] for line in done.stdout.splitlines()]
+    assert same_bits(np.float32(steps), model.predict(x[None], verbose=0)[0])
+
+
 # ------------------------------------------------------------------------------------------------------ what is refused
 
 
@@ -515,8 +543,9 @@ def test_cells_of_ones_own(cell):
         (lambda: layers.Bidirectional(layers.GRUCell(3)), "expected SimpleRNN, LSTM, GRU or RNN"),
         (lambda: layers.RNN(layers.GRUCell(3))(rows(2, 3)), "expected 3 axes"),
         (lambda: layers.GRUCell(3)(rows(2, 3, 4), np.zeros((2, 3))), "expected 2 axes"),
-        (lambda: layers.GRUCell(3)(rows(2, 3), np.zeros((2, 4))), "expects 1 arrays of shapes"),
-        (lambda: layers.LSTMCell(3)(rows(2, 3), np.zeros((2, 3))), "expects 2 arrays of shapes"),
+        (lambda: layers.GRUCell(3)(rows(2, 3), np.zeros((2, 4))), "`states`.*expects 1 arrays of shapes"),
+        (lambda: layers.LSTMCell(3)(rows(2, 3), np.zeros((2, 3))), "`states`.*expects 2 arrays of shapes"),
+        (lambda: layers.LSTMCell(3)(rows(0, 3), [np.zeros((0, 3))] * 2), "at least one sample"),
         (lambda: layers.GRUCell(3).get_initial_state(0), "`batch_size`"),
     ],
 )

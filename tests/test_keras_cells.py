@@ -16,6 +16,7 @@ with warnings.catch_warnings():
 import seqcore
 from support import instance, spec
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 RNG = np.random.default_rng(0)
 ONE = [
     spec("SimpleRNNCell", units=7, activation="softsign"),
@@ -41,7 +42,7 @@ def numbers(value):
     """A nest of arrays as lists of NumPy's; tuples and lists are one."""
     if isinstance(value, (list, tuple)):
         return [numbers(v) for v in value]
-    return value if isinstance(value, int) else np.asarray(value)
+    return value if isinstance(value, int) else keras.ops.convert_to_numpy(value)
 
 
 def same(ours, theirs, exact=False):
@@ -67,16 +68,24 @@ def both(item, x):
     return made
 
 
-def prefixed(mask):
-    """Masks that leave the first step of every sample as it is: before a valid step Keras's output is zero, ours the
-    initial state."""
-    return np.concatenate([np.ones_like(mask[:, :1]), mask[:, 1:-1], np.ones_like(mask[:, :1])], 1)
+def drawn(value):
+    """Arrays of the shapes of those in a nest."""
+    return [drawn(v) for v in value] if isinstance(value, list) else RNG.normal(size=value.shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("masked", [False, True])
+# Stacks of one fail in Keras where they have masks or are unrolled; so do masks where it unrolls backwards.
+@pytest.mark.parametrize(
+    ("cell", "masked", "more"),
+    [
+        (cell, masked, more)
+        for cell in ONE + STACKS
+        for masked in (False, True)
+        for more in ({}, {"go_backwards": True}, {"zero_output_for_mask": True}, {"unroll": True})
+        if cell not in STACKS[:2] or not (masked or "unroll" in more)
+    ],
+    ids=lambda v: named(v) if isinstance(v, dict) and "class_name" in v else str(v),
+)
 @pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize("more", [{}, {"go_backwards": True}, {"zero_output_for_mask": True}, {"unroll": True}], ids=str)
-@pytest.mark.parametrize("cell", ONE + STACKS, ids=named)
 def test_layers(cell, more, sequences, masked):
     x = RNG.normal(size=(3, 6, 4)).astype(np.float32)
     layers = both(spec("RNN", cell=cell, return_sequences=sequences, return_state=True, **more), x)
@@ -84,16 +93,14 @@ def test_layers(cell, more, sequences, masked):
     ours, theirs = (numbers(layer(x, mask=mask)) for layer in layers)
     same(ours, theirs)
     assert numbers(layers[0].state_size) == numbers(layers[1].state_size)
-    for shape in ((3, 6, 4), (None, None, 4)):
+    for shape in ((3, 6, 4), (None, None, 4)) if NESTED not in cell["config"].get("cells", []) else ():  # Keras fails
         a, b = (repr(layer.compute_output_shape(shape)).replace("[", "(").replace("]", ")") for layer in layers)
         assert a == b
     same(*(numbers(layer.get_initial_state(2)) for layer in layers), exact=True)
-    if cell not in STACKS[:2]:  # Keras does not take back what a stack of one gives
-        given = [[RNG.normal(size=np.shape(one)).astype(np.float32) for one in states] if isinstance(states, list)
-                 else RNG.normal(size=np.shape(states)).astype(np.float32) for states in ours[1:]]  # fmt: skip
-        if cell is not STACKS[-1]:
-            mask = prefixed(mask) if masked else None
-            same(*(numbers(layer(x, mask=mask, initial_state=given)) for layer in layers))
+    given = drawn(ours[1:])
+    if masked:  # before a valid step Keras's output is zero, ours the initial state
+        mask[:, 0] = mask[:, -1] = True
+    same(*(numbers(layer(x, mask=mask, initial_state=given)) for layer in layers))
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
@@ -135,16 +142,13 @@ def test_cells_by_themselves(cell):
     begins = [numbers(c.get_initial_state(batch_size=3)) for c in cells]
     same(*begins, exact=True)
 
-    def drawn(value):
-        return [drawn(v) for v in value] if isinstance(value, list) else RNG.normal(size=value.shape).astype(np.float32)
-
     states = drawn(begins[0])
     results = [c(x, states) for c in cells]
     assert all(isinstance(r, tuple) and len(r) == 2 for r in results)
     same(*map(numbers, results))
     if cell in (ONE[0], ONE[3], ONE[4]):  # a lone state, without a list
         same(*(numbers(c(x, states[0])) for c in cells))
-    same(*(numbers(c.call(x, states, training=True)) for c in cells))
+    same(*(numbers(c(x, states, training=True)) for c in cells))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,8 @@ def test_signatures_and_configs(name):
     assert arguments(seqcore) == arguments(keras)
     given = {"StackedRNNCells": [{"cells": [ONE[3]]}], "RNN": [{"cell": ONE[3]}]}.get(name, [{"units": 3}])[0]
     configs = [instance(library, spec(name, **given)).get_config() for library in (seqcore, keras)]
-    assert set(configs[1]) <= set(configs[0]) and set(configs[0]) - set(configs[1]) <= {"activity_regularizer"}
+    assert set(configs[1]) <= set(configs[0])
+    assert set(configs[0]) - set(configs[1]) <= {"activity_regularizer", "seed"}  # null; Keras's SimpleRNN forgets both
     for key, value in configs[1].items():
         if key not in ("cell", "cells", "dtype") and not isinstance(value, dict):
             assert configs[0][key] == value, key
@@ -181,9 +186,9 @@ def test_dropout_of_cells_by_themselves(name):
     for library in (seqcore, keras):
         cell = getattr(library.layers, name)(8, dropout=0.5, recurrent_dropout=0.5)
         states = cell.get_initial_state(4)
-        first, again = (np.asarray(cell(x, states, training=True)[0]) for _ in range(2))
+        first, again = (numbers(cell(x, states, training=True)[0]) for _ in range(2))
         assert np.array_equal(first, again)
         cell.reset_dropout_mask()
         cell.reset_recurrent_dropout_mask()
-        assert not np.array_equal(np.asarray(cell(x, states, training=True)[0]), first)
-        assert not np.array_equal(np.asarray(cell(x, states)[0]), first)
+        assert not np.array_equal(numbers(cell(x, states, training=True)[0]), first)
+        assert not np.array_equal(numbers(cell(x, states)[0]), first)

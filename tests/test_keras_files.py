@@ -689,6 +689,26 @@ def test_configs_that_are_refused(tmp_path, change, message):
         models.load_model(tmp_path / "m.keras")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cells: cells[1]["config"].update(units=10**9), "units"),
+        (lambda cells: cells[1]["config"].update(units=12), "numbers"),
+        (lambda cells: cells[0].update(class_name="LSTM"), "got <LSTM"),
+        (lambda cells: cells[0].update(class_name="Own", registered_name="own>Own"), "unknown layer 'own>Own'"),
+        (lambda cells: cells.insert(0, 7), "dict"),
+        (lambda cells: cells.clear(), "a list of cells"),
+    ],
+)
+def test_cells_that_are_refused(tmp_path, change, message):
+    model = built(EVERY_LAYER["cells"])
+    config = config_of(model)
+    change(config["config"]["layers"][2]["config"]["cell"]["config"]["cells"])
+    keras_file(tmp_path / "m.keras", config, tree, model)
+    with pytest.raises(ValueError, match=rf"(?s)m.keras: .*({message})"):
+        models.load_model(tmp_path / "m.keras")
+
+
 def test_words_that_changed_their_meaning(tmp_path):
     """hard_sigmoid is another function in Keras 2, and GRU's `reset_after` was False where configs are silent."""
     model = built(chain((None, 3, 2), spec("GRU", units=2, reset_after=False, recurrent_activation="hard_sigmoid")))

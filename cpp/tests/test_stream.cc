@@ -48,6 +48,13 @@ std::vector<Case> cases() {
         layer("LayerNormalization", {}), layer("Dropout", {{"rate", 0.5}}), recurrent("GRU", 19),
         layer("BatchNormalization", {}), layer("Activation", {{"activation", "gelu"}}), recurrent("SimpleRNN", 17),
         layer("Dense", {{"units", std::int64_t{3}}, {"activation", "softmax"}})}});
+  const Json cells =
+      Json::Array{layer("LSTMCell", {{"units", std::int64_t{40}}}),
+                  layer("StackedRNNCells", {{"cells", Json::Array{layer("GRUCell", {{"units", std::int64_t{19}}})}}}),
+                  layer("SimpleRNNCell", {{"units", std::int64_t{3}}})};
+  all.push_back({"cells",
+                 7,
+                 {layer("RNN", {{"cell", layer("StackedRNNCells", {{"cells", cells}})}, {"return_sequences", true}})}});
   all.push_back({"ids",
                  0,
                  {layer("Embedding", {{"input_dim", std::int64_t{23}}, {"output_dim", std::int64_t{12}}}),

@@ -292,13 +292,13 @@ class Layer(Configurable):
         """Several outputs, whose states come in one row, as the caller sees them."""
         return outputs
 
-    def _check_states(self, given: Any, batch: int) -> list[_engine.Float]:
+    def _check_states(self, given: Any, batch: int, name: str = "initial_state") -> list[_engine.Float]:
         states = self.flat_states(given)
         expected = [(batch, n) for n in flat(self.state_size)]
-        ready = [_engine.to_float(s, f"initial_state[{i}]") for i, s in enumerate(states)]
+        ready = [_engine.to_float(s, f"{name}[{i}]") for i, s in enumerate(states)]
         if [s.shape for s in ready] != expected:
             raise ValueError(
-                f'`initial_state`: layer "{self.name}" expects {len(expected)} arrays of shapes {expected}, got '
+                f'`{name}`: layer "{self.name}" expects {len(expected)} arrays of shapes {expected}, got '
                 f"{[s.shape for s in ready]}"
             )
         return ready

@@ -57,11 +57,12 @@ class RunnableCell(Layer):
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> tuple[Any, Any]:  # type: ignore[override]
         rows = _engine.to_float(x, "x")
-        core = self._network(rows.shape).core
+        network = self._network(rows.shape)
+        ready = self._check_states(states, len(rows), "states")
+        network.pull()
         if training:
-            core.rng_counter = self._drawn
-        assert self._layer is not None
-        (y, *new), _ = self._layer._forward(rows[:, np.newaxis], None, training, states)
+            network.core.rng_counter = self._drawn
+        (y, *new), _ = network.core.forward(rows[:, np.newaxis], bool(training), None, ready)
         return y, self.nest_states(iter(new), states)
 
     def call(self, x: Any, states: Any, training: bool = False) -> tuple[Any, Any]:  # type: ignore[override]
@@ -93,6 +94,8 @@ def _cell_arguments(own: str = "") -> str:
 
 
 class _OneCell(RunnableCell, WeightedCell):
+    """A cell of the core's own."""
+
     @property
     def output_size(self) -> int:
         """The number of features of the output."""
@@ -224,18 +227,20 @@ class StackedRNNCells(RunnableCell):
 
     def flat_states(self, given: Any) -> list[Any]:
         if len(self.cells) == 1 and (not isinstance(given, (list, tuple)) or len(given) != 1):
-            given = [given]  # as `nest_states` gives them
+            given = [given]  # as calls of the stack give them
         if not isinstance(given, (list, tuple)) or len(given) != len(self.cells):
             got = f"{len(given)} entries" if isinstance(given, (list, tuple)) else type(given).__name__
             raise ValueError(
-                f'states of "{self.name}": expected a list of the states of each of {len(self.cells)} cells, got {got}'
+                f'the states of "{self.name}": expected a list of {len(self.cells)}, the states of each cell, got {got}'
             )
         return [one for cell, states in zip(self.cells, given, strict=True) for one in cell.flat_states(states)]
 
     def nest_states(self, states: Iterator[Any], like: Any = None) -> Any:
-        likes = [None] * len(self.cells) if like is None else like
-        new = [cell.nest_states(states, its) for cell, its in zip(self.cells, likes, strict=False)]
-        return new[0] if len(new) == 1 else new  # as Keras
+        if like is None:
+            return [cell.nest_states(states) for cell in self.cells]
+        if len(self.cells) == 1:  # as Keras's: without the list around them
+            return self.cells[0].nest_states(states)
+        return [cell.nest_states(states, its) for cell, its in zip(self.cells, like, strict=True)]
 
     def get_initial_state(self, batch_size: int) -> list[Any]:
         return [cell.get_initial_state(batch_size) for cell in self.cells]

@@ -26,10 +26,14 @@ class Cell(Layer):
 
 
 class GatedCell(Cell):
+    """One with gates: all but SimpleRNN."""
+
     recurrent_activation: ActivationLike = arg(activations.convert, default="sigmoid")
 
 
 class ForgettingCell(GatedCell):
+    """LSTM."""
+
     unit_forget_bias: bool = arg(boolean, default=True, after="bias_initializer")
 
     _states = 2
@@ -43,6 +47,8 @@ class ForgettingCell(GatedCell):
 
 
 class WeightedCell(Cell):
+    """The weights, and dropout: arguments that come after those of the equations."""
+
     use_bias: bool = arg(boolean, default=True)
     kernel_initializer: InitializerLike = arg(initializers.convert, default="glorot_uniform")
     recurrent_initializer: InitializerLike = arg(initializers.convert, default="orthogonal")
