@@ -14,6 +14,7 @@ from support import Case, assert_close, chain, compiling, nudge, prefixes, run_p
 
 MSE = spec("MeanSquaredError")
 SGD = spec("SGD", learning_rate=1.0)
+BARE = {"center": False, "scale": False}
 
 
 def norm(**config):
@@ -48,7 +49,7 @@ def check_training(case, optimizer=SGD, steps=1, trainable=None, rtol=2e-5):
     return model
 
 
-@pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, {"center": False, "scale": 0}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, BARE], ids=str)
 @pytest.mark.parametrize("features", [1, 3, 16, 17, 37])
 @pytest.mark.parametrize("shape", [(2,), (7,), (65,), (3, 1), (5, 7), (67, 11)], ids=str)
 def test_statistics_of_the_batch(shape, features, options):
@@ -60,7 +61,7 @@ def test_statistics_of_the_batch(shape, features, options):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("item", [norm(), distributed(norm(momentum=0.5)), norm(center=False, scale=False)], ids=str)
+@pytest.mark.parametrize("item", [norm(), distributed(norm(momentum=0.5)), norm(**BARE)], ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_between_recurrent_layers(item, masked, seed):
     layers_ = [

@@ -351,7 +351,9 @@ BATCH_NORM = spec("BatchNormalization", momentum=0.9)
         ((3,), [spec("BatchNormalization", epsilon=0.1, scale=False), spec("Dense", units=5)]),
         ((5, 3), [spec("LSTM", units=6, return_sequences=True), BATCH_NORM, spec("GRU", units=4), BATCH_NORM]),
         ((5, 3), [spec("Masking", mask_value=0.0), BATCH_NORM, spec("LSTM", units=4)]),
-        ((5, 3), [spec("Masking", mask_value=0.0), spec("GRU", units=4, return_sequences=True), BATCH_NORM, spec("Flatten")]),
+        ((5, 3), [
+            spec("Masking", mask_value=0.0), spec("GRU", units=4, return_sequences=True), BATCH_NORM, spec("Flatten"),
+        ]),
         ((5, 3), [spec("TimeDistributed", layer=BATCH_NORM), spec("LSTM", units=4)]),
         ((5, 3), [spec("Masking", mask_value=0.0), spec("TimeDistributed", layer=BATCH_NORM), spec("LSTM", units=4)]),
         ((4, 2, 3), [spec("TimeDistributed", layer=BATCH_NORM), spec("Flatten")]),

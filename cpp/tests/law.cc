@@ -126,8 +126,9 @@ std::vector<Case> cases() {
        {37, 19, 5},
        layer("Masking", R"("mask_value": 0.0)") + ", " + rnn("GRU", 35, R"("return_sequences": true)") + ", " +
            layer("BatchNormalization", R"("momentum": 0.5)") + ", " +
-           layer("TimeDistributed", R"("layer": )" + layer("BatchNormalization", "")) + ", " + rnn("LSTM", 21, "") +
-           ", " + layer("BatchNormalization", R"("scale": false)") + ", " + dense(3, "softmax"),
+           layer("TimeDistributed", R"("layer": )" + layer("BatchNormalization", "")) + ", " +
+           rnn("LSTM", 21, R"("use_bias": false)") + ", " + layer("BatchNormalization", R"("scale": false)") + ", " +
+           dense(3, "softmax"),
        "SparseCategoricalCrossentropy",
        "",
        "Adam",

@@ -586,7 +586,7 @@ void test_layer_norm(const Kernels& k) {
 void test_batch_norm(const Kernels& k) {
   Random random{17};
   for (const std::int64_t n : {1, 5, 16, 37}) {
-    const std::int64_t rows = 2 * kGradBlock + 7, m = rows - 1;
+    const std::int64_t rows = 2 * seqcore::kGradBlock + 7, m = rows - 1;
     Guarded x(rows * n), dy(rows * n), y(rows * n), dx(rows * n), gamma(n), beta(n);
     Guarded mean(n), variance(n), inv_std(n), factor(n), dbeta(n), dgamma(n);
     fill(x, rows * n, random, -3, 5);
