@@ -477,6 +477,10 @@ def test_load_weights_into_a_trained_optimizer(tmp_path, name, suffix):
     new.load_weights(path)
     same(model, new)
     assert int(new.optimizer.iterations) == 0 and float(new.optimizer.learning_rate) == np.float32(0.01)
+    new.fit(x, y, verbose=0)
+    new.compile(OPTIMIZERS[name](), "mse")  # anew
+    new.load_weights(path)
+    assert int(new.optimizer.iterations) == 0
     other, _, _ = trained(OPTIMIZERS[name](), 2)
     other.load_weights(path)
     assert float(other.optimizer.learning_rate) == np.float32(0.02)
