@@ -298,6 +298,12 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
         {"log_cosh", LossKind::log_cosh, false},
         {"poisson", LossKind::poisson, false},
         {"kl_divergence", LossKind::kl_divergence, false},
+        {"hinge", LossKind::hinge, false},
+        {"squared_hinge", LossKind::squared_hinge, false},
+        {"categorical_hinge", LossKind::categorical_hinge, false},
+        {"cosine_similarity", LossKind::cosine_similarity, false},
+        {"binary_focal_crossentropy", LossKind::binary_focal_crossentropy, true},
+        {"categorical_focal_crossentropy", LossKind::categorical_focal_crossentropy, true},
         {"binary_crossentropy", LossKind::binary_crossentropy, true},
         {"categorical_crossentropy", LossKind::categorical_crossentropy, true},
         {"softmax_crossentropy", LossKind::sparse_categorical_crossentropy, true}})
@@ -306,7 +312,7 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
             const std::vector<std::int32_t> labels(static_cast<std::size_t>(n / kColumns), 1);
             return [&k, n, kind, logits, &m, labels] {
               k.loss({kind, n / kColumns, kColumns, m[0].data, kColumns, m[4].data, kColumns, labels.data(), m[1].data,
-                      nullptr, logits, 0, 1, m[2].data, m[3].data, kColumns});
+                      nullptr, logits, 0, 1, m[2].data, m[3].data, kColumns, false, 0.25f, 2});
             };
           });
 }

@@ -241,6 +241,16 @@ def test_predictions_from_averages_leave_the_weights():
     assert np.array_equal(model.predict(X, verbose=0), with_averages)
 
 
+def test_backups_hold_the_weights_and_not_the_averages(tmp_path):
+    straight, broken = (model_of(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8)) for _ in range(2))
+    fit(straight)
+    kept = callbacks.SwapEMAWeights(swap_on_epoch=True), callbacks.BackupAndRestore(tmp_path)
+    interrupted(broken, *kept, Interrupt(2))
+    new = model_of(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8), seed=8)
+    fit(new, *kept)
+    assert same_weights(new, straight)
+
+
 def test_frozen_layers_and_broken_fits():
     model = model_of()
     model.layers[1].trainable = False

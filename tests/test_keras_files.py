@@ -487,6 +487,51 @@ def test_training_goes_on(tmp_path, name, suffix):
     assert not models.load_model(path, compile=False).compiled
 
 
+@pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
+@pytest.mark.parametrize("name", ["amsgrad", "adamw", "rmsprop", "nadam"])
+def test_load_weights_into_a_trained_optimizer(tmp_path, name, suffix):
+    """As Keras's: it takes over iterations, rate and slots; one that has made no step keeps its own."""
+    model, x, y = trained(OPTIMIZERS[name]())
+    state = [np.int64(4), np.float32(0.02), *(v for _, v in slots(model))]
+    model.optimizer.learning_rate = 0.02
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "keras":
+        keras_file(path, config_of(model), tree, model, optimizer=state)
+    else:
+        hdf5(path, tree, model, optimizer=state)
+    new, _, _ = trained(OPTIMIZERS[name](), 0)
+    new.load_weights(path)
+    same(model, new)
+    assert int(new.optimizer.iterations) == 0 and float(new.optimizer.learning_rate) == np.float32(0.01)
+    new.fit(x, y, verbose=0)
+    new.compile(OPTIMIZERS[name](), "mse")  # anew
+    new.load_weights(path)
+    assert int(new.optimizer.iterations) == 0
+    other, _, _ = trained(OPTIMIZERS[name](), 2)
+    other.load_weights(path)
+    assert float(other.optimizer.learning_rate) == np.float32(0.02)
+    for _ in range(4):
+        assert np.array_equal(model.train_on_batch(x, y), other.train_on_batch(x, y))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights()))
+
+
+@pytest.mark.parametrize("name", ["momentum", "sgd", "adamax"])
+def test_load_weights_beside_another_optimizer(tmp_path, name):
+    model, _, _ = trained("adam")
+    state = [np.int64(4), np.float32(0.02), *(v for _, v in slots(model))]
+    if name == "adamax":
+        state[2] = state[3] = np.zeros(9, np.float32)
+    hdf5(tmp_path / "m.weights.h5", tree, model, optimizer=state)
+    other, _, _ = trained(OPTIMIZERS[name](), 3)
+    before = [v.numpy() for v in other.optimizer.variables]
+    with pytest.warns(UserWarning, match=r"m\.weights\.h5: the state of the optimizer does not fit and is left alone"):
+        other.load_weights(tmp_path / "m.weights.h5")
+    same(model, other)
+    assert all(np.array_equal(a, b) for a, b in zip(before, other.optimizer.variables, strict=True))
+    hdf5(tmp_path / "n.weights.h5", tree, model)  # of a model that was not compiled
+    other.load_weights(tmp_path / "n.weights.h5")
+
+
 @pytest.mark.parametrize("name", ["amsgrad", "momentum", "nadam", "adadelta"])
 def test_layers_that_were_frozen_later(tmp_path, name):
     model, x, y = trained(OPTIMIZERS[name](), 0)

@@ -213,7 +213,12 @@ def _take_state(model: Sequential, state: dict[str, Any], tensors: dict[str, Any
 
 def save_backup(model: Sequential, path: str, epoch: int) -> None:
     """The model as `save_model` writes it, and the epoch that `fit` would begin with."""
+    swapped = model._averages_in_weights  # they are no place to go on from
+    if swapped:
+        model._swap_averages()
     header, tensors = pack(model)
+    if swapped:
+        model._swap_averages()
     metadata = {"format": "seqcore", "seqcore": json.dumps(header), "training": json.dumps({"epoch": epoch})}
     _engine.write_safetensors(os.fsencode(path), tensors, metadata)
 

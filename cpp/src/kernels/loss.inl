@@ -133,7 +133,7 @@ SEQCORE_INLINE float sparse_row(const LossRow& row, bool from_logits) {
 }
 
 // max(neg - pos + 1, 0): pos = sum of y p, neg = the largest (1 - y) p, whose gradient those that reach it share.
-SEQCORE_INLINE float categorical_hinge_row(const LossRow& row) {
+float categorical_hinge_row(const LossRow& row) {
   const vec one = set1(1.0f);
   const auto other = [=](auto at) { return mul(sub(one, at.load(row.y)), at.load(row.p)); };
   const float pos = sum(row.n, [=](auto at, vec acc) { return fma(at.load(row.y), at.load(row.p), acc); });
@@ -155,7 +155,7 @@ SEQCORE_INLINE float categorical_hinge_row(const LossRow& row) {
 }
 
 // -sum of y p / (|y| |p|), norms of at least 1e-7.
-SEQCORE_INLINE float cosine_row(const LossRow& row) {
+float cosine_row(const LossRow& row) {
   const auto inverse_norm = [=](const float* x) {
     const vec squares = set1(sum(row.n, [=](auto at, vec acc) { return fma(at.load(x), at.load(x), acc); }));
     return min(set1(1.0f / kClipLow), div(set1(1.0f), sqrt(squares)));
@@ -174,17 +174,20 @@ SEQCORE_INLINE float cosine_row(const LossRow& row) {
   return -first(dot);
 }
 
-// x^e for x >= 0.
-SEQCORE_INLINE vec power(vec x, float e) {
-  return e == 0.0f   ? set1(1.0f)
-         : e == 1.0f ? x
-         : e == 2.0f ? mul(x, x)
-         : e < 0.0f  ? vexp(mul(set1(e), vlog(max(set1(kClipLow), x))))
-                     : vexp(mul(set1(e), vlog(x)));
+// What the focal losses are made of, as functions: inlined wherever they stand they are large.
+__attribute__((noinline)) vec called_log(vec x) { return vlog(x); }
+__attribute__((noinline)) vec called_exp(vec x) { return vexp(x); }
+
+// x^e for x >= 0, below e = 0 of no less than 1e-7.
+__attribute__((noinline)) vec power(vec x, float e) {
+  if (e == 0.0f) return set1(1.0f);
+  if (e == 1.0f) return x;
+  if (e == 2.0f) return mul(x, x);
+  return vexp(mul(set1(e), vlog(e < 0.0f ? max(set1(kClipLow), x) : x)));
 }
 
 // Means of weight (1 - pt)^gamma bce: pt = y p + (1-y)(1-p), bce of the clipped p.
-SEQCORE_INLINE float binary_focal_row(const LossRow& row, const LossArgs& args) {
+float binary_focal_row(const LossRow& row, const LossArgs& args) {
   const float count = static_cast<float>(row.n), gamma = args.gamma;
   const bool from_logits = args.from_logits;
   const vec one = set1(1.0f);
@@ -199,14 +202,12 @@ SEQCORE_INLINE float binary_focal_row(const LossRow& row, const LossArgs& args) 
                const vec p = from_logits ? vsigmoid(x) : x;
                const vec q = sub(one, p), inner = clamp(p, kClipLow, kClipHigh), outer = sub(one, inner);
                const vec missed = fma(y, q, mul(sub(one, y), p));
-               const vec bce = neg(fma(y, vlog(inner), mul(sub(one, y), vlog(outer))));
+               const vec bce = neg(fma(y, called_log(inner), mul(sub(one, y), called_log(outer))));
                const vec balance = fma(y, rise, low), factor = mul(balance, power(missed, gamma));
                if (row.d) {
-                 vec slope = mul(factor, inside_clip(p, div(sub(inner, y), mul(inner, outer))));
-                 if (gamma != 0.0f) {
-                   const vec steep = mul(mul(balance, set1(gamma)), power(missed, gamma - 1.0f));
-                   slope = fma(mul(steep, fnma(y, set1(2.0f), one)), bce, slope);
-                 }
+                 const vec steep = mul(mul(balance, set1(gamma)), power(missed, gamma - 1.0f));
+                 const vec slope = fma(mul(steep, fnma(y, set1(2.0f), one)), bce,
+                                       mul(factor, inside_clip(p, div(sub(inner, y), mul(inner, outer)))));
                  at.store(row.d, mul(s, from_logits ? mul(slope, mul(p, q)) : slope));
                }
                return fma(factor, bce, acc);
@@ -215,7 +216,7 @@ SEQCORE_INLINE float binary_focal_row(const LossRow& row, const LossArgs& args) 
 }
 
 // Sum of -alpha y (1-q)^gamma log(q), q = p / total, clipped.
-SEQCORE_INLINE float categorical_focal_row(const LossRow& row, const LossArgs& args) {
+float categorical_focal_row(const LossRow& row, const LossArgs& args) {
   const float gamma = args.gamma;
   const float* alphas = args.alphas;
   const vec one = set1(1.0f), alpha = set1(args.alpha);
@@ -223,29 +224,25 @@ SEQCORE_INLINE float categorical_focal_row(const LossRow& row, const LossArgs& a
   const vec rest = set1(args.label_smoothing / static_cast<float>(row.n));
   const bool from_logits = args.from_logits;
   const vec top = set1(from_logits ? row_max(row.n, row.p) : 0.0f);
-  const auto mass = [=](auto at) { return from_logits ? vexp(sub(at.load(row.p), top)) : at.load(row.p); };
+  const auto mass = [=](auto at) { return from_logits ? called_exp(sub(at.load(row.p), top)) : at.load(row.p); };
   const vec total = set1(sum(row.n, [=](auto at, vec acc) { return add(acc, mass(at)); }));
-  const auto target = [=](auto at) { return mul(alphas ? at.load(alphas) : alpha, fma(at.load(row.y), keep, rest)); };
   const float loss = sum(row.n, [=](auto at, vec acc) {
-    const vec q = clamp(div(mass(at), total), kClipLow, kClipHigh);
-    return fnma(mul(target(at), power(sub(one, q), gamma)), vlog(q), acc);
+    const vec share = div(mass(at), total), q = clamp(share, kClipLow, kClipHigh);
+    const vec y = mul(alphas ? at.load(alphas) : alpha, fma(at.load(row.y), keep, rest));
+    const vec log_q = called_log(q), factor = power(sub(one, q), gamma);
+    if (row.d) {  // d loss/d q, for now
+      const vec steep = mul(set1(gamma), power(sub(one, q), gamma - 1.0f));
+      at.store(row.d, inside_clip(share, mul(y, fma(steep, log_q, neg(div(factor, q))))));
+    }
+    return fnma(mul(y, factor), log_q, acc);
   });
   if (row.d) {
     // g_j = d loss/d q_j; d loss/d p_i = (g_i - sum of g_j q_j) / total.
-    const auto slope = [=](auto at, vec q) {
-      vec g = div(power(sub(one, q), gamma), q);
-      if (gamma != 0.0f) g = fnma(mul(set1(gamma), power(sub(one, q), gamma - 1.0f)), vlog(q), g);
-      return inside_clip(q, neg(mul(target(at), g)));
-    };
-    const vec dot = set1(sum(row.n, [=](auto at, vec acc) {
-      const vec q = div(mass(at), total);
-      return fma(slope(at, q), q, acc);
-    }));
+    const vec dot = set1(sum(row.n, [=](auto at, vec acc) { return fma(at.load(row.d), div(mass(at), total), acc); }));
     const vec w = set1(row.weight);
     for_each(row.n, [=](auto at) {
-      const vec q = div(mass(at), total);
-      const vec away = mul(w, sub(slope(at, q), dot));
-      at.store(row.d, from_logits ? mul(away, q) : div(away, total));
+      const vec away = mul(w, sub(at.load(row.d), dot));
+      at.store(row.d, from_logits ? mul(away, div(mass(at), total)) : div(away, total));
     });
   }
   return loss;

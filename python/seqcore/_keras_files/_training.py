@@ -39,10 +39,13 @@ def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, ol
 
 
 def take_state(file: Hdf5, model: Sequential, path: str) -> None:
-    """The optimizer's state to one that has made a step, as in Keras: before, it has nothing to put it into."""
+    """The optimizer's state to one that has made a step, or is about to in a `fit`, as in Keras: before, its optimizers
+    have nothing to put it into."""
     found, names = _variables(file)
-    optimizer = model.optimizer
-    if optimizer is None or not model._trained or not found or names:
+    optimizer, core = model.optimizer, model._core_compiled
+    if optimizer is None or core is None or not found or names:
+        return
+    if not (model._fitting or core.iterations + core.accumulated):
         return
     try:
         if len(found) != len(optimizer.variables):
