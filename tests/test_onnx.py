@@ -13,7 +13,18 @@ import seqcore
 from seqcore import __main__ as command
 from seqcore import layers, models
 from seqcore._onnx import _activations, _graph, _layers
-from support import TAME, assert_close, chain, nudge, random_case, rng_pick, sequential, spec
+from support import (
+    TAME,
+    Case,
+    assert_close,
+    chain,
+    nudge,
+    random_case,
+    random_window_case,
+    rng_pick,
+    sequential,
+    spec,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -38,7 +49,9 @@ def count(file, kind):
 
 
 def randomized(model):
-    model.set_weights([RNG.uniform(-0.7, 0.7, w.shape) for w in model.get_weights()])
+    variances = [w.name.endswith("moving_variance") for w in model.weights]
+    model.set_weights([RNG.uniform(0.3, 1.7, w.shape) if variance else RNG.uniform(-0.7, 0.7, w.shape)
+                       for w, variance in zip(model.weights, variances)])  # fmt: skip
     return model
 
 
@@ -66,25 +79,41 @@ def opened(description):
 
 def known(item):
     """A layer with activations that ONNX's recurrent nodes know in place of those that they do not."""
-    config = {k: known(v) if k == "layer" else v for k, v in item["config"].items()}
-    if "return_sequences" in config:
+    config = {k: known(v) if k in ("layer", "cell") else v for k, v in item["config"].items()}
+    if "cells" in config:
+        config["cells"] = [known(cell) for cell in config["cells"]]
+    if "return_sequences" in config or item["class_name"].endswith("Cell"):
         for key, other in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
             if config.get(key, other) not in _activations._RECURRENT:
                 config[key] = other
     return {**item, "config": config}
 
 
-@pytest.mark.parametrize("seed", range(150))
+def drawn(seed):
+    """A random model that ONNX can hold, for sequences of any length from its shortest on, and that."""
+    pick = rng_pick(seed)
+    windows = seed % 3 == 0
+    case = random_window_case(pick) if windows else random_case(pick)
+    items = [known(item) for item in case.description["layers"]]
+    for _ in range(pick([0, 0, 1, 2])):
+        norm = spec("BatchNormalization", center=pick([True, False]), scale=pick([True, False]), epsilon=0.01)
+        items.insert(pick(range(1, len(items) + 1)), norm)
+    case = Case({**case.description, "layers": items}, case.loss, len(case.x), seed)
+    case.description = opened(case.description)
+    return case, 7 if windows else 1
+
+
+@pytest.mark.parametrize("seed", range(200))
 def test_random_models(seed, tmp_path):
-    """Embeddings, masks anywhere, every cell, merge mode and direction, what may stand between and behind."""
-    case = random_case(rng_pick(seed))
-    case.description = opened({**case.description, "layers": [known(item) for item in case.description["layers"]]})
+    """Embeddings, masks anywhere, every cell, stack, merge mode, direction and window, what may stand between and
+    behind."""
+    case, shortest = drawn(seed)
     model = sequential(seqcore, case.description)
     model.set_weights(case.weights)
     _, session = exported(model, tmp_path / "model.onnx")
     rng = np.random.default_rng(seed)
     shape = case.description["input"]["shape"]
-    for batch, steps in ((1, 1), (len(case.x), 4), (7, 13)):
+    for batch, steps in ((1, shortest), (len(case.x), shortest + 3), (7, 13)):
         x = case.inputs((batch, shape[1] or steps, *shape[2:]), rng)
         (actual,) = run(session, x)
         expected = model.predict(x, verbose=0)
@@ -95,6 +124,10 @@ def test_random_models(seed, tmp_path):
 
 
 SEQ = {"return_sequences": True}
+STACK = spec("StackedRNNCells", cells=[
+    spec("GRUCell", units=5, reset_after=False), spec("LSTMCell", units=3, use_bias=False, activation="relu"),
+    spec("StackedRNNCells", cells=[spec("SimpleRNNCell", units=4)]),
+])  # fmt: skip
 MIXED = {
     "layer": spec("GRU", units=3, **SEQ),
     "backward_layer": spec("LSTM", units=5, go_backwards=True, activation="relu", **SEQ),
@@ -145,6 +178,34 @@ EVERY_LAYER = {
     "both and states": chain((None, None, 4), spec("Masking"), spec("Bidirectional", merge_mode=None,
                              layer=spec("LSTM", units=3, return_state=True))),
     "both": chain((None, None, 4), spec("Bidirectional", merge_mode=None, layer=spec("GRU", units=3, **SEQ))),
+    "a stack and states": chain((None, None, 4), spec("Masking"), spec("RNN", cell=STACK, return_state=True, **SEQ)),
+    "a stack backwards": chain((None, None, 4), spec("RNN", cell=STACK, go_backwards=True, return_state=True, **SEQ)),
+    "stacks backwards": chain((None, None, 4), spec("Masking"), spec("RNN", cell=STACK, go_backwards=True, **SEQ),
+                              spec("RNN", cell=STACK, go_backwards=True, zero_output_for_mask=True)),
+    "both stacks and states": chain((None, None, 4), spec("Masking"), spec("Bidirectional", merge_mode=None,
+                                    layer=spec("RNN", cell=STACK, return_state=True, **SEQ))),
+    "a stack and a layer": chain((None, None, 4), spec("Bidirectional", layer=spec("RNN", cell=STACK, **SEQ),
+                                 backward_layer=spec("LSTM", units=4, go_backwards=True, **SEQ), merge_mode="sum")),
+    "stacks inside": chain((None, None, 4, 3), spec("TimeDistributed", layer=spec("RNN", cell=STACK)),
+                           spec("RNN", cell=spec("GRUCell", units=2))),
+    "normalized": chain((None, None, 4), spec("Masking"), spec("BatchNormalization", scale=False),
+                        spec("GRU", units=3), spec("BatchNormalization", center=False)),
+    "normalized, any rank": chain((None, None, 4, 2), spec("BatchNormalization"),
+                                  spec("TimeDistributed", layer=spec("BatchNormalization")),
+                                  spec("TimeDistributed", layer=spec("LSTM", units=2))),
+    "normalized by step": chain((None, None, 4), spec("Masking"),
+                                spec("TimeDistributed", layer=spec("BatchNormalization")), spec("LSTM", units=2)),
+    "windows": chain((None, None, 4), spec("Masking"),
+                     spec("Conv1D", filters=6, kernel_size=3, padding="causal", activation="softmax", groups=2),
+                     spec("MaxPooling1D", padding="same"), spec("AveragePooling1D", strides=3, padding="same"),
+                     spec("LSTM", units=3, return_sequences=True)),
+    "windows inside": chain((None, None, 9, 3), spec("TimeDistributed", layer=spec("Conv1D", filters=5, kernel_size=2)),
+                            spec("TimeDistributed", layer=spec("MaxPooling1D", padding="same", strides=3)),
+                            spec("TimeDistributed", layer=spec("AveragePooling1D")),
+                            spec("TimeDistributed", layer=spec("GlobalMaxPooling1D")), spec("GRU", units=3)),
+    "masked windows inside": chain((None, None, 4), spec("Masking"), spec("TimeDistributed", layer=spec("Reshape",
+                                   target_shape=(2, 2))), spec("TimeDistributed", layer=spec("MaxPooling1D")),
+                                   spec("TimeDistributed", layer=spec("Flatten")), spec("LSTM", units=3)),
 }  # fmt: skip
 
 
@@ -171,7 +232,8 @@ def test_every_layer(name, tmp_path):
     assert got[0] == "batch"
 
 
-@pytest.mark.parametrize("name", ["flat", "permuted", "time inside time", "dense of any rank", "masks inside end"])
+@pytest.mark.parametrize("name", ["flat", "permuted", "time inside time", "dense of any rank", "masks inside end",
+                                  "normalized, any rank", "windows inside"])  # fmt: skip
 def test_more_axes_than_predict_leaves_open(name, tmp_path):
     description = EVERY_LAYER[name]
     model = randomized(sequential(seqcore, description))
@@ -184,6 +246,28 @@ def test_more_axes_than_predict_leaves_open(name, tmp_path):
     assert_close(run(session, x)[0], other.predict(x, verbose=0), rtol=2e-6)
 
 
+@pytest.mark.parametrize("steps", [None, 14])
+@pytest.mark.parametrize("padding", ["valid", "same", "causal"])
+def test_windows(padding, steps, tmp_path):
+    """Windows apart and on each other, of any length of time: also shorter ones than they are."""
+    shapes = [(1, 1, 1), (1, 3, 1), (2, 1, 9), (4, 3, 1), (2, 5, 1), (3, 7, 1), (6, 5, 1), (5, 1, 3)]
+    for size, stride, dilation in shapes:
+        made = [layers.Conv1D(6, size, stride, padding, dilation_rate=dilation, groups=2)]
+        if padding != "causal":
+            made += [kind(size, stride, padding) for kind in (layers.MaxPooling1D, layers.AveragePooling1D)]
+        shortest = (size - 1) * dilation + 1 if padding == "valid" else 1
+        lengths = range(shortest, shortest + stride + 2) if steps is None else [steps]
+        for layer in made:
+            model = randomized(models.Sequential([layers.Input((steps, 4)), layer, layers.Conv1D(3, 1)]))
+            x = [RNG.normal(size=(batch, n, 4)).astype(np.float32) for batch, n in zip(range(1, 99), lengths)]
+            file = compare(model, tmp_path / "model.onnx", x)
+            shape = file.graph.output[0].type.tensor_type.shape.dim
+            # The steps are not the input's any more.
+            assert (shape[0].dim_param, shape[1].dim_param, shape[1].dim_value or None, shape[2].dim_value) == (
+                "batch", "", model.output_shape[1], 3
+            )  # fmt: skip
+
+
 MASKS = {
     "right": [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]],
     "left": [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [0, 1, 1, 1, 1]],
@@ -193,8 +277,12 @@ MASKS = {
 }
 
 
+def stack(units, **over):
+    return layers.RNN([layers.LSTMCell(3), layers.GRUCell(5), layers.SimpleRNNCell(units)], **over)
+
+
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("cell", [layers.SimpleRNN, layers.LSTM, layers.GRU])
+@pytest.mark.parametrize("cell", [layers.SimpleRNN, layers.LSTM, layers.GRU, stack])
 def test_masks(mask, cell, tmp_path):
     x = np.where(MASKS[mask], RNG.integers(1, 9, (3, 5)), 0).astype(np.int32)
     for sequences in (False, True):
@@ -213,14 +301,18 @@ def test_masks(mask, cell, tmp_path):
 
 
 def test_recurrent_nodes(tmp_path):
-    """One node a layer, of no unrolled steps; Bidirectional's halves are one node where it can hold them."""
-    for kind, cell in (("LSTM", layers.LSTM), ("GRU", layers.GRU), ("RNN", layers.SimpleRNN)):
+    """One node a cell, of no unrolled steps; Bidirectional's halves are one node where it can hold them."""
+    for kind, cell, inner in (("LSTM", layers.LSTM, layers.LSTMCell), ("GRU", layers.GRU, layers.GRUCell),
+                              ("RNN", layers.SimpleRNN, layers.SimpleRNNCell)):  # fmt: skip
         for layer, nodes in (
             (cell(3), 1),
             (layers.Bidirectional(cell(3)), 1),
             (layers.Bidirectional(cell(3, activation="relu"), backward_layer=cell(3, go_backwards=True)), 1),
             (layers.Bidirectional(cell(3), backward_layer=cell(4, go_backwards=True, use_bias=False)), 2),
             (layers.Bidirectional(cell(3, go_backwards=True), backward_layer=cell(3)), 2),
+            (layers.RNN([inner(3), inner(4)]), 2),
+            (layers.Bidirectional(layers.RNN(inner(3))), 1),
+            (layers.Bidirectional(layers.RNN([inner(3), inner(3)])), 4),
         ):
             model = randomized(models.Sequential([layers.Input((None, 2)), layer]))
             file = compare(model, tmp_path / "model.onnx", [RNG.normal(size=(4, 9, 2)).astype(np.float32)])
@@ -254,21 +346,26 @@ def test_activations_of_recurrent_layers(name, tmp_path):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional])
-def test_states_are_inputs_and_outputs(masked, wrap, tmp_path):
+@pytest.mark.parametrize("stacked", [False, True])
+def test_states_are_inputs_and_outputs(masked, wrap, stacked, tmp_path):
     """A stateful model gives in the file what predict gives for one batch after the other."""
+    first = {"stateful": True, "return_sequences": True, "name": "first"}
     model = models.Sequential([
         layers.Input(batch_shape=(3, None, 2)), layers.Masking(9.0 if not masked else 0.0),
-        wrap(layers.LSTM(4, stateful=True, return_sequences=True, name="first")),
+        wrap(layers.RNN([layers.LSTMCell(4), layers.GRUCell(5)], **first) if stacked else layers.LSTM(4, **first)),
         wrap(layers.GRU(5, stateful=True, name="second")), layers.Dense(2, name="head"),
     ])  # fmt: skip
     _, session = exported(randomized(model), tmp_path / "model.onnx")
     first, *given = (i.name for i in session.get_inputs())
     output, *kept = (o.name for o in session.get_outputs())
     sides = ["forward_", "backward_"] if wrap is layers.Bidirectional else [""]
-    expected = [*(f"{s}first_{state}" for s in sides for state in "hc"), *(f"{s}second_h" for s in sides)]
+    states = ["0_h", "0_c", "1_h"] if stacked else ["h", "c"]
+    expected = [*(f"{s}first_{state}" for s in sides for state in states), *(f"{s}second_h" for s in sides)]
     assert given == expected and kept == [f"{name}_next" for name in expected] and output == "head"
     shapes = {i.name: i.shape for i in session.get_inputs()}
-    assert shapes[first] == [3, "time", 2] and all(shapes[n] == [3, 5 if "second" in n else 4] for n in given)
+    assert shapes[first] == [3, "time", 2] and all(
+        shapes[n] == [3, 5 if "second" in n or "1_h" in n else 4] for n in given
+    )
     states = {n: np.zeros(shapes[n], np.float32) for n in given}
     for steps in (4, 1, 7, 2):
         x = RNG.normal(size=(3, steps, 2)).astype(np.float32)

@@ -519,9 +519,9 @@ class Sequential(Model):
 
         The file's input has the name of the model's Input, its output that of the last layer (`<name>_0`, `<name>_1` …
         where there are several). Batch and steps are open where the model's input shape leaves them open. A stateful
-        layer's states are inputs, `<layer>_h` (and, of an LSTM, `<layer>_c`), and outputs, `<layer>_h_next` …: give
-        zeros first, then what came out. Ids are not checked: of those that are no row of an Embedding, negative ones
-        count from the end.
+        layer's states are inputs, `<layer>_h` (and, of an LSTM, `<layer>_c`; of stacked cells `<layer>_0_h`,
+        `<layer>_1_h` …), and outputs, `<layer>_h_next` …: give zeros first, then what came out. Ids are not checked:
+        of those that are no row of an Embedding, negative ones count from the end.
 
         Args:
             filepath: where to. An existing file is replaced.

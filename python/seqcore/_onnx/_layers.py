@@ -11,8 +11,12 @@ from .._network import Shape
 from ..layers import (
     GRU,
     LSTM,
+    RNN,
     Activation,
+    AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -22,6 +26,7 @@ from ..layers import (
     Layer,
     LayerNormalization,
     Masking,
+    MaxPooling1D,
     Permute,
     RepeatVector,
     Reshape,
@@ -32,6 +37,7 @@ from ..layers import (
 from ._activations import activate
 from ._graph import Dims, Graph, Value
 from ._recurrent import bidirectional, recurrent
+from ._windows import windows
 
 # What a layer gives: the names of its outputs, and of the mask that remains.
 Made = tuple[list[str], "str | None"]
@@ -49,13 +55,18 @@ def emit(graph: Graph, layer: Layer, x: Value) -> list[Value]:
     with graph.scope(str(layer.name)):
         names, mask = handler(graph, layer, x)
     shapes = layer.compute_output_shape(tuple(n if isinstance(n, int) else None for n in x.shape))
-    shapes = shapes if isinstance(shapes, list) else [shapes]
-    first, *rest = (Value(n, _named(layer, x.shape, s)) for n, s in zip(names, shapes, strict=True))
+    first, *rest = (Value(n, _named(layer, x.shape, s)) for n, s in zip(names, _in_one_row(shapes), strict=True))
     return [first._replace(mask=mask), *rest]
 
 
+def _in_one_row(shapes: Any) -> list[Shape]:
+    """The shape of one output, or those of several, in which the states of a stack are lists of their own."""
+    return [one for several in shapes for one in _in_one_row(several)] if isinstance(shapes, list) else [shapes]
+
+
 def _named(layer: Layer, given: Dims, shape: Shape) -> Dims:
-    """`shape` with names for the sizes that nobody knows. They keep their order, but in two layers."""
+    """`shape` with names for the sizes that nobody knows. They keep their order, but in two layers, and windows
+    make another number of steps of one."""
     if isinstance(layer, Permute):
         return given[0], *(given[axis] for axis in layer.dims)
     if isinstance(layer, Flatten):
@@ -63,6 +74,8 @@ def _named(layer: Layer, given: Dims, shape: Shape) -> Dims:
     if isinstance(layer, TimeDistributed):
         inner = _named(layer.layer, (given[0], *given[2:]), (shape[0], *shape[2:]))
         return given[0], given[1], *inner[1:]
+    if isinstance(layer, _WINDOWS):
+        return given[0], *shape[1:]
     names = [n for n in given if not isinstance(n, int)]
     return tuple(names.pop(0) if n is None else n for n in shape)
 
@@ -103,6 +116,21 @@ def _layer_normalization(graph: Graph, layer: Any, x: Value) -> Made:
     if layer.center:
         inputs.append(graph.constant(layer.beta.numpy(), "beta"))
     return [graph.op("LayerNormalization", *inputs, axis=-1, epsilon=layer.epsilon)], x.mask
+
+
+def _batch_normalization(graph: Graph, layer: Any, x: Value) -> Made:
+    scale = 1.0 / np.sqrt(layer.moving_variance.numpy() + np.float32(layer.epsilon))
+    if layer.scale:
+        scale *= layer.gamma.numpy()
+    y = graph.op("Sub", x.name, graph.constant(layer.moving_mean.numpy(), "moving_mean"))
+    y = graph.op("Mul", y, graph.constant(scale, "scale"))
+    if layer.center:
+        y = graph.op("Add", y, graph.constant(layer.beta.numpy(), "beta"))
+    return [y], x.mask
+
+
+def _over_windows(graph: Graph, layer: Any, x: Value) -> Made:
+    return [windows(graph, layer, x)], None
 
 
 def _flatten(graph: Graph, layer: Any, x: Value) -> Made:
@@ -164,10 +192,14 @@ def _sizes(graph: Graph, value: Value, start: int) -> str:
 
 
 _FLOAT, _INT32, _BOOL = 1, 6, 9  # of onnx.TensorProto
-_BY_LAST_AXIS = (Activation, Dense, Dropout, Embedding, LayerNormalization)
+_BY_LAST_AXIS = (Activation, BatchNormalization, Dense, Dropout, Embedding, LayerNormalization)
+_WINDOWS = (AveragePooling1D, Conv1D, MaxPooling1D)
 _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     Activation: _activation,
+    AveragePooling1D: _over_windows,
+    BatchNormalization: _batch_normalization,
     Bidirectional: _bidirectional,
+    Conv1D: _over_windows,
     Dense: _dense,
     Dropout: _nothing,
     Embedding: _embedding,
@@ -178,7 +210,9 @@ _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     LSTM: _recurrent,
     LayerNormalization: _layer_normalization,
     Masking: _masking,
+    MaxPooling1D: _over_windows,
     Permute: _permute,
+    RNN: _recurrent,
     RepeatVector: _repeat_vector,
     Reshape: _reshape,
     SimpleRNN: _recurrent,

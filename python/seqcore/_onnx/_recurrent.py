@@ -1,4 +1,4 @@
-"""SimpleRNN, LSTM, GRU and Bidirectional as ONNX's RNN, LSTM and GRU. Private to `_onnx`.
+"""SimpleRNN, LSTM, GRU, RNN and Bidirectional as ONNX's RNN, LSTM and GRU. Private to `_onnx`.
 
 A masked step leaves the states as they are, so a row is run over its valid steps alone: they are brought to its front,
 and each step of the output looks up the place of the last valid one. That is exact for any mask, not only for padding
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..layers import StackedRNNCells
+from ..layers._base import flat
 from ._activations import recurrent_attributes
 from ._graph import Graph, Value
 
@@ -35,7 +37,7 @@ class _Scan(NamedTuple):
 
     y: str  # (batch, steps, units)
     backwards: bool  # whether the steps of y run backwards in time
-    states: list[str]
+    states: list[list[str]]  # the last ones, of each cell
 
 
 def _steps(graph: Graph, mask: str) -> _Steps:
@@ -68,26 +70,59 @@ def _steps(graph: Graph, mask: str) -> _Steps:
     return made
 
 
-def _scan(graph: Graph, cells: Sequence[Any], x: Value, zero: bool) -> list[_Scan]:
-    """Runs one cell, or two in opposite directions of unmasked steps, of which the first goes forwards, as one node.
+def _cells(cell: Any) -> list[Any]:
+    """The cells of a layer's cell, the lowest first."""
+    return [one for inner in cell.cells for one in _cells(inner)] if isinstance(cell, StackedRNNCells) else [cell]
+
+
+def _scan(graph: Graph, layers: Sequence[Any], x: Value, zero: bool) -> list[_Scan]:
+    """Runs one layer, each of its cells as a node, or two of one cell each as one node, in opposite directions of
+    unmasked steps, of which the first goes forwards. A masked step keeps a whole stack, whose cells share valid steps.
 
     zero: whether outputs of masked steps are zero, not the last output again.
     """
-    kind, gates, sigmas, phis = _KINDS[type(cells[0]).__name__]
-    weights = [_weights(cell, gates) for cell in cells]
-    given = [_given(graph, cell, x) for cell in cells]
-    mask, source, steps, backwards = x.mask, x.name, None, cells[0].go_backwards
+    given = [_given(graph, layer, x) for layer in layers]
+    mask, source, steps, backwards = x.mask, x.name, None, layers[0].go_backwards
     if mask is not None:
         if backwards:
             source, mask = _flipped(graph, source), _flipped(graph, mask)
         steps = _steps(graph, mask)
         source = graph.op("GatherND", source, steps.order, batch_dims=1)
-    needs_c = kind == "LSTM" and (cells[0].return_state or cells[0].stateful)
+    lengths = steps.lengths if steps and (layers[0].return_state or layers[0].stateful) else ""
+    direction = "bidirectional" if len(layers) == 2 else "reverse" if backwards and not steps else "forward"
+    source = graph.op("Transpose", source, perm=[1, 0, 2])
+    outputs: list[str] = []
+    states: list[list[list[str]]] = [[] for _ in layers]
+    for level, begins in enumerate(zip(*given, strict=True)):
+        made = _node(graph, [_cells(layer.cell)[level] for layer in layers], source, begins, lengths, direction)
+        source = made[0][0]
+        outputs = [graph.op("Transpose", y, perm=[1, 0, 2]) for y, *_ in made]
+        for i, (_, *last) in enumerate(made):
+            if steps is not None:
+                begin = begins[i] or [graph.constant(0.0, "zero")] * len(last)
+                last[0] = graph.op("GatherND", outputs[i], steps.last, batch_dims=1)
+                last = [graph.op("Where", steps.any, s, b) for s, b in zip(last, begin, strict=True)]
+            states[i].append(last)
+    if steps is not None:
+        outputs = [
+            _spread(graph, steps, y, begins[-1][0] if begins[-1] else None, mask if zero else None)
+            for y, begins in zip(outputs, given, strict=True)
+        ]
+    return [_Scan(y, backwards and steps is not None, s) for y, s in zip(outputs, states, strict=True)]
+
+
+def _node(
+    graph: Graph, cells: Sequence[Any], source: str, given: Sequence[list[str]], lengths: str, direction: str
+) -> list[list[str]]:
+    """One cell, or one of each direction, over (steps, batch, features): of each y, (steps, batch, units), and the last
+    states."""
+    kind, gates, sigmas, phis = _KINDS[type(cells[0]).__name__.removesuffix("Cell")]
+    weights = [_weights(cell, gates) for cell in cells]
     inputs = [
-        graph.op("Transpose", source, perm=[1, 0, 2]),
+        source,
         *(graph.constant(np.stack([w[i] for w in weights]), name) for i, name in enumerate("WR")),
         graph.constant(np.stack([w[2] for w in weights]), "B") if any(c.use_bias for c in cells) else "",
-        steps.lengths if steps and needs_c else "",
+        lengths if kind == "LSTM" else "",
     ]
     for same in zip(*given, strict=True):
         each = [graph.op("Unsqueeze", state, graph.constant([0], "direction")) for state in same]
@@ -99,22 +134,11 @@ def _scan(graph: Graph, cells: Sequence[Any], x: Value, zero: bool) -> list[_Sca
     )
     if kind == "GRU":
         attributes["linear_before_reset"] = int(cells[0].reset_after)
-    direction = "bidirectional" if len(cells) == 2 else "reverse" if backwards and not steps else "forward"
     count = 1 + cells[0]._states
     made = graph.ops(kind, inputs, count, direction=direction, hidden_size=cells[0].units, **attributes)
-    each_y = _directions(graph, made[0], len(cells), 1)
-    each_state = [_directions(graph, state, len(cells), 0) for state in made[1:]]
-    found = []
-    for i, cell in enumerate(cells):
-        y = graph.op("Transpose", each_y[i], perm=[1, 0, 2])
-        states = [state[i] for state in each_state]
-        if steps is not None and mask is not None:
-            begin = given[i] or [graph.constant(0.0, "zero")] * len(states)
-            states[0] = graph.op("GatherND", y, steps.last, batch_dims=1)
-            states = [graph.op("Where", steps.any, s, b) for s, b in zip(states, begin, strict=True)]
-            y = _spread(graph, steps, y, begin[0] if cell.stateful else None, mask if zero else None)
-        found.append(_Scan(y, backwards and steps is not None, states))
-    return found
+    y = _directions(graph, made[0], len(cells), 1)
+    states = [_directions(graph, state, len(cells), 0) for state in made[1:]]
+    return [list(each) for each in zip(y, *states, strict=True)]
 
 
 def _directions(graph: Graph, value: str, count: int, axis: int) -> list[str]:
@@ -137,15 +161,24 @@ def _spread(graph: Graph, steps: _Steps, y: str, begin: str | None, mask: str | 
     return graph.op("Where", graph.op("Unsqueeze", known, last), found, other)
 
 
-def _given(graph: Graph, cell: Any, x: Value) -> list[str]:
-    """The states to start from, as inputs of the graph; none where they are zeros."""
-    if not cell.stateful:
-        return []
-    return [graph.input(name, "float32", (x.shape[0], cell.units)).name for name in _state_names(cell)]
+def _given(graph: Graph, layer: Any, x: Value) -> list[list[str]]:
+    """Of each cell the states to start from, as inputs of the graph; none where they are zeros."""
+    cells = _cells(layer.cell)
+    if not layer.stateful:
+        return [[] for _ in cells]
+    return [
+        [graph.input(name, "float32", (x.shape[0], cell.units)).name for name in names]
+        for cell, names in zip(cells, _state_names(layer), strict=True)
+    ]
 
 
-def _state_names(cell: Any) -> list[str]:
-    return [f"{cell.name}_{state}" for state in "hc"[: cell._states]]
+def _state_names(layer: Any) -> list[list[str]]:
+    cells = _cells(layer.cell)
+    numbers = [f"_{i}" for i in range(len(cells))] if len(cells) > 1 else [""]
+    return [
+        [f"{layer.name}{number}_{state}" for state in "hc"[: cell._states]]
+        for number, cell in zip(numbers, cells, strict=True)
+    ]
 
 
 def _weights(cell: Any, gates: Sequence[int]) -> tuple[Any, Any, Any]:
@@ -170,46 +203,50 @@ def _flipped(graph: Graph, y: str) -> str:
     return graph.op("Slice", y, start, end, axis, step)
 
 
-def _output(graph: Graph, cell: Any, scan: _Scan, mask: str | None, zero: bool, backwards: bool) -> str:
-    """What one cell gives: all steps, `backwards` in time or not, or the last one."""
-    if cell.return_sequences:
+def _output(graph: Graph, layer: Any, scan: _Scan, mask: str | None, zero: bool, backwards: bool) -> str:
+    """What one direction gives: all steps, `backwards` in time or not, or the last one."""
+    if layer.return_sequences:
         return scan.y if scan.backwards == backwards else _flipped(graph, scan.y)
+    h = scan.states[-1][0]
     if mask is None or not zero:
-        return scan.states[0]
+        return h
     # The step that was processed last may be a masked one.
-    last = graph.op("Gather", mask, graph.constant([0 if cell.go_backwards else -1], "step"), axis=1)
-    return graph.op("Where", last, scan.states[0], graph.constant(0.0, "zero"))
+    last = graph.op("Gather", mask, graph.constant([0 if layer.go_backwards else -1], "step"), axis=1)
+    return graph.op("Where", last, h, graph.constant(0.0, "zero"))
 
 
-def _keep(graph: Graph, cell: Any, scan: _Scan, x: Value) -> None:
+def _keep(graph: Graph, layer: Any, scan: _Scan, x: Value) -> None:
     """The states of a stateful layer become outputs of the graph: what to give it with the next batch."""
-    if cell.stateful:
-        for name, state in zip(_state_names(cell), scan.states, strict=True):
-            graph.output(Value(state, (x.shape[0], cell.units)), f"{name}_next", last=True)
+    if layer.stateful:
+        for cell, names, states in zip(_cells(layer.cell), _state_names(layer), scan.states, strict=True):
+            for name, state in zip(names, states, strict=True):
+                graph.output(Value(state, (x.shape[0], cell.units)), f"{name}_next", last=True)
 
 
-def recurrent(graph: Graph, cell: Any, x: Value) -> list[str]:
-    """SimpleRNN, LSTM or GRU: the output, then the states where they are asked for."""
-    (scan,) = _scan(graph, [cell], x, cell.zero_output_for_mask)
-    _keep(graph, cell, scan, x)
-    y = _output(graph, cell, scan, x.mask, cell.zero_output_for_mask, cell.go_backwards)
-    return [y, *(scan.states if cell.return_state else [])]
+def recurrent(graph: Graph, layer: Any, x: Value) -> list[str]:
+    """SimpleRNN, LSTM, GRU or RNN: the output, then the states where they are asked for."""
+    (scan,) = _scan(graph, [layer], x, layer.zero_output_for_mask)
+    _keep(graph, layer, scan, x)
+    y = _output(graph, layer, scan, x.mask, layer.zero_output_for_mask, layer.go_backwards)
+    return [y, *(flat(scan.states) if layer.return_state else [])]
 
 
 def bidirectional(graph: Graph, layer: Any, x: Value) -> list[str]:
-    """Bidirectional: one node where both directions have all steps and one shape, two otherwise."""
-    cells = [layer.forward_layer, layer._backward]
+    """Bidirectional: one node where both directions have all steps and one cell of one shape, more otherwise."""
+    halves = [layer.forward_layer, layer._backward]
     # As Keras has it: in sequences, masked steps give zeros whatever the layers inside say.
     zero = layer.return_sequences
-    alike = len({(type(c), c.units, getattr(c, "reset_after", None)) for c in cells}) == 1
-    together = alike and x.mask is None and not cells[0].go_backwards
-    groups = [cells] if together else [[c] for c in cells]
+    forward, backward = (
+        [(type(c), c.units, getattr(c, "reset_after", None)) for c in _cells(half.cell)] for half in halves
+    )
+    together = forward == backward and len(forward) == 1 and x.mask is None and not halves[0].go_backwards
+    groups = [halves] if together else [[half] for half in halves]
     scans = [scan for group in groups for scan in _scan(graph, group, x, zero)]
-    for cell, scan in zip(cells, scans, strict=True):
-        _keep(graph, cell, scan, x)
+    for half, scan in zip(halves, scans, strict=True):
+        _keep(graph, half, scan, x)
     # The backward half's steps are turned round again, so that both halves' are in the order of the forward one's.
-    both = [_output(graph, c, s, x.mask, zero, cells[0].go_backwards) for c, s in zip(cells, scans, strict=True)]
-    states = [s for scan in scans for s in scan.states] if layer.return_state else []
+    both = [_output(graph, h, s, x.mask, zero, halves[0].go_backwards) for h, s in zip(halves, scans, strict=True)]
+    states = flat([scan.states for scan in scans]) if layer.return_state else []
     if layer.merge_mode is None:
         return [*both, *states]
     if layer.merge_mode == "concat":
