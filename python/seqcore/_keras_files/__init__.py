@@ -1,5 +1,5 @@
-"""Keras's files: `.keras` and `.weights.h5`, read and written; and the older `.h5` of whole models and of weights alone,
-which are only read.
+"""Keras's files: `.keras` and `.weights.h5`, read and written; and the older `.h5` of whole models and of weights
+alone, which are only read.
 
 What is read is material from elsewhere; nothing in it is ever executed."""
 
