@@ -1077,6 +1077,11 @@ def test_schedules_losses_and_metrics_written(tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = models.load_model(tmp_path / "m.keras")
     assert loaded.metrics_names == model.metrics_names and loaded.loss.get_config() == model.loss.get_config()
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        compiled = json.loads(archive.read("config.json"))["compile_config"]
+    names = [m["config"]["name"] for m in (*compiled["metrics"], *compiled["weighted_metrics"])]
+    assert names == model.metrics_names[1:] == ["mse", "root_mean_squared_error", "root_mean_squared_error_1", "auc",
+                                                "weighted_mse", "r2_score"]  # fmt: skip
     assert optimizers.serialize(loaded.optimizer) == optimizers.serialize(model.optimizer)
     assert loaded.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
     for _ in range(4):

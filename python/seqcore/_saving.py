@@ -30,9 +30,11 @@ def check_path(filepath: Any, suffixes: tuple[str, ...]) -> str:
         raise ValueError(f"`filepath`: expected a path without null characters, got {path!r}")
     if not path.endswith(suffixes):
         suffix = os.path.splitext(path)[1] or "no suffix"
-        why = "; of Keras's files .keras are written, and .weights.h5 of weights alone; the older .h5 are only read"
-        why = why if suffix in _KERAS else ""
-        raise ValueError(f"`filepath`: expected a path ending in {' or '.join(suffixes)}; got {suffix}: {path!r}{why}")
+        hint = "; of Keras's files .keras are written, and .weights.h5 of weights alone; the older .h5 are only read"
+        raise ValueError(
+            f"`filepath`: expected a path ending in {' or '.join(suffixes)}; got {suffix}: {path!r}"
+            f"{hint if suffix in _KERAS else ''}"
+        )
     if path.endswith(_KERAS):
         from ._keras_files import h5py_module
 

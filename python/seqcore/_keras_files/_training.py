@@ -78,7 +78,7 @@ def described_compile(model: Sequential) -> dict[str, Any]:
         config["learning_rate"] = described("optimizers.schedules", **schedule)
     return {
         "optimizer": described("optimizers", kind, config),
-        "loss": None if loss is None else described("losses", **to_config(loss)),
+        "loss": None if loss is None else described("losses", type(loss).__name__, _said(loss)),
         "loss_weights": None,
         **{
             key: [_described_metric(metric, name) for name, metric in some]
@@ -87,11 +87,16 @@ def described_compile(model: Sequential) -> dict[str, Any]:
     }
 
 
+def _said(item: losses.Loss | metrics.Metric) -> dict[str, Any]:
+    """The config without what is so anyway: versions of Keras that know fewer words read it, too."""
+    return {k: v for k, v in item.get_config().items() if k not in item._args or v != item._args[k].default}
+
+
 def _described_metric(metric: metrics.Metric, name: str) -> dict[str, Any]:
     kind = type(metric).__name__
     if metrics._registry.classes.get(kind) is not type(metric):
         raise ValueError(f"the metric {name!r} is a function or a class of your own, {NO_WORDS}")
-    return described("metrics", kind, {**metric.get_config(), "name": name})
+    return described("metrics", kind, {**_said(metric), "name": name})
 
 
 def put_state(file: Any, model: Sequential, whole: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from .. import _engine
 from .._saving import _weight_names
 from ..models import Sequential
-from ._containers import new_hdf5, new_zip
+from ._containers import LARGEST_TEXT, new_hdf5, new_zip
 from ._descriptions import described, described_layer
 from ._training import described_compile, put_state
 from ._weights import put_weights
@@ -35,6 +35,8 @@ def save_model(model: Sequential, path: str, include_optimizer: bool) -> None:
     """
     compiled = _compiled(model, include_optimizer)
     description = json.dumps(_described(model, compiled), allow_nan=False)
+    if len(description) > LARGEST_TEXT:  # as it would not be read
+        raise ValueError(f"the model's description has {len(description)} bytes, at most {LARGEST_TEXT} are written")
     metadata = json.dumps({"keras_version": _VERSION, "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S")})
     weights = new_hdf5(lambda file: _put(file, model, compiled, whole=True))
     content = new_zip(

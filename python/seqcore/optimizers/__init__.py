@@ -60,7 +60,8 @@ class Optimizer(Configurable):
 
     Args:
         learning_rate: a number, a schedule, or a function without arguments, which is asked before each batch. Configs
-            and files hold what functions and schedules of your own give then. `lr` is another name for it.
+            and files hold what functions and schedules of your own give then; `.keras` files are refused. `lr` is
+            another name for it.
         weight_decay: share of each weight taken off at every update, times the learning rate.
         clipnorm: the largest norm of one weight's gradient. Of the three clips at most one may be given.
         clipvalue: the largest absolute value in a gradient.
