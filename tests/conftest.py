@@ -15,7 +15,8 @@ hypothesis.settings.register_profile("ci", max_examples=40, derandomize=True, de
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("SEQCORE_TEST_PROFILE", "ci"))
 
-collect_ignore = [] if os.environ.get("SEQCORE_TEST_KERAS") else ["test_keras.py", "test_keras_cells.py"]
+_KERAS = ["test_keras.py", "test_keras_cells.py", "test_keras_saving.py"]
+collect_ignore = [] if os.environ.get("SEQCORE_TEST_KERAS") else _KERAS
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def compiling(loss, optimizer=None, metrics=(), weighted_metrics=(), **more):
     return json.dumps({**parts, **more})
 
 
-def instance(library, item):
+def instance(library, item, home="layers"):
     """The object that `item` describes, made by `library` (seqcore or keras)."""
     homes = {"regularizer": "regularizers", "constraint": "constraints", "initializer": "initializers"}
 
@@ -46,7 +46,7 @@ def instance(library, item):
     def make(home, v):
         return getattr(getattr(library, home), v["class_name"])(**{k: value(k, x) for k, x in v["config"].items()})
 
-    return make("layers", item)
+    return make(home, item)
 
 
 def sequential(library, description):

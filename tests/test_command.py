@@ -106,8 +106,12 @@ def test_convert(capsys, path, tmp_path):
         again = models.load_model(to)
         assert again.compiled is compiled
         assert all((a == b).all() for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
-    out, err = run(capsys, "convert", path, str(tmp_path / "model.keras"))
-    assert not out and "ending in .safetensors, the one format written" in err
+    there, back = str(tmp_path / "model.keras"), str(tmp_path / "back.safetensors")
+    assert run(capsys, "convert", path, there) == run(capsys, "convert", there, back) == ("", "")
+    again = models.load_model(back)
+    assert all((a == b).all() for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+    out, err = run(capsys, "convert", path, str(tmp_path / "model.h5"))
+    assert not out and "ending in .safetensors or .keras" in err
 
 
 @pytest.mark.parametrize(

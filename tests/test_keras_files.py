@@ -1,8 +1,10 @@
-"""Keras's files: written here as Keras documents them, read by seqcore. Real Keras's are in test_keras.py."""
+"""Keras's files: written here as Keras documents them, read by seqcore; and written by seqcore. Real Keras's are in
+test_keras.py, and real Keras reads ours in test_keras_saving.py."""
 
 import io
 import json
 import os
+import resource
 import sys
 import zipfile
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import layers, metrics, models, optimizers
+from seqcore import callbacks, layers, metrics, models, optimizers
 from support import chain, random_case, rng_pick, sequential, spec
 
 RNG = np.random.default_rng(0)
@@ -937,8 +939,319 @@ def test_without_h5py(tmp_path, monkeypatch):
     model = built(chain((None, 3, 2), LSTM, DENSE))
     keras_file(tmp_path / "m.keras", config_of(model), tree, model)
     hdf5(tmp_path / "m.h5", legacy, model)
+    before = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "h5py", None)
     for file in ("m.keras", "m.h5"):
         for call in (models.load_model, model.load_weights):
             with pytest.raises(ImportError, match=r"pip install 'seqcore\[keras-files\]'"):
                 call(tmp_path / file)
+    for call in (
+        lambda: model.save(tmp_path / "m.keras"),
+        lambda: models.save_model(model, tmp_path / "new.keras"),
+        lambda: model.save_weights(tmp_path / "new.weights.h5"),
+        lambda: callbacks.ModelCheckpoint(tmp_path / "new.keras"),
+        lambda: callbacks.ModelCheckpoint(tmp_path / "new.weights.h5", save_weights_only=True),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'seqcore\[keras-files\]'"):
+            call()
+    assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def contents(file):
+    """Datasets by their paths; text of attributes."""
+    found = {}
+    with h5py.File(file) as opened:
+        opened.visititems(lambda path, item: found.update({path: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        opened.visititems(lambda path, item: found.update({f"{path}@{k}": v for k, v in item.attrs.items()}))
+    return found
+
+
+def same_contents(a, b):
+    same = ((np.asarray(v), np.asarray(b.get(k))) for k, v in a.items())
+    return a.keys() == b.keys() and all(v.dtype == w.dtype and np.array_equal(v, w) for v, w in same)
+
+
+def weights_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read("model.weights.h5"))
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_every_layer_written(tmp_path, name):
+    """The weights are where Keras has them, with the names that it notes; read back, all is as it was."""
+    model = built(EVERY_LAYER[name])
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    hdf5(tmp_path / "expected.h5", tree, model)
+    expected = {k: v for k, v in contents(tmp_path / "expected.h5").items() if "@" not in k and "dropout" not in k}
+    noted = {f"layers/{at}/vars@name": layer.name for layer, at in zip(model.layers, counted(model.layers))}
+    for file in (weights_of(tmp_path / "m.keras"), tmp_path / "m.weights.h5"):
+        found = contents(file)
+        assert same_contents({k: v for k, v in found.items() if "@" not in k}, expected)
+        assert noted.items() <= found.items() and found["vars@name"] == model.name
+    loaded = models.load_model(tmp_path / "m.keras")
+    same(model, loaded)
+    if name != "inside":  # whose batch is fixed, for no layer's sake
+        assert loaded.get_config() == model.get_config()
+    other = built(EVERY_LAYER[name])
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+    assert not loaded.compiled
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_models_written(tmp_path, seed):
+    case = random_case(rng_pick(seed))
+    model = sequential(seqcore, case.description)
+    model.set_weights(case.weights)
+    models.save_model(model, tmp_path / "m.keras")
+    loaded = models.load_model(tmp_path / "m.keras")
+    assert loaded.get_config() == model.get_config()
+    assert np.array_equal(loaded.predict(case.x, verbose=0), model.predict(case.x, verbose=0))
+
+
+def test_the_members_of_a_keras_file(tmp_path):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    model.compile(optimizers.Adam(0.5), "mse", metrics=["mae"])
+    model.save(tmp_path / "m.keras", zipped=True)
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]
+        assert all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+        metadata, config = (json.loads(archive.read(f"{name}.json")) for name in ("metadata", "config"))
+    assert metadata["keras_version"].split(".")[0] == "3" and len(metadata["date_saved"]) == len("2024-01-01@00:00:00")
+    assert config["module"] == "keras" and config["class_name"] == "Sequential" and config["registered_name"] is None
+    assert config["build_config"] == {"input_shape": [None, 3, 2]}
+    assert config["config"]["build_input_shape"] == [None, 3, 2]
+    begin, lstm, _ = config["config"]["layers"]
+    assert begin["class_name"] == "InputLayer" and begin["config"]["batch_shape"] == [None, 3, 2]
+    assert lstm["module"] == "keras.layers" and lstm["config"]["recurrent_initializer"] == {
+        "module": "keras.initializers", "class_name": "Orthogonal", "config": {"gain": 1.0, "seed": None},
+        "registered_name": None,
+    }  # fmt: skip
+    compiled = config["compile_config"]
+    assert compiled["optimizer"]["module"] == "keras.optimizers" and compiled["loss"]["module"] == "keras.losses"
+    assert [m["config"]["name"] for m in compiled["metrics"]] == ["mae"] and compiled["weighted_metrics"] == []
+    model.save(tmp_path / "m.keras", include_optimizer=False)
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        assert json.loads(archive.read("config.json"))["compile_config"] is None
+    assert not any(path.startswith("optimizer") for path in contents(weights_of(tmp_path / "m.keras")))
+    assert not models.load_model(tmp_path / "m.keras").compiled
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_of_the_optimizer_written(tmp_path, name, steps):
+    model, x, y = trained(OPTIMIZERS[name](), steps)
+    model.optimizer.learning_rate = 0.02
+    expected = [np.int64(steps), np.float32(0.02), *(v for _, v in slots(model))]
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    for file in (weights_of(tmp_path / "m.keras"), tmp_path / "m.weights.h5"):
+        found = {k: v for k, v in contents(file).items() if k.startswith("optimizer/")}
+        assert found.pop("optimizer/vars@name") == model.optimizer.name
+        assert same_contents(found, {f"optimizer/vars/{i}": v for i, v in enumerate(expected)})
+    loaded = models.load_model(tmp_path / "m.keras")
+    assert loaded.optimizer.get_config() == model.optimizer.get_config() and loaded.metrics_names == ["loss", "mae"]
+    assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
+    other, _, _ = trained(OPTIMIZERS[name](), 1)
+    other.load_weights(tmp_path / "m.weights.h5")
+    for one in (loaded, other):
+        both = zip(model.optimizer.variables, one.optimizer.variables, strict=True)
+        assert all(np.array_equal(a, b) for a, b in both)
+    for _ in range(5):
+        losses = [one.train_on_batch(x, y) for one in (model, loaded, other)]
+        assert np.array_equal(losses[0], losses[1]) and np.array_equal(losses[0], losses[2])
+
+
+def test_schedules_losses_and_metrics_written(tmp_path):
+    schedule = optimizers.schedules.CosineDecay(0.1, 9, warmup_target=0.2, warmup_steps=2)
+    model, x, y = trained(optimizers.Nadam(schedule, clipnorm=0.5, name="mine"), 0)
+    given = ["mse", metrics.RootMeanSquaredError(), metrics.RootMeanSquaredError(), metrics.AUC(thresholds=[0.25, 0.5])]
+    model.compile(model.optimizer, seqcore.losses.Huber(delta=0.3, name="h"), metrics=given,
+                  weighted_metrics=["mse", metrics.R2Score()])  # fmt: skip
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    model.save(tmp_path / "m.keras")
+    loaded = models.load_model(tmp_path / "m.keras")
+    assert loaded.metrics_names == model.metrics_names and loaded.loss.get_config() == model.loss.get_config()
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        compiled = json.loads(archive.read("config.json"))["compile_config"]
+    names = [m["config"]["name"] for m in (*compiled["metrics"], *compiled["weighted_metrics"])]
+    assert names == model.metrics_names[1:] == ["mse", "root_mean_squared_error", "root_mean_squared_error_1", "auc",
+                                                "weighted_mse", "r2_score"]  # fmt: skip
+    assert optimizers.serialize(loaded.optimizer) == optimizers.serialize(model.optimizer)
+    assert loaded.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+    for _ in range(4):
+        assert np.array_equal(model.train_on_batch(x, y), loaded.train_on_batch(x, y))
+
+
+def test_null_is_a_value(tmp_path):
+    """As `axis` of constraints, whose default is another."""
+    layer = layers.Dense(3, kernel_constraint=seqcore.constraints.MaxNorm(0.5, axis=None))
+    model = models.Sequential([layers.Input((4,)), layer])
+    model.save(tmp_path / "m.keras")
+    assert models.load_model(tmp_path / "m.keras").layers[0].kernel_constraint.axis is None
+
+
+def test_frozen_layers_written(tmp_path):
+    """Keras says of all inner layers that they are frozen; they are unfrozen with the outer one."""
+    model, _, _ = trained("adam", 3)
+    model.layers[0].trainable = False  # in slots, but not the loaded model's
+    model.save(tmp_path / "m.keras")
+    loaded = models.load_model(tmp_path / "m.keras")
+    assert [layer.trainable for layer in loaded.layers] == [False, False, True, True]
+    assert len(loaded.optimizer.variables) == 2 + 2 * len(loaded.trainable_weights) < len(model.optimizer.variables)
+    before = {v.path: v.numpy() for v in model.optimizer.variables}
+    assert all(np.array_equal(v, before[v.path]) for v in loaded.optimizer.variables)
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        first = json.loads(archive.read("config.json"))["config"]["layers"][1]["config"]
+    assert not first["layer"]["config"]["trainable"] and not first["backward_layer"]["config"]["trainable"]
+    loaded.layers[0].trainable = True
+    assert len(loaded.layers[0].trainable_weights) == 6
+    model.layers[1].trainable = True
+    with pytest.raises(ValueError, match=r"knows nothing of .*not trainable in its first step: call compile again"):
+        model.save(tmp_path / "new.keras")
+    assert sorted(os.listdir(tmp_path)) == ["m.keras"]
+    model.save_weights(tmp_path / "m.weights.h5")  # for this very model
+    model.compile("adam", "mse")
+    model.save(tmp_path / "new.keras")
+    model.trainable = False
+    model.save(tmp_path / "m.keras", include_optimizer=False)
+    assert not models.load_model(tmp_path / "m.keras").trainable_weights
+
+
+def own_words():
+    """What Keras's files have no words for, with a part of the message."""
+
+    class Own(layers.Dense):
+        pass
+
+    class Start(seqcore.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return np.zeros(shape, dtype)
+
+    def rate():
+        return 0.1
+
+    class Slower(optimizers.schedules.LearningRateSchedule):
+        def _at(self, at):
+            return 1 / (1 + at)
+
+    begin = [layers.Input((4,), name="begin")]
+    function = layers.Dense(2, name="d", kernel_initializer=lambda shape, dtype=None: np.ones(shape, dtype))
+    inside = layers.Bidirectional(layers.LSTM(2, bias_initializer=np.ones(8), unit_forget_bias=False, name="in"))
+    return {
+        "function": ([*begin, function], {}, r'layer "d": `kernel_initializer` is a function'),
+        "class": ([*begin, layers.Dense(2, name="d", bias_initializer=Start())], {}, r'layer "d": `bias_initializer`'),
+        "inside": ([layers.Input((3, 2)), inside], {}, r'layer "forward_in": `bias_initializer`'),
+        "slash": ([*begin, layers.Dense(2, name="a/b")], {}, "slash"),
+        "input": ([*begin, layers.Dense(2, name="begin")], {}, "'begin'"),
+        "seed": ([*begin, layers.Dropout(0.1, seed=2**31, name="d"), layers.Dense(2)], {}, r'"d": .*below 2\*\*31'),
+        "rate": ([*begin, layers.Dense(2)], {"optimizer": optimizers.SGD(rate)}, "`learning_rate` of the optimizer"),
+        "schedule": ([*begin, layers.Dense(2)], {"optimizer": optimizers.SGD(Slower())}, "`learning_rate`"),
+        "metric": ([*begin, layers.Dense(2)], {"metrics": [worst]}, "the metric 'worst'"),
+        "metrics": ([*begin, layers.Dense(2)], {"weighted_metrics": ["mse", globals()["Own"]()]}, "the metric 'own'"),
+    }
+
+
+@pytest.mark.parametrize("case", ["function", "class", "inside", "slash", "input", "seed", "rate", "schedule", "metric",
+                                  "metrics"])  # fmt: skip
+def test_what_keras_has_no_words_for(tmp_path, case):
+    stack, more, message = own_words()[case]
+    model = models.Sequential(stack)
+    model.compile(**{"optimizer": "sgd", "loss": "mse", **more})
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"before")
+    saving = callbacks.ModelCheckpoint(path)
+    x = np.ones((2, *model.input_shape[1:]))
+    before = model.get_weights()
+    for call in (
+        lambda: model.save(path),
+        lambda: models.save_model(model, tmp_path / "new.keras"),
+        lambda: model.fit(x, np.ones((2, model.output_shape[-1])), verbose=0, callbacks=[saving]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert os.listdir(tmp_path) == ["m.keras"] and path.read_bytes() == b"before"
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
+    model.save_weights(tmp_path / "m.weights.h5")  # of weights alone there is nothing to say
+    if more:
+        model.save(path, include_optimizer=False)
+        assert models.load_model(path).get_config() == model.get_config()
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "message"),
+    [
+        ("save", "m.h5", r"ending in \.safetensors or \.keras; got \.h5.*the older \.h5 are only read"),
+        ("save", "m.hdf5", "only read"),
+        ("save", "m.weights.h5", r"\.weights\.h5 of weights alone"),
+        ("save_weights", "m.h5", r"ending in \.safetensors or \.weights\.h5; got \.h5.*only read"),
+        ("save_weights", "m.keras", r"ending in \.safetensors or \.weights\.h5; got \.keras"),
+        ("save_weights", "m.weights", r"got \.weights"),
+    ],
+)
+def test_suffixes_that_are_not_written(tmp_path, call, name, message):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    with pytest.raises(ValueError, match=message):
+        getattr(model, call)(tmp_path / name)
+    with pytest.raises(ValueError, match=r"`filepath`.*only read|`filepath`.*got"):
+        callbacks.ModelCheckpoint(tmp_path / name, save_weights_only=call == "save_weights")
+    assert not os.listdir(tmp_path)
+
+
+def test_words_of_save(tmp_path):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    path, weights = tmp_path / "m.keras", tmp_path / "m.weights.h5"
+    with pytest.raises(ValueError, match=r"`zipped`: .*got False"):
+        model.save(path, zipped=False)
+    for file in (path, weights):
+        file.write_bytes(b"before")
+    with pytest.raises(FileExistsError, match=r"m\.keras"):
+        model.save(path, overwrite=False)
+    with pytest.raises(FileExistsError, match=r"m\.weights\.h5"):
+        model.save_weights(weights, overwrite=False)
+    with pytest.raises(ValueError, match="no weights yet"):
+        models.Sequential([layers.Dense(2)]).save(path)
+    with pytest.raises(ValueError, match="no weights yet"):
+        models.Sequential([layers.Dense(2)]).save_weights(weights)
+    with pytest.raises(FileNotFoundError):
+        model.save(tmp_path / "no" / "m.keras")
+    assert path.read_bytes() == weights.read_bytes() == b"before" and len(os.listdir(tmp_path)) == 2
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    model = built(chain((None, 3, 2), LSTM, DENSE))
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        for call in (lambda: model.save(tmp_path / "m.keras"), lambda: model.save_weights(tmp_path / "m.weights.h5")):
+            with pytest.raises(OSError, match="File too large"):
+                call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_checkpoints(tmp_path):
+    model, x, y = trained("adam", 0)
+    saving = [
+        callbacks.ModelCheckpoint(tmp_path / "{epoch}-{mae:.0f}.keras"),
+        callbacks.ModelCheckpoint(str(tmp_path / "w.weights.h5"), save_weights_only=True, save_freq=2),
+        callbacks.BackupAndRestore(tmp_path / "backup"),
+    ]
+    model.fit(x, y, batch_size=2, epochs=2, verbose=0, callbacks=saving)
+    names = sorted(os.listdir(tmp_path))
+    assert len(names) == 3 and names[0].startswith("1-") and names[1].startswith("2-") and names[2] == "w.weights.h5"
+    loaded = models.load_model(tmp_path / names[1])
+    other, _, _ = trained("adam", 1)
+    other.load_weights(tmp_path / names[2])
+    assert [int(m.optimizer.iterations) for m in (loaded, other)] == [6, 6]
+    for one in (loaded, other):
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), one.get_weights()))

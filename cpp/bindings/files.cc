@@ -1,8 +1,9 @@
-// Files: tensors by name in and out of one safetensors file.
+// Files: tensors by name in and out of one safetensors file; any other content written as atomically.
 #include <cstring>
 #include <map>
 
 #include "arrays.h"
+#include "base/files.h"
 #include "base/safetensors.h"
 
 namespace seqcore::bindings {
@@ -34,6 +35,13 @@ void write(const std::string& path, const py::dict& tensors, const std::map<std:
   write_safetensors(path, file);
 }
 
+void write_bytes(const std::string& path, const py::buffer& content) {
+  const py::buffer_info info = content.request();
+  if (info.itemsize != 1 || info.ndim != 1 || info.strides[0] != 1) throw py::type_error("content: expected bytes");
+  const py::gil_scoped_release release;
+  write_file(path, {{info.ptr, static_cast<std::size_t>(info.size)}});
+}
+
 py::tuple read(const std::string& path) {
   StoredFile file;
   {
@@ -57,6 +65,7 @@ py::tuple read(const std::string& path) {
 }  // namespace
 
 void bind_files(py::module_& m) {
+  m.def("write_file", &write_bytes, py::arg("path"), py::arg("content"));
   m.def("write_safetensors", &write, py::arg("path"), py::arg("tensors"), py::arg("metadata"));
   m.def("read_safetensors", &read, py::arg("path"));
 }

@@ -50,7 +50,7 @@ def info(path: str) -> None:
 
 
 def convert(path: str, to: str, compile: bool) -> None:
-    """Writes a model of Keras's or seqcore's as seqcore's own file, which C and C++ read too."""
+    """Writes a model of Keras's or seqcore's as seqcore's own file, which C and C++ read too, or as Keras's."""
     models.load_model(path, compile=compile).save(to)
 
 
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exporting = commands.add_parser("export", help=export.__doc__, description=export.__doc__)
     for command in (about, timing, converting, exporting):
         command.add_argument("file", help="a model saved by seqcore, ….safetensors, or by Keras, ….keras or ….h5")
-    converting.add_argument("to", help="the file to write, ….safetensors")
+    converting.add_argument("to", help="the file to write, ….safetensors or ….keras")
     exporting.add_argument("to", help="the file to write, ….onnx")
     converting.add_argument("--no-compile", action="store_true", help="without optimizer, loss and metrics")
     timing.add_argument("--precision", action="append", choices=_engine.PRECISIONS, help="default: each")

@@ -38,7 +38,8 @@ def regularize(config: str, w: Float) -> float: ...  # {"class_name": "L1L2", "c
 def permutation(n: int, seed: int, counter: int) -> NDArray[np.int64]: ...  # shuffles; the same everywhere
 def random_uniform(n: int, seed: int, counter: int) -> Float: ...  # [0, 1)
 
-# ---- files: safetensors, one file, atomic
+# ---- files: one at a time, written atomically; safetensors
+def write_file(path: bytes, content: bytes | memoryview) -> None: ...
 def write_safetensors(path: bytes, tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None: ...
 def read_safetensors(path: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]: ...
     # F32, F64, I32, I64, U64, U8; OSError for the system's errors, ValueError for a bad file

@@ -24,6 +24,7 @@ show_config = _core.show_config
 get_num_threads = _core.get_num_threads
 permutation = _core.permutation
 read_safetensors = _core.read_safetensors
+write_file = _core.write_file
 write_safetensors = _core.write_safetensors
 measure_read = _core.measure_read
 

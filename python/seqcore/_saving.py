@@ -1,6 +1,6 @@
 """Files: one `.safetensors` file holds a model. Tensors "layers/<i>/<weight>" and "optimizer/<slot>/<i>"; all else is
 JSON in the metadata key "seqcore". What is read is data: names are looked up in closed lists, nothing is executed.
-Keras's own files are read by `_keras_files`."""
+Keras's own files are those of `_keras_files`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ _FORMAT = 1
 
 
 _KERAS = (".keras", ".h5", ".hdf5")
+READ, MODEL, WEIGHTS = (".safetensors", *_KERAS), (".safetensors", ".keras"), (".safetensors", ".weights.h5")
 
 
-def _path(filepath: Any, reading: bool = False) -> str:
+def check_path(filepath: Any, suffixes: tuple[str, ...]) -> str:
+    """The path, if it ends in one of these and the file can be read or written: Keras's need h5py."""
     path = os.fspath(filepath)
     if not isinstance(path, str):
         raise TypeError(f"`filepath`: expected a string, got {type(path).__name__}")
     if "\0" in path:
         raise ValueError(f"`filepath`: expected a path without null characters, got {path!r}")
-    if not path.endswith((".safetensors", *_KERAS) if reading else ".safetensors"):
+    if not path.endswith(suffixes):
         suffix = os.path.splitext(path)[1] or "no suffix"
-        more = f" or, to read what Keras wrote, in {', '.join(_KERAS)}" if reading else ", the one format written"
-        raise ValueError(f"`filepath`: expected a path ending in .safetensors{more}; got {suffix}: {path!r}")
+        hint = "; of Keras's files .keras are written, and .weights.h5 of weights alone; the older .h5 are only read"
+        raise ValueError(
+            f"`filepath`: expected a path ending in {' or '.join(suffixes)}; got {suffix}: {path!r}"
+            f"{hint if suffix in _KERAS else ''}"
+        )
+    if path.endswith(_KERAS):
+        from ._keras_files import h5py_module
+
+        h5py_module()
     return path
 
 
@@ -59,16 +68,34 @@ def _weights(model: Sequential) -> dict[str, Any]:
 
 
 def save_weights(model: Sequential, filepath: Any, overwrite: bool) -> None:
-    path = _path(filepath)
+    path = check_path(filepath, WEIGHTS)
     _check_overwrite(path, overwrite)
+    if path.endswith(_KERAS):
+        from . import _keras_files
+
+        return _keras_files.save_weights(model, path)
     _engine.write_safetensors(os.fsencode(path), _weights(model), {"format": "seqcore-weights"})
 
 
-def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimizer: bool) -> None:
-    path = _path(filepath)
+def save_model(model: Sequential, filepath: Any, overwrite: bool, include_optimizer: bool, zipped: bool | None) -> None:
+    path = check_path(filepath, MODEL)
     _check_overwrite(path, overwrite)
+    if path.endswith(_KERAS):
+        if zipped not in (None, True):
+            raise ValueError(f"`zipped`: a .keras file is a zip file, no folder; expected True or None, got {zipped!r}")
+        from . import _keras_files
+
+        return _keras_files.save_model(model, path, include_optimizer)
     header, tensors = pack(model, include_optimizer)
     _engine.write_safetensors(os.fsencode(path), tensors, {"format": "seqcore", "seqcore": json.dumps(header)})
+
+
+def check_model(model: Sequential, path: str) -> None:
+    """Whether a file that ends so can hold the (built) model; ValueError says what it cannot."""
+    if path.endswith(_KERAS):
+        from . import _keras_files
+
+        _keras_files.check(model)
 
 
 def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,13 +114,12 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
         model._compiled_network(network, "saving")
         core, optimizer = network.core, model.optimizer
         assert optimizer is not None
-        plain, names = len(model._metrics_given[0]), model.metrics_names[1:]
-        named = [{**to_config(m), "name": n} for m, n in zip(model.metrics, names, strict=True)]
+        plain, weighted = ([{**to_config(m), "name": n} for n, m in some] for some in named_metrics(model))
         header["compile"] = {
             "optimizer": to_config(optimizer),
             "loss": to_config(model._loss),
-            "metrics": named[:plain],
-            "weighted_metrics": named[plain:],
+            "metrics": plain,
+            "weighted_metrics": weighted,
             "trainable": [any(model._trainable_at_compile[id(layer)]) for layer in model.layers],
         }
         header["state"] = {
@@ -108,8 +134,15 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
     return header, tensors
 
 
+def named_metrics(model: Sequential) -> tuple[list[tuple[str, metrics.Metric]], list[tuple[str, metrics.Metric]]]:
+    """The plain metrics of a compiled model and the weighted ones, with their names in the logs."""
+    named = list(zip(model.metrics_names[1:], model.metrics, strict=True))
+    plain = len(model._metrics_given[0])
+    return named[:plain], named[plain:]
+
+
 def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
-    path = _path(filepath, reading=True)
+    path = check_path(filepath, READ)
     if path.endswith(_KERAS):
         from . import _keras_files
 
@@ -143,7 +176,7 @@ def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch
 
 
 def load_model(filepath: Any, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:
-    path = _path(filepath, reading=True)
+    path = check_path(filepath, READ)
     if path.endswith(_KERAS):
         from . import _keras_files
 

@@ -394,8 +394,9 @@ class ModelCheckpoint(_Monitor):
     """Saves the model as it trains.
 
     Args:
-        filepath: a path ending in `.safetensors` (`.weights.safetensors` with `save_weights_only`); may hold `{epoch}`
-            and names of the logs, as in `"{epoch:02d}-{val_loss:.2f}.safetensors"`.
+        filepath: a path ending in `.safetensors` or `.keras` (`.weights.safetensors` or `.weights.h5` with
+            `save_weights_only`), as in `model.save` and `model.save_weights`; may hold `{epoch}` and names of the logs,
+            as in `"{epoch:02d}-{val_loss:.2f}.safetensors"`.
         monitor: the entry of the logs that says which is best.
         verbose: 1 prints what is saved.
         save_best_only: whether only a better one is saved (each one, where the logs do not hold what is monitored).
@@ -403,6 +404,10 @@ class ModelCheckpoint(_Monitor):
         mode: "min", "max", or "auto": by what is monitored, if that is the loss or a metric of the model.
         save_freq: "epoch", or a number of batches.
         initial_value_threshold: a value that the first save must better.
+
+    Raises:
+        ImportError: the file would be Keras's, and h5py is not installed.
+        ValueError: another suffix; or, when `fit` begins, a model that a `.keras` file cannot hold.
     """
 
     def __init__(
@@ -417,10 +422,10 @@ class ModelCheckpoint(_Monitor):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__(monitor, mode)
-        self.filepath = os.fspath(filepath)
-        suffix = ".weights.safetensors" if save_weights_only else ".safetensors"
-        if not self.filepath.endswith(suffix):
-            raise ValueError(f"`filepath`: expected a path ending in `{suffix}`, got {self.filepath!r}")
+        from . import _saving
+
+        suffixes = (".weights.safetensors", ".weights.h5") if save_weights_only else _saving.MODEL
+        self.filepath = _saving.check_path(filepath, suffixes)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"`save_freq`: expected 'epoch' or a positive integer, got {save_freq!r}")
         self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
@@ -429,6 +434,12 @@ class ModelCheckpoint(_Monitor):
         self._epoch = self._batches = 0
         if save_freq != "epoch":
             self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        if not self.save_weights_only:
+            from ._saving import check_model
+
+            check_model(self.model, self.filepath)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch

@@ -30,7 +30,7 @@ __all__ = [
 class Initializer(Configurable):
     """Base of all initializers. A class of your own with its own `__call__(shape, dtype=None)`, like a function or an
     array, is asked where a layer's weights are made. Configs cannot hold such a one: they have null in its place, which
-    loads as the layer's default; the weights themselves are saved as any others.
+    loads as the layer's default; the weights themselves are saved as any others. `.keras` files are refused.
 
     Call arguments:
         shape: the shape of the weight.

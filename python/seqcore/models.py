@@ -474,25 +474,52 @@ class Sequential(Model):
         """The model's description as JSON; `model_from_json` undoes it. **kwargs go to `json.dumps`."""
         return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **kwargs)
 
-    def save(self, filepath: Any, overwrite: bool = True, include_optimizer: bool = True, **kwargs: Any) -> None:
-        """Saves everything into one `.safetensors` file: description, weights, optimizer, counters, random state.
-        Training that goes on from the file gives the same bits as training that never stopped.
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Saves the model into one file, written whole or not at all.
+
+        A `.safetensors` file holds everything: description, weights, optimizer, counters, random state. Training that
+        goes on from it gives the same bits as training that never stopped. A `.keras` file is Keras 3's: description,
+        weights, what `compile` was given, the optimizer's state; so Keras goes on from it as we do, but for what is
+        drawn at random. It needs h5py (`pip install 'seqcore[keras-files]'`).
 
         Args:
-            filepath: a path ending in `.safetensors`.
+            filepath: a path ending in `.safetensors` or `.keras`.
             overwrite: whether an existing file is replaced.
-            include_optimizer: whether the optimizer's state is kept.
-            kwargs: `zipped` is accepted as Keras's.
+            include_optimizer: whether the optimizer's state, and what `compile` was given, is kept.
+            zipped: as Keras's; a folder in a `.keras` file's place (False) is refused.
+
+        Raises:
+            FileExistsError: there is such a file, and `overwrite` is False.
+            ImportError: the file would be Keras's, and h5py is not installed.
+            ValueError: another suffix; a model without weights; of `.keras` files what Keras has no words for, as your
+                own functions. Nothing is written then.
         """
-        unknown = sorted(set(kwargs) - {"zipped"})
-        if unknown:
-            raise TypeError(f"save: unrecognized keyword arguments {unknown}; expected overwrite, include_optimizer")
+        if kwargs:
+            raise TypeError(
+                f"save: unrecognized keyword arguments {sorted(kwargs)}; expected overwrite, include_optimizer, zipped"
+            )
         from ._saving import save_model
 
-        save_model(self, filepath, overwrite, include_optimizer)
+        save_model(self, filepath, overwrite, include_optimizer, zipped)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Saves the weights alone into a `.safetensors` file."""
+        """Saves the weights alone into a `.safetensors` file; or into Keras's `.weights.h5`, which has the state of the
+        optimizer, too, where the model is compiled, and needs h5py.
+
+        Args:
+            filepath: a path ending in `.safetensors` or `.weights.h5`.
+            overwrite: whether an existing file is replaced.
+
+        Raises:
+            FileExistsError, ImportError, ValueError: as `save`.
+        """
         from ._saving import save_weights
 
         save_weights(self, filepath, overwrite)
@@ -503,7 +530,7 @@ class Sequential(Model):
         Args:
             filepath: a `.safetensors` file; or Keras's `.weights.h5`, `.keras`, or older `.h5`, which needs h5py. As in
                 Keras, an optimizer that has made a step takes over iterations, learning rate and slots from the first
-                two of these; a new one, and our own files, are about weights alone.
+                two of these; for a new one, and from the others, weights alone are loaded.
             skip_mismatch: whether weights that are missing or of another shape are left as they are, with a warning.
         """
         from ._saving import load_weights
@@ -562,7 +589,7 @@ def save_model(model: Sequential, filepath: Any, overwrite: bool = True, **kwarg
 
     Args:
         model: the model.
-        filepath: a path ending in `.safetensors`.
+        filepath: a path ending in `.safetensors` or `.keras`.
         overwrite: whether an existing file is replaced.
         **kwargs: further arguments of `model.save`.
 

@@ -5,15 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string_view>
-#include <system_error>
 
+#include "base/files.h"
 #include "base/json_reader.h"
 
 namespace seqcore {
@@ -182,28 +181,7 @@ StoredFile read_all(std::uint64_t size, Read&& read) {
   return std::move(header.file);
 }
 
-// --------------------------------------------------------------------------------------------------------------- files
-
-[[noreturn]] void system_failure(const std::string& doing, const std::string& path, int code = errno) {
-  throw std::system_error(code, std::generic_category(), doing + " " + quoted(path));
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-// One call moves less than 2 GiB on Linux, and macOS refuses more.
-constexpr std::size_t kMaxTransfer = std::size_t{1} << 30;
+// ------------------------------------------------------------------------------------------------------------- writing
 
 std::string header_text(const StoredFile& file) {
   if (file.tensors.size() > kMaxTensors) bad("at most 65536 tensors can be written");
@@ -242,49 +220,6 @@ std::string header_text(const StoredFile& file) {
   return text;
 }
 
-// A new file beside `path`, gone again unless it is renamed.
-class Temporary {
- public:
-  explicit Temporary(const std::string& folder) {
-    static std::atomic<unsigned> count{0};
-    int fd = -1;
-    for (int attempt = 0; fd < 0 && attempt < 1000; ++attempt) {
-      name_ = folder + "/.seqcore-" + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp";
-      fd = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd < 0 && errno != EEXIST && errno != EINTR) break;
-    }
-    if (fd < 0) system_failure("cannot create a file in", folder);
-    fd_ = fd;
-  }
-  ~Temporary() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!name_.empty()) ::unlink(name_.c_str());
-  }
-  Temporary(const Temporary&) = delete;
-  Temporary& operator=(const Temporary&) = delete;
-
-  void write(const void* data, std::size_t size) {
-    const auto* bytes = static_cast<const char*>(data);
-    while (size > 0) {
-      const ssize_t n = ::write(fd_, bytes, std::min(size, kMaxTransfer));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) system_failure("cannot write", name_);
-      bytes += n;
-      size -= static_cast<std::size_t>(n);
-    }
-  }
-  void rename(const std::string& path) {
-    if (::fsync(fd_) != 0) system_failure("cannot write", name_);
-    if (::close(std::exchange(fd_, -1)) != 0) system_failure("cannot write", name_);
-    if (::rename(name_.c_str(), path.c_str()) != 0) system_failure("cannot replace", path);
-    name_.clear();
-  }
-
- private:
-  std::string name_;
-  int fd_ = -1;
-};
-
 }  // namespace
 
 StoredFile parse_safetensors(const std::byte* data, std::size_t size) {
@@ -317,23 +252,12 @@ StoredFile read_safetensors(const std::string& path) {
 
 void write_safetensors(const std::string& path, const StoredFile& file) {
   const std::string text = header_text(file);
-  struct stat status;
-  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    system_failure("cannot replace", path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
-  }
-  const std::size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
-  Temporary temporary(folder);
   unsigned char prefix[8];
   const std::uint64_t length = text.size();
   for (int i = 0; i < 8; ++i) prefix[i] = static_cast<unsigned char>(length >> (8 * i));
-  temporary.write(prefix, sizeof prefix);
-  temporary.write(text.data(), text.size());
-  for (const StoredTensor& tensor : file.tensors) temporary.write(tensor.data.data(), tensor.data.size());
-  temporary.rename(path);
-  // A folder that may not be read, or a file system without fsync for folders, is no failure: the file is in place.
-  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (opened.get() >= 0 && ::fsync(opened.get()) != 0 && errno == EIO) system_failure("cannot write", folder);
+  std::vector<Bytes> pieces{{prefix, sizeof prefix}, {text.data(), text.size()}};
+  for (const StoredTensor& tensor : file.tensors) pieces.push_back({tensor.data.data(), tensor.data.size()});
+  write_file(path, pieces);
 }
 
 }  // namespace seqcore

@@ -27,9 +27,7 @@ struct StoredFile {
 StoredFile read_safetensors(const std::string& path);
 StoredFile parse_safetensors(const std::byte* data, std::size_t size);  // what read does after reading; for fuzzing
 
-// Atomic: a temporary file in the same folder, fsync, rename over `path` (a symbolic link is replaced, what is no
-// regular file is refused), fsync of the folder. On any error the old file is intact, the temporary one removed, and
-// std::system_error thrown (std::invalid_argument for contents that do not fit together).
+// Atomic, as write_file (base/files.h). std::invalid_argument for contents that do not fit together.
 void write_safetensors(const std::string& path, const StoredFile& file);
 
 }  // namespace seqcore

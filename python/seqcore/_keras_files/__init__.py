@@ -1,6 +1,7 @@
-"""Keras's files, read: `.keras`, `.weights.h5`, and the older `.h5` of whole models and of weights alone.
+"""Keras's files: `.keras` and `.weights.h5`, read and written; and the older `.h5` of whole models and of weights
+alone, which are only read.
 
-All of it is material from elsewhere; nothing in it is ever executed."""
+What is read is material from elsewhere; nothing in it is ever executed."""
 
 from __future__ import annotations
 
@@ -27,10 +28,13 @@ from ..layers import (
 from ..layers._base import flat
 from ..layers._recurrent import WeightedCell
 from ..models import Sequential
-from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, named, read_json
+from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, h5py_module, named, read_json
 from ._descriptions import chain, keras_own, read_layer, shown
 from ._training import compile_model, take_state
 from ._weights import take_weights
+from ._writing import check, save_model, save_weights
+
+__all__ = ["check", "h5py_module", "load_model", "load_weights", "save_model", "save_weights"]
 
 _GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}  # of layers and of their cells
 

@@ -1,9 +1,10 @@
-"""HDF5 and zip files from elsewhere: links and storage outside the file are refused, and sizes are compared with what
-the file holds before memory is taken."""
+"""HDF5 and zip files. In those from elsewhere links and storage outside the file are refused, and sizes are compared
+with what the file holds before memory is taken. New ones are made in memory."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -30,7 +31,7 @@ def h5py_module() -> Any:
         return importlib.import_module("h5py")
     except ImportError as error:
         raise ImportError(
-            "Keras's files are read by h5py, which is not installed: pip install 'seqcore[keras-files]'"
+            "Keras's files are read and written by h5py, which is not installed: pip install 'seqcore[keras-files]'"
         ) from error
 
 
@@ -175,3 +176,20 @@ class Zip:
             raise ValueError(f"member `{name}` claims {info.file_size} bytes, of which {packed} are stored")
         with self._zip.open(info) as member:
             return member.read(info.file_size)
+
+
+def new_hdf5(fill: Callable[[Any], None]) -> memoryview:
+    """An HDF5 file with what `fill` puts into it."""
+    content = io.BytesIO()
+    with h5py_module().File(content, "w") as file:
+        fill(file)
+    return content.getbuffer()
+
+
+def new_zip(members: Mapping[str, bytes | memoryview]) -> memoryview:
+    """A zip file, its members stored as they are."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return content.getbuffer()

@@ -1,4 +1,4 @@
-"""Keras's descriptions of layers and models in seqcore's words. Names are looked up in closed lists."""
+"""Keras's descriptions of layers and models, read and written. Names are looked up in closed lists."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any
 
 from .. import constraints, initializers, layers, regularizers
 from .._config import Configurable, Registry, check_mapping
+from ..initializers import Initializer
 from ..layers import Layer
 
 _HOMES: dict[str, Registry[Any]] = {
     "initializer": initializers._registry, "regularizer": regularizers._registry, "constraint": constraints._registry,
 }  # fmt: skip
+_INNER = ("layer", "backward_layer", "cell")  # words of layers that stand for a layer
 # Words that Keras's newer or older configs have and layers here do not, where they say what happens here anyway.
 _SAID_ANYWAY = {"data_format": "channels_last", "input_dtype": "float32"}
+_SEEDS = 2**31  # of layers; on PyTorch Keras has them in an int32
+_ARRAY = "__numpy__"
+NO_WORDS = "for which Keras's files have no words: save as .safetensors"
+_UNKNOWN_TO_KERAS = {"SpatialDropout1D": "trainable"}  # its constructor takes no such word
 
 
 def keras_own(description: Mapping[str, Any]) -> bool:
@@ -48,16 +54,16 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
     ready: dict[str, Any] = {}
     known = layers._registry.classes[kind]
     for key, value in check_mapping(config, "its config").items():
-        if key in ("layer", "backward_layer", "cell") and value is not None:
+        if key in _INNER and value is not None:
             value = read_layer(value, old)
         elif key == "cells" and isinstance(value, list):
             value = [read_layer(cell, old) for cell in value]
-        elif key.endswith(("initializer", "regularizer", "constraint")) and isinstance(value, Mapping):
+        elif _home(key) in _HOMES and isinstance(value, Mapping):
             if not keras_own(value):
                 raise ValueError(f"`{key}`: unknown {shown(value)}")
             name, inner = plain(value)
-            inner = {k: _seed(v) if k == "seed" else v for k, v in inner.items() if (k, v) != ("dtype", "float32")}
-            home = _HOMES[key.rpartition("_")[2]]
+            inner = {k: _value(k, v) for k, v in inner.items() if (k, v) != ("dtype", "float32")}
+            home = _HOMES[_home(key)]
             value = {"class_name": name, "config": known_words(home.classes.get(name), inner)}
         elif key == "seed":
             value = _seed(value)
@@ -66,9 +72,18 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
         if key not in known._args and (value in (None, False, [], {}) or _SAID_ANYWAY.get(key) == value):
             continue
         ready[str(key)] = value
+    if ready.get("trainable") is False:  # then Keras says so of all inner layers; to be unfrozen with this one
+        for inner in (*(ready.get(key) for key in _INNER), *ready.get("cells", ())):
+            if isinstance(inner, Layer):
+                inner.trainable = True
     if kind in ("GRU", "GRUCell") and old:
         ready.setdefault("reset_after", False)
     return ready
+
+
+def _home(key: str) -> str:
+    """What a word ends in: `kernel_initializer` stands for an initializer."""
+    return key.rpartition("_")[2]
 
 
 def _seed(value: Any) -> Any:
@@ -77,6 +92,64 @@ def _seed(value: Any) -> Any:
         return value
     config = value.get("config")
     return config.get("seed") if isinstance(config, Mapping) else None
+
+
+def _value(key: str, value: Any) -> Any:
+    """An argument of an initializer's; arrays are descriptions, too."""
+    if key == "value" and isinstance(value, Mapping) and value.get("class_name") in (_ARRAY, "__tensor__"):
+        return check_mapping(value.get("config"), "the description of an array").get("value")
+    return _seed(value) if key == "seed" else value
+
+
+def described(home: str, class_name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Keras's description of an object of its own. home: the module, as in `keras.layers`."""
+    return {"module": f"keras.{home}", "class_name": class_name, "config": config, "registered_name": None}
+
+
+def described_layer(layer: Layer, trainable: bool = True) -> dict[str, Any]:
+    """Keras's description of a layer.
+
+    Args:
+        layer: the layer.
+        trainable: whether training changes any weight of what the layer is in; in Keras's files all inner ones say so.
+
+    Raises:
+        ValueError: Keras has no words for it.
+    """
+    kind = type(layer).__name__
+    if layers._registry.classes.get(kind) is not type(layer):
+        raise ValueError(f'layer "{layer.name}" is a {kind} of your own, {NO_WORDS}')
+    if "/" in str(layer.name):
+        raise ValueError(f'layer "{layer.name}": Keras takes no names with a slash in them')
+    config, trained = layer.get_config(), trainable and layer.trainable
+    for key, value in config.items():
+        given = getattr(layer, layer._args[key].attribute or key)
+        if isinstance(given, Layer):
+            config[key] = described_layer(given, trained)
+        elif key == "cells":
+            config[key] = [described_layer(cell, trained) for cell in given]
+        elif isinstance(given, Initializer):
+            config[key] = _described_initializer(given, f'layer "{layer.name}": `{key}`')
+        elif _home(key) in _HOMES and given is not None:
+            config[key] = described(f"{_home(key)}s", value["class_name"], value["config"])
+    if (config.get("seed") or 0) >= _SEEDS:
+        raise ValueError(f'layer "{layer.name}": Keras takes seeds below 2**31, got seed={config["seed"]}')
+    if "trainable" in config:
+        config["trainable"] = trained
+    config.pop(_UNKNOWN_TO_KERAS.get(kind, ""), None)
+    config.update({k: v for k, v in _SAID_ANYWAY.items() if k in layer._args})
+    return described("layers", kind, config)
+
+
+def _described_initializer(initializer: Initializer, where: str) -> dict[str, Any]:
+    if initializers.is_own(initializer):
+        raise ValueError(f"{where} is a function, a class or an array of your own, {NO_WORDS}")
+    known = initializer._for_core()
+    config = known["config"]
+    if isinstance(config.get("value"), list):
+        array = {"value": config["value"], "dtype": "float32"}
+        config["value"] = {"module": "builtins", "class_name": _ARRAY, "config": array, "registered_name": None}
+    return described("initializers", known["class_name"], config)
 
 
 def chain(config: Mapping[str, Any], listed: list[Any]) -> list[Any]:
@@ -189,11 +262,14 @@ def _end(value: Any, key: str) -> str:
 
 
 def plain(item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The class's name and its config without what says nothing."""
+    """The class's name and its config."""
     name = str(item.get("class_name")).removeprefix("Custom>")
     config = check_mapping(item.get("config") or {}, f"the config of {name}")
-    return name, {str(k): v for k, v in config.items() if v is not None}
+    return name, {str(k): v for k, v in config.items()}
 
 
 def known_words(found: type[Configurable] | None, config: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if found is None or k in found._args or v not in (False, [], {})}
+    """The config without words that say nothing: unknown ones that are off."""
+    if found is None:
+        return {k: v for k, v in config.items() if v is not None}
+    return {k: v for k, v in config.items() if k in found._args or v not in (None, False, [], {})}

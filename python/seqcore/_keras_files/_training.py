@@ -1,4 +1,4 @@
-"""What a file says of training: the optimizer with its state, the loss, the metrics."""
+"""What a file says of training: the optimizer with its state, the loss, the metrics. Read and written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import _engine, losses, metrics, optimizers
-from .._config import check_mapping
+from .._config import check_mapping, to_config
+from .._saving import named_metrics
 from ..models import Sequential
+from ..optimizers import schedules
 from ._containers import Hdf5
-from ._descriptions import known_words, plain
+from ._descriptions import NO_WORDS, described, known_words, plain
+from ._weights import put_group
 
 # How the optimizers before TensorFlow 2.11 end the names of their slots.
 _OLD_SLOTS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "momentum": "momentum", "rms": "velocity",
@@ -23,8 +28,7 @@ _PRODUCT = "u_product"  # Nadam's number
 
 def compile_model(model: Sequential, training: Mapping[str, Any], file: Hdf5, old: bool,
                   own: Mapping[str, Any]) -> None:  # fmt: skip
-    described = training.get("optimizer_config", training.get("optimizer"))
-    chosen = _optimizer(described)
+    chosen = _optimizer(training.get("optimizer_config", training.get("optimizer")))
     weights = training.get("loss_weights")
     while isinstance(weights, (list, dict)) and len(weights) == 1:
         weights = next(iter(weights.values() if isinstance(weights, dict) else weights))
@@ -53,6 +57,77 @@ def take_state(file: Hdf5, model: Sequential, path: str) -> None:
         _restore(model, optimizer, found, names, old=False)
     except ValueError as error:
         warnings.warn(f"{path}: the state of the optimizer does not fit and is left alone: {error}", stacklevel=5)
+
+
+def described_compile(model: Sequential) -> dict[str, Any]:
+    """Keras's description of what `compile` was given.
+
+    Raises:
+        ValueError: Keras has no words for it.
+    """
+    optimizer, loss = model.optimizer, model._loss
+    assert optimizer is not None
+    kind = type(optimizer).__name__
+    if optimizers._registry.classes.get(kind) is not type(optimizer):
+        raise ValueError(f"the optimizer is a {kind} of your own, {NO_WORDS}")
+    config = optimizer.get_config()
+    if optimizer.schedule is not None:
+        if not schedules.is_known(optimizer.schedule):
+            raise ValueError(f"`learning_rate` of the optimizer is a function or a schedule of your own, {NO_WORDS}")
+        schedule = to_config(optimizer.schedule)
+        config["learning_rate"] = described("optimizers.schedules", **schedule)
+    return {
+        "optimizer": described("optimizers", kind, config),
+        "loss": None if loss is None else described("losses", type(loss).__name__, _said(loss)),
+        "loss_weights": None,
+        **{
+            key: [_described_metric(metric, name) for name, metric in some]
+            for key, some in zip(("metrics", "weighted_metrics"), named_metrics(model), strict=True)
+        },
+    }
+
+
+def _said(item: losses.Loss | metrics.Metric) -> dict[str, Any]:
+    """The config without what is so anyway: versions of Keras that know fewer words read it, too."""
+    return {k: v for k, v in item.get_config().items() if k not in item._args or v != item._args[k].default}
+
+
+def _described_metric(metric: metrics.Metric, name: str) -> dict[str, Any]:
+    kind = type(metric).__name__
+    if metrics._registry.classes.get(kind) is not type(metric):
+        raise ValueError(f"the metric {name!r} is a function or a class of your own, {NO_WORDS}")
+    return described("metrics", kind, {**_said(metric), "name": name})
+
+
+def put_state(file: Any, model: Sequential, whole: bool) -> None:
+    """The state of a compiled model's optimizer into an HDF5 file, as Keras 3 has it.
+
+    Args:
+        file: the HDF5 file.
+        model: the model.
+        whole: whether the file describes the model too. Who loads it has slots for the weights that are trained now.
+
+    Raises:
+        ValueError: there is no such slot, as a layer was unfrozen after the optimizer's first step.
+    """
+    optimizer, core = model.optimizer, model._core_compiled
+    assert optimizer is not None and core is not None
+    slots = dict(core.optimizer_variables())
+    if whole:
+        flags = model._trainable_now()
+        now = [flag and not v.statistic for layer in model.layers
+               for v, flag in zip(layer.variables, flags[id(layer)], strict=True)]  # fmt: skip
+        have = {int(name.partition("/")[2]) for name in slots if "/" in name}
+        missing = [v.path for i, v in enumerate(model.weights) if now[i] and have and i not in have]
+        if missing:
+            raise ValueError(
+                f"the optimizer knows nothing of {missing[0]!r}, which was not trainable in its first step: call "
+                f"compile again"
+            )
+        slots = {n: v for n, v in slots.items() if "/" not in n or now[int(n.partition("/")[2])]}
+    rate = [] if optimizer.schedule is not None else [np.float32(optimizer.current_learning_rate(core))]
+    values = [np.int64(optimizer.batches(core)), *rate, *(slots[name] for name in optimizer.slot_order(slots))]
+    put_group(file, "optimizer", str(optimizer.name), values)
 
 
 def _optimizer(item: Any) -> optimizers.Optimizer:

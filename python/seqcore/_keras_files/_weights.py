@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from .._config import snake_case
 from .._saving import _assign, _weight_names
+from .._variable import Variable
 from ..layers import RNN, Bidirectional, Layer, StackedRNNCells, TimeDistributed
 from ..layers._recurrent import Recurrent
 from ..models import Sequential
 from ._containers import Hdf5
 
 
+class Group(NamedTuple):
+    """A group of the tree: where it is, the name that Keras notes there, and the weights in its `vars`."""
+
+    path: str
+    name: str
+    variables: list[Variable]
+
+
+def _groups(layer: Layer, at: str) -> Iterator[Group]:
+    """The layer's groups, in the order of its weights."""
+    inner: list[tuple[str, Layer]] = []
+    if isinstance(layer, Bidirectional):
+        inner = [("forward_layer", layer.forward_layer), ("backward_layer", layer._backward)]
+    elif isinstance(layer, TimeDistributed):
+        inner = [("layer", layer.layer)]
+    elif isinstance(layer, RNN):
+        inner = [("cell", layer.cell)]
+    elif isinstance(layer, StackedRNNCells):
+        inner = [(f"cells/{name}", cell) for cell, name in zip(layer.cells, _counted(layer.cells), strict=True)]
+    has_cell = isinstance(layer, Recurrent)  # which is no layer of its own here
+    yield Group(at, str(layer.name), [] if inner or has_cell else layer.variables)
+    if has_cell:
+        yield Group(f"{at}/cell", f"{snake_case(type(layer).__name__)}_cell", layer.variables)
+    for name, one in inner:
+        yield from _groups(one, f"{at}/{name}")
+
+
 def _places(layer: Layer, at: str) -> list[str]:
     """Where in the tree the layer's weights are, in their order."""
-    if isinstance(layer, Bidirectional):
-        return [*_places(layer.forward_layer, f"{at}/forward_layer"), *_places(layer._backward, f"{at}/backward_layer")]
-    if isinstance(layer, TimeDistributed):
-        return _places(layer.layer, f"{at}/layer")
-    if isinstance(layer, RNN):
-        return _places(layer.cell, f"{at}/cell")
-    if isinstance(layer, StackedRNNCells):
-        named = zip(layer.cells, _counted(layer.cells), strict=True)
-        return [place for cell, name in named for place in _places(cell, f"{at}/cells/{name}")]
-    inner = f"{at}/cell" if isinstance(layer, Recurrent) else at
-    return [f"{inner}/vars/{i}" for i in range(len(layer.variables))]
+    return [f"{group.path}/vars/{i}" for group in _groups(layer, at) for i in range(len(group.variables))]
 
 
 def _counted(layers: Sequence[Layer]) -> list[str]:
@@ -41,11 +59,16 @@ def _counted(layers: Sequence[Layer]) -> list[str]:
     return names
 
 
+def _roots(model: Sequential) -> Iterator[tuple[Layer, str]]:
+    """The layers, with where in Keras 3's tree they are."""
+    for layer, name in zip(model.layers, _counted(model.layers), strict=True):
+        yield layer, f"layers/{name}"
+
+
 def _tree_places(file: Hdf5, model: Sequential) -> list[str]:
     """One path a weight."""
     if "layers" in file.groups:
-        named = zip(model.layers, _counted(model.layers), strict=True)
-        return [place for layer, name in named for place in _places(layer, f"layers/{name}")]
+        return [place for layer, root in _roots(model) for place in _places(layer, root)]
     # tf.keras 2.12 counted some layers twice: what counts is the order.
     root = "_layer_checkpoint_dependencies"
     numbered: dict[str, list[int]] = {}
@@ -116,6 +139,21 @@ def _weights_in(file: Hdf5, model: Sequential) -> dict[str, Any]:
     if "layers" not in file.groups and "_layer_checkpoint_dependencies" not in file.groups:
         raise ValueError(f"no weights of Keras's: expected `layers` or `layer_names`, got {sorted(file.groups)[1:9]}")
     return _tree(file, model)
+
+
+def put_weights(file: Any, model: Sequential) -> None:
+    """The weights of a built model into an HDF5 file, as Keras 3 has them."""
+    groups = (group for layer, root in _roots(model) for group in _groups(layer, root))
+    for group in (Group("", model.name, []), *groups):
+        put_group(file, group.path, group.name, [variable.numpy() for variable in group.variables])
+
+
+def put_group(file: Any, path: str, name: str, values: Sequence[Any]) -> None:
+    """Numbered values, in the `vars` of a group of the tree."""
+    into = file.create_group(f"{path}/vars")
+    into.attrs["name"] = name
+    for i, value in enumerate(values):
+        into[str(i)] = value
 
 
 def take_weights(file: Hdf5, model: Sequential, path: str, skip_mismatch: bool) -> None:

@@ -5,7 +5,6 @@ Private: used by `Sequential.export`. The package `onnx` is imported when it is 
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 from .. import _engine
@@ -36,7 +35,7 @@ def export(model: Sequential, filepath: Any, input_signature: Any) -> str:
     name = str(model.layers[-1].name)
     for i, value in enumerate(values):
         graph.output(value, name if len(values) == 1 else f"{name}_{i}")
-    _write(path, graph.serialize(str(model.name)))
+    _engine.write_file(os.fsencode(path), graph.serialize(str(model.name)))
     return path
 
 
@@ -59,20 +58,3 @@ def _signature(given: Any, shape: Shape) -> Shape:
 def _named(shape: Shape) -> tuple[int | str | None, ...]:
     return tuple(("batch", "time")[i] if n is None and i < 2 else f"axis_{i}" if n is None else n
                  for i, n in enumerate(shape))  # fmt: skip
-
-
-def _write(path: str, content: bytes) -> None:
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", dir=folder)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # as any new file, not mkstemp's
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

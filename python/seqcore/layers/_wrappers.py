@@ -183,7 +183,7 @@ class Bidirectional(Layer):
         return [self.trainable and trained for trained in (*self.forward_layer.trained, *self._backward.trained)]
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
-        forward = [i for i in indices if core.weights[i].name.startswith("forward_layer/")]
+        forward = [i for i in indices if "forward_layer/" in core.weights[i].name]
         self.forward_layer.bind(core, forward, input_shape)
         self._backward.bind(core, indices[len(forward) :], input_shape)
         if self._initial_weights is not None:

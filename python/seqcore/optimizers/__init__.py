@@ -60,7 +60,8 @@ class Optimizer(Configurable):
 
     Args:
         learning_rate: a number, a schedule, or a function without arguments, which is asked before each batch. Configs
-            and files hold what functions and schedules of your own give then. `lr` is another name for it.
+            and files hold what functions and schedules of your own give then; `.keras` files are refused. `lr` is
+            another name for it.
         weight_decay: share of each weight taken off at every update, times the learning rate.
         clipnorm: the largest norm of one weight's gradient. Of the three clips at most one may be given.
         clipvalue: the largest absolute value in a gradient.
@@ -143,8 +144,11 @@ class Optimizer(Configurable):
         """The rate of the next batch. A schedule counts batches, also those that only accumulate, as Keras's do."""
         if self.schedule is None:
             return float(self._learning_rate)
-        batches = 0 if core is None else core.iterations * (self.gradient_accumulation_steps or 1) + core.accumulated
-        return float(self.schedule(batches))
+        return float(self.schedule(0 if core is None else self.batches(core)))
+
+    def batches(self, core: _engine.CoreModel) -> int:
+        """How many batches a compiled model was trained on, also those that only accumulate: Keras's iterations."""
+        return core.iterations * (self.gradient_accumulation_steps or 1) + core.accumulated
 
     def set_rate_of(self, core: _engine.CoreModel) -> None:
         """Gives a compiled model, of those that share this optimizer, the rate of its next batch."""
