@@ -302,6 +302,26 @@ def test_every_metric(tmp_path):
         ]
 
 
+def test_metrics_of_ones_own(tmp_path):
+    def largest(y_true, y_pred):
+        return abs(y_true - y_pred).max()
+
+    class Own(seqcore.metrics.MeanSquaredError):
+        pass
+
+    class Theirs(keras.metrics.MeanSquaredError):
+        pass
+
+    model = seqcore.Sequential([layers.Input((2,)), layers.Dense(3)])
+    model.compile("sgd", "mse", metrics=[largest, seqcore.metrics.MeanMetricWrapper(largest, name="w"), Own(name="o")])
+    model.save(tmp_path / "m.keras")
+    theirs = keras.models.load_model(tmp_path / "m.keras", custom_objects={"largest": largest, "Own": Theirs})
+    x, y = RNG.normal(size=(5, 2)).astype(np.float32), RNG.normal(size=(5, 3)).astype(np.float32)
+    ours = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert ours == pytest.approx(theirs.evaluate(x, y, verbose=0, return_dict=True), rel=1e-5)
+    assert sorted(ours) == ["largest", "loss", "o", "w"]
+
+
 def test_checkpoints(tmp_path):
     """What scripts for Keras say, then Keras's own reading of it."""
     case, model = trained("adam", 0)

@@ -498,8 +498,9 @@ class Sequential(Model):
         Raises:
             FileExistsError: there is such a file, and `overwrite` is False.
             ImportError: the file would be Keras's, and h5py is not installed.
-            ValueError: another suffix; a model without weights; of `.keras` files what Keras has no words for, as your
-                own functions. Nothing is written then.
+            ValueError: another suffix; a model without weights; of `.keras` files what Keras has no words for, as
+                initializers of your own. Nothing is written then. (Metrics of your own are said by name: who loads the
+                file gives them as `custom_objects`.)
         """
         if kwargs:
             raise TypeError(

@@ -93,9 +93,17 @@ def _said(item: losses.Loss | metrics.Metric) -> dict[str, Any]:
 
 
 def _described_metric(metric: metrics.Metric, name: str) -> dict[str, Any]:
+    """Functions and classes of one's own are said by their names, as in Keras: who reads them has `custom_objects`."""
     kind = type(metric).__name__
+    if isinstance(metric, metrics.MeanMetricWrapper):
+        function = {"module": "builtins", "class_name": "function", "config": metric.fn_name,
+                    "registered_name": "function"}  # fmt: skip
+        if name == metric.fn_name and not metric.kwargs:
+            return function
+        return described("metrics", kind, {**_said(metric), "name": name, "fn": function})
     if metrics._registry.classes.get(kind) is not type(metric):
-        raise ValueError(f"the metric {name!r} is a function or a class of your own, {NO_WORDS}")
+        config = {**metric.get_config(), "name": name}
+        return {"module": None, "class_name": kind, "config": config, "registered_name": kind}
     return described("metrics", kind, {**_said(metric), "name": name})
 
 
