@@ -51,7 +51,6 @@ class BatchNormalization final : public Layer {
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
  private:
-  class BatchNormalizationStep;
   struct Cache {
     Tensor x;
     bool of_batch;        // whether the statistics are the batch's
@@ -248,32 +247,14 @@ class BatchNormalization final : public Layer {
   WeightSpec gamma_spec_, beta_spec_, mean_spec_, variance_spec_;
 };
 
-class BatchNormalization::BatchNormalizationStep final : public Step {
- public:
-  BatchNormalizationStep(const BatchNormalization& layer, const StepPlace& at)
-      : k_(at.k), args_(layer.norm_args(at.weights)) {
-    const FlushGuard flush;
-    float* const scale = at.memory.floats(pad(args_.n));
-    args_.y = at.memory.floats(pad(args_.n));  // where inv_std goes until then
-    k_.batch_norm_scale(args_.n, layer.weight(at.weights, layer.variance_), layer.epsilon_, layer.gamma(at.weights),
-                        args_.y, scale);
-    args_.scale = scale;
-  }
-  void run(StepCall& call) noexcept override {
-    call.one_part([&] {
-      args_.x = call.x;
-      k_.batch_norm(args_);
-    });
-    call.x = args_.y;
-  }
-
- private:
-  const Kernels& k_;
-  BatchNormArgs args_;
-};
-
 std::unique_ptr<Step> BatchNormalization::make_step(const StepPlace& at) const {
-  return std::make_unique<BatchNormalizationStep>(*this, at);
+  const FlushGuard flush;
+  BatchNormArgs args = norm_args(at.weights);
+  float* const scale = at.memory.floats(pad(args.n));
+  args.y = at.memory.floats(pad(args.n));  // where inv_std goes until then
+  at.k.batch_norm_scale(args.n, weight(at.weights, variance_), epsilon_, gamma(at.weights), args.y, scale);
+  args.scale = scale;
+  return std::make_unique<RowStep<BatchNormArgs>>(at.k.batch_norm, args);
 }
 
 }  // namespace

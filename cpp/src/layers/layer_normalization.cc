@@ -40,7 +40,6 @@ class LayerNormalization final : public Layer {
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
 
  private:
-  class LayerNormalizationStep;
   struct Cache {
     Tensor x;
     float *mean, *inv_std;
@@ -117,27 +116,10 @@ class LayerNormalization final : public Layer {
   WeightSpec gamma_spec_, beta_spec_;
 };
 
-class LayerNormalization::LayerNormalizationStep final : public Step {
- public:
-  LayerNormalizationStep(const LayerNormalization& layer, const StepPlace& at)
-      : k_(at.k), args_(layer.norm_args(at.weights)) {
-    args_.y = at.memory.floats(pad(args_.n));
-  }
-  void run(StepCall& call) noexcept override {
-    call.one_part([&] {
-      args_.x = call.x;
-      k_.layer_norm(args_);
-    });
-    call.x = args_.y;
-  }
-
- private:
-  const Kernels& k_;
-  LayerNormArgs args_;
-};
-
 std::unique_ptr<Step> LayerNormalization::make_step(const StepPlace& at) const {
-  return std::make_unique<LayerNormalizationStep>(*this, at);
+  LayerNormArgs args = norm_args(at.weights);
+  args.y = at.memory.floats(pad(args.n));
+  return std::make_unique<RowStep<LayerNormArgs>>(at.k.layer_norm, args);
 }
 
 }  // namespace

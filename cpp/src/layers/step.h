@@ -49,4 +49,22 @@ class Step {
   virtual void run(StepCall& call) noexcept = 0;
 };
 
+// A kernel over one row, too small to share: from wherever the step's input is to args.y.
+template <class Args>
+class RowStep final : public Step {
+ public:
+  RowStep(void (*kernel)(const Args&), const Args& args) : kernel_(kernel), args_(args) {}
+  void run(StepCall& call) noexcept override {
+    call.one_part([&] {
+      args_.x = call.x;
+      kernel_(args_);
+    });
+    call.x = args_.y;
+  }
+
+ private:
+  void (*kernel_)(const Args&);
+  Args args_;
+};
+
 }  // namespace seqcore

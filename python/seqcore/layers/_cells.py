@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -26,22 +27,22 @@ class RunnableCell(Layer):
         self._drawn = 0  # how often dropout drew masks for them
 
     @property
+    @abstractmethod
     def output_size(self) -> int:
         """The number of features of the output."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def weight_count(self) -> int:
         """The number of weights that there will be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nest_states(self, states: Iterator[Any], like: Any = None) -> Any:
         """States that come in one row, nested as the cell gives them; a lone one bare where it is in `like`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get_initial_state(self, batch_size: int) -> list[Any]:
         """The states that a sequence begins with: zeros of shape (batch_size, units)."""
-        raise NotImplementedError
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         raise ValueError(

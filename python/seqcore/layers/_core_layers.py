@@ -100,7 +100,25 @@ def Input(
     return InputLayer(shape=shape, batch_size=batch_size, dtype=dtype, batch_shape=batch_shape, name=name, **kwargs)
 
 
-class Dense(Layer):
+class Projection(Layer):
+    """A kernel, a bias and an activation: what Dense and Conv1D share. These arguments come after their own."""
+
+    activation: ActivationLike = arg(activations.convert, default=None)
+    use_bias: bool = arg(boolean, default=True)
+    kernel_initializer: InitializerLike = arg(initializers.convert, default="glorot_uniform")
+    bias_initializer: InitializerLike = arg(initializers.convert, default="zeros")
+    kernel_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    bias_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    activity_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
+    kernel_constraint: ConstraintLike = arg(constraints.convert, default=None)
+    bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
+
+
+class _OfUnits(Layer):
+    units: int = arg(positive_int)
+
+
+class Dense(Projection, _OfUnits):
     """`activation(x · kernel + bias)` over the last axis of an input of any rank.
 
     Args:
@@ -117,17 +135,6 @@ class Dense(Layer):
         >>> layers.Dense(2, kernel_initializer="ones")([[1.0, 2.0, 3.0]]).tolist()
         [[6.0, 6.0]]
     """
-
-    units: int = arg(positive_int)
-    activation: ActivationLike = arg(activations.convert, default=None)
-    use_bias: bool = arg(boolean, default=True)
-    kernel_initializer: InitializerLike = arg(initializers.convert, default="glorot_uniform")
-    bias_initializer: InitializerLike = arg(initializers.convert, default="zeros")
-    kernel_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    bias_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    activity_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    kernel_constraint: ConstraintLike = arg(constraints.convert, default=None)
-    bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         self._features(input_shape)

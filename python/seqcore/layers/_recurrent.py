@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -78,13 +79,13 @@ class RecurrentLayer(Layer):
     _input_rank = 3
 
     @property
+    @abstractmethod
     def output_size(self) -> int:
         """The number of features of the output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nest_states(self, states: Iterator[Any]) -> list[Any]:
         """States that come in one row, as the layer gives them."""
-        raise NotImplementedError
 
     def get_initial_state(self, batch_size: int) -> list[Any]:
         """The states that the layer starts from where no others are given: zeros of shape (batch_size, units)."""

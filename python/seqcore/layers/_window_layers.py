@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import activations, constraints, initializers, regularizers
-from .._config import Convert, arg, boolean, one_of, optional, positive_int
+from .._config import Convert, arg, one_of, optional, positive_int
 from .._network import Shape
 from ._base import Layer
-from ._core_layers import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
+from ._core_layers import Projection
 
 
 def _one_size(value: Any, where: str) -> tuple[int]:
@@ -44,7 +43,17 @@ class _Windows(Layer):
         return (steps - size) // stride + 1
 
 
-class Conv1D(_Windows):
+class _OfFilters(_Windows):
+    filters: int = arg(positive_int)
+    kernel_size: tuple[int] = arg(_one_size)
+    strides: tuple[int] = arg(_one_size, default=1)
+    padding: str = arg(_padding("valid", "same", "causal"), default="valid")
+    data_format: str | None = arg(optional(one_of("channels_last")), default=None, in_config=False)
+    dilation_rate: tuple[int] = arg(_one_size, default=1)
+    groups: int = arg(positive_int, default=1)
+
+
+class Conv1D(Projection, _OfFilters):
     """`activation(bias + sum over j of x[t + j] · kernel[j])`: a product of each window of steps. (batch, steps,
     features) to (batch, new steps, filters). As Keras's it looks at masked steps too. A mask ends here. Its weights are
     float32 in every precision. Streams run it where it is causal and has strides of 1.
@@ -75,23 +84,6 @@ class Conv1D(_Windows):
         >>> layers.Conv1D(32, 3, activation="relu")(np.zeros((4, 10, 8))).shape
         (4, 8, 32)
     """
-
-    filters: int = arg(positive_int)
-    kernel_size: tuple[int] = arg(_one_size)
-    strides: tuple[int] = arg(_one_size, default=1)
-    padding: str = arg(_padding("valid", "same", "causal"), default="valid")
-    data_format: str | None = arg(optional(one_of("channels_last")), default=None, in_config=False)
-    dilation_rate: tuple[int] = arg(_one_size, default=1)
-    groups: int = arg(positive_int, default=1)
-    activation: ActivationLike = arg(activations.convert, default=None)
-    use_bias: bool = arg(boolean, default=True)
-    kernel_initializer: InitializerLike = arg(initializers.convert, default="glorot_uniform")
-    bias_initializer: InitializerLike = arg(initializers.convert, default="zeros")
-    kernel_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    bias_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    activity_regularizer: RegularizerLike = arg(regularizers.convert, default=None)
-    kernel_constraint: ConstraintLike = arg(constraints.convert, default=None)
-    bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
 
     def _setup(self) -> None:
         super()._setup()
