@@ -74,7 +74,7 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
     }
   std::vector<float> each(static_cast<std::size_t>(rows));
   run([&](const Poll& poll) {
-    Run r(kernels(), num_threads());
+    Run r(kernels(), threads_now());
     r.poll = poll;
     Tensor p;
     p.data = const_cast<float*>(pred.values);

@@ -45,6 +45,40 @@ std::atomic<int> forks{0};  // between the process that loaded this and now
 
 thread_local bool inside = false;  // a body runs on this thread
 
+// What the thread has had of its core: time off it, for a busy neighbour, is no work.
+std::chrono::nanoseconds on_core() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+  timespec now{};
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0)
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+#endif
+  return Clock::now().time_since_epoch();
+}
+
+// The processor that the thread is on, or -1: not known.
+int processor() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+bool on_processor(int cpu) { return cpu >= 0 && processor() == cpu; }
+
+// Leaves the processor that the thread is on to whoever else wants it; false if it may use no other.
+bool leave_processor() {
+#ifdef __linux__
+  cpu_set_t all, others;
+  if (sched_getaffinity(0, sizeof all, &all) != 0) return false;
+  others = all;
+  CPU_CLR(static_cast<std::size_t>(processor()), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return false;
+  return sched_setaffinity(0, sizeof all, &all) == 0;
+#else
+  return false;
+#endif
+}
+
 void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -94,21 +128,28 @@ class Pool {
   bool run(std::int64_t tasks, int workers, detail::Body body, void* context) {
     const int helpers = take(workers - 1);
     if (helpers == 0) return false;
-    tasks_ = tasks;
     body_ = body;
     context_ = context;
-    next_.store(0, std::memory_order_relaxed);
+    shares_ = static_cast<int>(std::min<std::int64_t>(helpers + 1, kMostShares));
+    for (int i = 0; i < shares_; i++)
+      left_[i].tasks.store(tasks * i / shares_ << 32 | tasks * (i + 1) / shares_, std::memory_order_relaxed);
     seat_body_ = nullptr;
-    const Clock::time_point start = Clock::now();
+    const Clock::time_point called = Clock::now();
     open(helpers);
-    const std::int64_t mine = work(0);
+    const Clock::time_point start = Clock::now();
+    const std::int64_t mine = work(0, 0);
     door_.fetch_and(~kOpen);
     const Clock::duration worked = Clock::now() - start;
     await_helpers();
-    const Clock::duration took = Clock::now() - start;
-    if (mine > 0 && (mine < tasks || took > 2 * worked)) settle(helpers, worked * tasks / mine, took);
+    if (mine > 0) settle(helpers, worked * tasks / mine, Clock::now() - called);
     taken_.store(false, std::memory_order_release);
     return true;
+  }
+
+  // How many helpers callers may have now.
+  int most() const {
+    const int most = most_.load(std::memory_order_relaxed);
+    return most < kMaxThreads && Clock::now().time_since_epoch().count() >= fewer_until_ ? kMaxThreads : most;
   }
 
   bool run_teams(Grid most, Clock::duration patience, detail::SeatBody body, void* context) {
@@ -117,8 +158,8 @@ class Pool {
     seat_body_ = body;
     context_ = context;
     gathered_.store(0, std::memory_order_relaxed);
-    open(helpers);
     const Clock::time_point called = Clock::now();
+    open(helpers);
     while (joined(door_.load()) < helpers && Clock::now() - called < patience) pause();
     const int came = joined(door_.fetch_and(~kOpen)) + 1;
     grid_ = fit(most, came);
@@ -129,7 +170,7 @@ class Pool {
     sit(0);
     await_helpers();
     std::chrono::nanoseconds worked(worked_.load(std::memory_order_relaxed));
-    for (int i = 0; i < grid_.teams; i++) worked -= meetings_[i].waited();
+    for (int i = 0; i < grid_.teams; i++) worked -= meetings_[i].spun();
     settle(helpers, worked, Clock::now() - called);
     taken_.store(false, std::memory_order_release);
     return true;
@@ -137,6 +178,15 @@ class Pool {
 
  private:
   // The door: number of the job | how many may join | how many did | how many are in | open.
+  // What is left of a share of the tasks: the first << 32 | the end.
+  static constexpr int kMostShares = 64;
+  static constexpr std::int64_t kBegin = std::int64_t{1} << 32;
+  static std::int64_t begin_of(std::int64_t tasks) { return tasks >> 32; }
+  static std::int64_t end_of(std::int64_t tasks) { return tasks & (kBegin - 1); }
+  struct alignas(64) Left {
+    std::atomic<std::int64_t> tasks{0};
+  };
+
   static constexpr std::uint64_t kOpen = 1;
   static constexpr int kActiveAt = 1, kJoinedAt = 13, kLimitAt = 25, kEpochAt = 37;
   static constexpr std::uint64_t kCount = 0xFFF, kActiveOne = std::uint64_t{1} << kActiveAt,
@@ -148,8 +198,8 @@ class Pool {
   // How many of so many helpers the caller has now; it is the taker if there are any.
   int take(int helpers) {
     if (taken_.exchange(true, std::memory_order_acquire)) return 0;
-    if (most_ < kMaxThreads && Clock::now() >= fewer_until_) most_ = kMaxThreads;
-    helpers = std::min(helpers, most_);
+    most_ = most();
+    helpers = std::min(helpers, most_.load(std::memory_order_relaxed));
     if (helpers == 0)
       taken_.store(false, std::memory_order_release);
     else
@@ -164,9 +214,9 @@ class Pool {
     needed_ += took * std::max(helpers + 1, 4) / 4;
     if (took_ < kTrial) return;
     if (alone_ < needed_) {
-      most_ = std::min(most_, num_threads() - 1) / 2;
+      most_ = std::min<int>(most_, num_threads() - 1) / 2;
       fewer_for_ = std::clamp<Clock::duration>(2 * fewer_for_, kFewer, kFewerAtMost);
-      fewer_until_ = Clock::now() + fewer_for_;
+      fewer_until_ = (Clock::now() + fewer_for_).time_since_epoch().count();
     } else if (most_ == kMaxThreads) {
       fewer_for_ = Clock::duration(0);
     }
@@ -174,6 +224,7 @@ class Pool {
   }
 
   void open(int helpers) {
+    cpu_.store(processor(), std::memory_order_relaxed);
     const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
     door_.store(epoch | kOpen | static_cast<std::uint64_t>(helpers) << kLimitAt);
     rouse(helpers);
@@ -197,12 +248,28 @@ class Pool {
     waiting_.store(false);
   }
 
-  std::int64_t work(int worker) {  // returns how many tasks it did
+  // A task of one's own share from its front, else of another's from its end; -1: there is none.
+  std::int64_t take_task(int own) {
+    for (int i = 0; i < shares_; i++) {
+      std::atomic<std::int64_t>& left = left_[(own + i) % shares_].tasks;
+      for (std::int64_t now = left.load(std::memory_order_relaxed); begin_of(now) < end_of(now);)
+        if (left.compare_exchange_weak(now, i == 0 ? now + kBegin : now - 1, std::memory_order_relaxed))
+          return i == 0 ? begin_of(now) : end_of(now) - 1;
+    }
+    return -1;
+  }
+  bool any_task() const {
+    return std::any_of(left_, left_ + shares_, [](const Left& left) {
+      const std::int64_t now = left.tasks.load(std::memory_order_relaxed);
+      return begin_of(now) < end_of(now);
+    });
+  }
+
+  std::int64_t work(int worker, int share) {  // returns how many tasks it did
     const FlushGuard flush;
     inside = true;
     std::int64_t done = 0;
-    for (std::int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_; ++done)
-      body_(context_, task, worker);
+    for (std::int64_t task; (task = take_task(share)) >= 0; ++done) body_(context_, task, worker);
     inside = false;
     return done;
   }
@@ -239,21 +306,36 @@ class Pool {
     inside = true;
     const auto [teams, parts] = grid_;
     const int team = seat / parts;
-    const Clock::time_point start = Clock::now();
+    const std::chrono::nanoseconds start = on_core();
     seat_body_(context_, {team, teams, seat % parts, parts, meetings_[team]});
-    worked_.fetch_add(std::chrono::nanoseconds(Clock::now() - start).count(), std::memory_order_relaxed);
+    worked_.fetch_add((on_core() - start).count(), std::memory_order_relaxed);
     inside = false;
   }
 
-  // Joins a job that this helper has not seen; its number is then in `seen`.
-  bool join(std::uint64_t& seen, int& worker) {
+  bool called(std::uint64_t door, std::uint64_t seen) const {
+    return (door & kOpen) && (door & kEpoch) != seen && room(door) > 0;
+  }
+
+  // Joins a job that this helper has not seen; its number is then in `seen`. Never on the caller's processor: whoever wakes
+  // a thread may get it there, though another is free. A helper that may use no other is `in_the_way`.
+  bool join(std::uint64_t& seen, int& worker, bool& in_the_way) {
+    bool moved = false;
     std::uint64_t door = door_.load();
-    while ((door & kOpen) && (door & kEpoch) != seen) {
-      if (room(door) <= 0) break;
-      if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
-      seen = door & kEpoch;
-      worker = joined(door) + 1;
-      return true;
+    in_the_way = false;
+    while (called(door, seen)) {
+      if (on_processor(cpu_.load(std::memory_order_relaxed))) {
+        if (moved || !leave_processor()) {
+          seen = door & kEpoch;
+          in_the_way = true;
+          break;
+        }
+        moved = true;
+        door = door_.load();
+      } else if (door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) {
+        seen = door & kEpoch;
+        worker = joined(door) + 1;
+        return true;
+      }
     }
     return false;
   }
@@ -261,25 +343,31 @@ class Pool {
   void help(int id) {
     std::uint64_t seen = 0;
     int worker = 0;
+    bool in_the_way = false;
     for (;;) {
-      const auto joined = [&] { return join(seen, worker); };
-      const bool slept = !spin(joined);
+      const auto awaited = [&] { return called(door_.load(), seen); };
+      const bool slept = in_the_way || !spin(awaited);
       if (slept) {
         std::unique_lock<std::mutex> lock(gate_);
         sleepers_.fetch_add(1);
-        wake_.wait(lock, joined);
+        wake_.wait(lock, awaited);
         sleepers_.fetch_sub(1);
+      }
+      if (!join(seen, worker, in_the_way)) {
+        const std::uint64_t door = door_.load();
+        if (slept && (door & kOpen)) rouse(room(door));
+        continue;
       }
       if (seat_body_) came_[id].store(true, std::memory_order_release);
       if (slept) {
         const std::uint64_t door = door_.load();
-        if ((door & kOpen) && (seat_body_ || next_.load(std::memory_order_relaxed) < tasks_)) rouse(room(door));
+        if ((door & kOpen) && (seat_body_ || any_task())) rouse(room(door));
       }
       if (seat_body_) {
         wait_for([this] { return gathered_.load(std::memory_order_acquire) != 0; });
         sit(seats_[id]);
       } else {
-        work(worker);
+        work(worker, id % (shares_ - 1) + 1);
       }
       const std::uint64_t door = door_.fetch_sub(kActiveOne);
       if ((door & kActive) == kActiveOne && waiting_.load()) {
@@ -315,10 +403,10 @@ class Pool {
   std::atomic<bool> taken_{false};
   // The taker's:
   int helpers_ = 0;
-  int most_ = kMaxThreads;
-  Clock::time_point fewer_until_{};
+  std::atomic<int> most_{kMaxThreads};  // these two anybody reads
+  std::atomic<Clock::rep> fewer_until_{0};
   Clock::duration fewer_for_{}, alone_{}, took_{}, needed_{};
-  std::int64_t tasks_ = 0;
+  int shares_ = 0;
   detail::Body body_ = nullptr;
   detail::SeatBody seat_body_ = nullptr;
   void* context_ = nullptr;
@@ -329,10 +417,11 @@ class Pool {
   std::atomic<bool> came_[kMaxThreads] = {};
   std::atomic<int> gathered_{0};
   std::atomic<std::int64_t> worked_{0};  // ns, of all seats together
-  alignas(64) std::atomic<std::int64_t> next_{0};
+  Left left_[kMostShares];
   alignas(64) std::atomic<std::uint64_t> door_{0};
   std::mutex gate_;
   std::condition_variable wake_, idle_;
+  std::atomic<int> cpu_{-1};  // the caller's
   std::atomic<int> sleepers_{0};
   std::atomic<bool> waiting_{false};
 };
@@ -352,7 +441,10 @@ void Meeting::wait() {
   }
   const Clock::time_point start = Clock::now();
   wait_for(over);
-  waited_.fetch_add(std::chrono::nanoseconds(Clock::now() - start).count(), std::memory_order_relaxed);
+  const std::chrono::nanoseconds waited = Clock::now() - start;
+  waited_.fetch_add(waited.count(), std::memory_order_relaxed);
+  spun_.fetch_add(std::min<std::chrono::nanoseconds>(waited, kSpin).count(),
+                  std::memory_order_relaxed);  // then it naps
 }
 
 namespace {
@@ -471,6 +563,11 @@ int num_threads() {
   return count > 0 ? count : default_threads();
 }
 
+int threads_now() {
+  const Pool* const helpers = pool;
+  return helpers ? std::min(num_threads(), helpers->most() + 1) : num_threads();
+}
+
 void set_num_threads(int n) {
   if (n < 1 || n > kMaxThreads)
     throw std::invalid_argument("set_num_threads: n must be in [1, " + std::to_string(kMaxThreads) + "], got " +
@@ -531,6 +628,7 @@ struct Team::Shared {
   detail::TeamBody body = nullptr;
   void* context = nullptr;
   Clock::time_point alone_until{};
+  std::atomic<int> cpu{-1};  // of the caller that wakes
   std::mutex gate;
   std::condition_variable wake;
 
@@ -548,6 +646,8 @@ struct Team::Shared {
         if (me.state.compare_exchange_strong(state, asleep)) {
           std::unique_lock<std::mutex> lock(gate);
           wake.wait(lock, [&] { return me.state.load() != asleep; });
+          lock.unlock();
+          if (on_processor(cpu.load(std::memory_order_relaxed))) leave_processor();
         }
         continue;
       }
@@ -567,6 +667,7 @@ struct Team::Shared {
     }
     if (got == count) return count > 0;
     for (int i = 0; i < got; i++) helpers[i].state.store(awake, std::memory_order_release);
+    cpu.store(processor(), std::memory_order_relaxed);
     for (int i = 0; i < count; i++) {
       int state = asleep;
       sleeper |= helpers[i].state.compare_exchange_strong(state, awake);
@@ -629,8 +730,7 @@ void Team::run(detail::TeamBody body, void* context) noexcept {
     body(context, 0, s.meeting.parts_, s.meeting);
     for (int i = 0; i < s.count; i++)
       while (s.helpers[i].state.load(std::memory_order_acquire) == Shared::working) pause();
-    const auto waited = std::chrono::nanoseconds(s.meeting.waited_.load(std::memory_order_relaxed));
-    s.alone_until = waited > Shared::kTooLong ? Clock::now() + Shared::kDoWithout : Clock::time_point{};
+    s.alone_until = s.meeting.waited() > Shared::kTooLong ? Clock::now() + Shared::kDoWithout : Clock::time_point{};
   }
   inside = outer;
 }

@@ -2,12 +2,14 @@
 //
 // Contract
 // - Nothing starts at import. The default is what the process may use (affinity and cgroup quota, at least 1).
-// - parallel_for is one region: the caller and up to num_threads()-1 helpers take tasks in order from a shared counter.
-//   Results never depend on who ran what. The body must not throw and must not call parallel_for (it would run serial).
+// - parallel_for is one region: the caller and up to num_threads()-1 helpers have a share of the tasks each, the same of as
+//   many tasks in the next region, and then take from the ends of the others'. Results never depend on who ran what. The
+//   body must not throw and must not call parallel_for (it would run serial).
 // - There is one set of helpers for the process, num_threads()-1 at most. They belong to one region at a time; callers on
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
 // - parallel_team is a region whose threads run at the same time, in teams, each of which meets at its barrier: as many as
 //   come within `patience`. A helper sits where it sat the last time, if it can.
+// - A helper that finds itself on the caller's processor moves to another that it may use, or does without the region.
 // - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
 //   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
 //   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be
@@ -28,6 +30,7 @@ inline constexpr int kMaxThreads = 2048;
 int default_threads();
 const char* parallel_backend();  // "openmp" or "std::thread"
 int num_threads();
+int threads_now();  // how many of them a region would have if it began now: fewer while helpers bring too little
 void set_num_threads(
     int n);  // REQUIRES: 1 <= n <= kMaxThreads, else std::invalid_argument. Takes effect with the next region.
 
@@ -65,12 +68,14 @@ class Meeting {
     parts_ = parts;
     here_.store(0, std::memory_order_relaxed);
     waited_.store(0, std::memory_order_relaxed);
+    spun_.store(0, std::memory_order_relaxed);
   }
   std::chrono::nanoseconds waited() const { return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed)); }
+  std::chrono::nanoseconds spun() const { return std::chrono::nanoseconds(spun_.load(std::memory_order_relaxed)); }
   int parts_ = 1;
   alignas(64) std::atomic<std::uint32_t> here_{0};
   alignas(64) std::atomic<std::uint32_t> round_{0};
-  std::atomic<std::int64_t> waited_{0};  // ns, of all parts together
+  std::atomic<std::int64_t> waited_{0}, spun_{0};  // ns, of all parts together: until the last came, and of it on a core
 };
 
 // Threads in teams that do not meet, of parts that do.
@@ -96,7 +101,7 @@ void run_teams(Grid most, double patience, SeatBody body, void* context);
 using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
 }  // namespace detail
 
-// body(task, worker) for every task in [0, tasks); worker is in [0, max_threads) and unique among concurrent bodies
+// body(task, worker) for every task in [0, tasks), fewer than 2^31; worker is in [0, max_threads) and unique among concurrent bodies
 // (for scratch). max_threads <= 0 means num_threads().
 template <class F>
 void parallel_for(std::int64_t tasks, int max_threads, F&& body) {

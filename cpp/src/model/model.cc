@@ -103,7 +103,7 @@ std::shared_ptr<const Snapshot> Model::snapshot() const {
 // ------------------------------------------------------------------------------------------------------------ running
 
 Run Model::make_run(const Network::Lease& lease, const Packed& packed, const Poll& poll) const {
-  Run run = network_->make_run(lease.memory(), packed.weights, num_threads(), poll);
+  Run run = network_->make_run(lease.memory(), packed.weights, threads_now(), poll);
   run.seed = seed;
   run.counter = rng_counter;
   return run;

@@ -299,7 +299,7 @@ void Network::predict(const Input& x, std::int64_t batch_size, const Weights& we
   const std::int64_t at_once = states ? batch_size : samples_at_once(x, batch_size);
   for (std::int64_t first = 0; first < x.shape[0]; first += at_once) {
     const std::int64_t count = std::min(at_once, x.shape[0] - first);
-    Run run = make_run(memory, weights, num_threads(), poll);
+    Run run = make_run(memory, weights, threads_now(), poll);
     run.states = run.next_states = states;
     const Tensor y = run_layers(gather(x, nullptr, first, count, memory.flip[1], run), run, &memory, nullptr);
     to_batch_major(y, to, first, run);
