@@ -262,11 +262,12 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   }
 }
 
-// The (t, b) of ascending rows, with one division in all.
+// The (t, b) of rows, with a division for every stretch in which they ascend.
 struct RowCursor {
   std::int64_t batch, t, b;
   RowCursor(std::int64_t batch_size, std::int64_t row) : batch(batch_size), t(row / batch_size), b(row % batch_size) {}
   void seek(std::int64_t row) {
+    if (row < t * batch) t = row / batch;
     b = row - t * batch;
     for (; b >= batch; b -= batch) ++t;
   }

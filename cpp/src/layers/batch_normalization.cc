@@ -6,6 +6,7 @@
 
 #include "layers/config.h"
 #include "layers/factories.h"
+#include "layers/products.h"
 #include "layers/step.h"
 
 namespace seqcore {

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "layers/factories.h"
+#include "layers/products.h"
 #include "layers/projection.h"
 #include "layers/window.h"
 

@@ -1,5 +1,6 @@
 // Dense: y = activation(x W + b) on the last axis, whatever stands before it.
 #include "layers/factories.h"
+#include "layers/products.h"
 #include "layers/projection.h"
 
 namespace seqcore {

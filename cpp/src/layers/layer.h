@@ -215,22 +215,6 @@ Tensor make_tensor(Run& run, const Tensor& like, std::int64_t features);
 Tensor make_tensor(Run& run, const Dims& dims, std::int64_t batch);
 Tensor make_zeros(Run& run, const Tensor& like, std::int64_t features);
 
-// The rows that take part: all (list null), or those a mask lets through, ascending.
-struct RowList {
-  const std::int32_t* list = nullptr;
-  std::int64_t n = 0;
-};
-// Rows t*batch + b with mask[t*mask_step + b] != 0; a null mask gives all.
-RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps,
-                   std::int64_t batch);
-// The rows on which a gradient is not zero by promise (Tensor::mask).
-RowList valid_rows(Run& run, const Tensor& dy);
-
-// Kernels::product and Kernels::grad over the rows, in parallel and polled. They fill in row_begin, m, rows, scratch, what
-// the product's precision needs and, for the gradient, tiles and accumulate.
-void product(ProductArgs args, RowList rows, Run& run);
-void weight_gradient(GradArgs args, RowList rows, Run& run);
-
 // The registry: a layer from {"class_name": …, "config": {…}}. Throws std::invalid_argument naming what is unknown.
 std::unique_ptr<Layer> make_layer(const Json& description);
 

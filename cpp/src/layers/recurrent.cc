@@ -35,9 +35,10 @@ int RecurrentLayer::state_arrays() const {
   return n;
 }
 
-// What forward leaves for backward. All of it lies in the run's arena.
+// What forward leaves of some of the batch's samples, for backward. All of it lies in the run's arena.
 struct Recurrent::Cache {
-  Tensor x;
+  Tensor x;                   // the whole batch's
+  std::int64_t first, batch;  // the samples: their rows below, B of them
   ConstRows input;            // what the cell read: x, or x dropped; reversed in time if go_backwards
   std::ptrdiff_t input_gate;  // distance between the gates' own inputs, 0 if they share one
   const std::uint8_t* mask;
@@ -50,6 +51,16 @@ struct Recurrent::Cache {
   float* recurrent_scale;  // [G][B][pad(H)] or null
   bool every_step;         // is given out
   bool carried;            // the state, to the next call
+
+  float* last_h(std::int64_t ld) const { return h + x.steps() % h_slots * batch * ld; }
+  float* last_c(std::int64_t ld) const { return c + x.steps() % c_slots * batch * ld; }
+};
+
+// Several threads have memory of their own each: rows of two that lie side by side are taken from one cache to the other
+// all the time, by processors that fetch ahead.
+struct Recurrent::Parts {
+  int count;
+  Cache* part;
 };
 
 // A way through all steps, ready to run but for rows, time and scratch.
@@ -176,7 +187,7 @@ void Recurrent::drop(Cache& c, Run& run) const {
 }
 
 void Recurrent::zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const {
-  for (std::int64_t row = 0; row < c.x.batch; row++)
+  for (std::int64_t row = 0; row < c.batch; row++)
     if (!c.mask[t * c.mask_step + row]) std::memset(rows + row * ld, 0, static_cast<std::size_t>(ld) * sizeof(float));
 }
 
@@ -208,18 +219,19 @@ Grid Recurrent::grid_for(int threads, std::int64_t rows, std::int64_t shares, bo
   return best;
 }
 
-// Runs the sequences, of as many rows and steps each, as one list of rows. In stretches of time short enough to poll after
+// Runs the sequences, of as many steps each, as one list of rows. In stretches of time short enough to poll after
 // and, with meetings, to do without a thread that was taken off its core.
 template <class Args>
 void Recurrent::run_all(const Sequence<Args>* sequences, int count, Run& run) {
   constexpr bool backwards = std::is_same_v<Args, CellBackwardArgs>;
-  const std::int64_t batch = sequences->args.batch, steps = sequences->cache->x.steps(), rows = count * batch;
-  std::int64_t scratch = 0, shares = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t steps = sequences->cache->x.steps();
+  std::int64_t rows = 0, scratch = 0, shares = std::numeric_limits<std::int64_t>::max();
   double step = 0;
   for (const auto* s = sequences; s < sequences + count; s++) {
     const Recurrent& layer = *s->layer;
     const CellKind kind = layer.kind_;
-    step += layer.step_flops(batch);
+    rows += s->args.batch;
+    step += layer.step_flops(s->args.batch);
     shares =
         std::min(shares, layer.splits_units() ? run.k.cell_shares(kind, layer.units_, backwards, run.precision) : 1);
     if constexpr (backwards)
@@ -235,19 +247,19 @@ void Recurrent::run_all(const Sequence<Args>* sequences, int count, Run& run) {
   for (std::int64_t done = 0; done < steps; done += stretch) {
     const std::int64_t some = std::min(stretch, steps - done), begin = backwards ? steps - done - some : done;
     const auto kernel = [&](std::int64_t from, std::int64_t to, const Share& share, int worker) {
-      for (int i = 0; i < count; i++, from -= batch, to -= batch) {
-        Args mine = sequences[i].args;
+      for (const auto* s = sequences; s < sequences + count; from -= s->args.batch, to -= s->args.batch, s++) {
+        Args mine = s->args;
         mine.row_begin = std::max<std::int64_t>(from, 0);
-        mine.row_end = std::min(to, batch);
+        mine.row_end = std::min(to, mine.batch);
         if (mine.row_begin >= mine.row_end) continue;
         mine.t_begin = begin;
         mine.t_end = begin + some;
         mine.share = share;
         mine.scratch = scratches + worker * scratch;
         if constexpr (backwards)
-          run.k.cell_backward[static_cast<int>(sequences[i].layer->kind_)](mine);
+          run.k.cell_backward[static_cast<int>(s->layer->kind_)](mine);
         else
-          run.k.cell_forward[static_cast<int>(sequences[i].layer->kind_)](mine);
+          run.k.cell_forward[static_cast<int>(s->layer->kind_)](mine);
       }
     };
     if (grid.parts > 1) {
@@ -280,39 +292,61 @@ CellForwardArgs Recurrent::cell_args(std::int64_t batch, const float* packed, Pr
   return args;
 }
 
+// Parts are whole bands, so that each thread sums the weight gradients of its own. What concerns the whole batch, states
+// that come and go and the rows of random numbers, is left in one.
+int Recurrent::parts_for(const Tensor& x, const Run& run) const {
+  const bool whole = time_.stateful || time_.return_state || run.streaming || run.initial_state;
+  if (!run.keep || whole || (run.training && (dropout_ > 0 || recurrent_dropout_ > 0))) return 1;
+  const int threads = run.workers(step_flops(x.batch) * static_cast<double>(x.steps()));
+  const std::int64_t shares = splits_units() ? run.k.cell_shares(kind_, units_, false, run.precision) : 1;
+  const int teams = grid_for(threads, x.batch, shares, false, run.precision).teams;
+  return static_cast<int>(std::min<std::int64_t>(teams, Bands(x.batch, x.steps()).count));
+}
+
 Tensor Recurrent::do_forward(const Tensor& x, Run& run, void** cache) const {
-  const auto sequence = begin_forward(x, run, run.initial_state ? run.initial_state->data() : nullptr);
-  run_all(&sequence, 1, run);
-  return end_forward(sequence, run, cache);
+  const int parts = parts_for(x, run);
+  const Bands bands(x.batch, x.steps());
+  auto* const sequences = run.arena->allocate<Sequence<CellForwardArgs>>(parts);
+  auto* const caches = run.arena->allocate<Cache>(parts);
+  for (int i = 0; i < parts; i++) {
+    const std::int64_t first = parts == 1 ? 0 : bands.begin(bands.count * i / parts);
+    const std::int64_t end = parts == 1 ? x.batch : bands.begin(bands.count * (i + 1) / parts);
+    sequences[i] =
+        begin_forward(x, first, end - first, run, run.initial_state ? run.initial_state->data() : nullptr, caches + i);
+  }
+  run_all(sequences, parts, run);
+  return end_forward({parts, caches}, run, cache);
 }
 
 std::array<Tensor, 2> Recurrent::forward_both(const Recurrent* const (&layers)[2], const Tensor& x, Run& run,
                                               void* (&caches)[2]) {
   const Tensor* const initial = run.initial_state ? run.initial_state->data() : nullptr;
+  auto* const parts = run.arena->allocate<Cache>(2);
   const Sequence<CellForwardArgs> sequences[2] = {
-      layers[0]->begin_forward(x, run, initial),
-      layers[1]->begin_forward(x, run, initial ? initial + layers[0]->state_arrays() : nullptr)};
+      layers[0]->begin_forward(x, 0, x.batch, run, initial, parts),
+      layers[1]->begin_forward(x, 0, x.batch, run, initial ? initial + layers[0]->state_arrays() : nullptr, parts + 1)};
   run_all(sequences, 2, run);
   std::array<Tensor, 2> outputs;
   for (std::size_t i = 0; i < 2; i++) {
-    outputs[i] = layers[i]->end_forward(sequences[i], run, &caches[i]);
+    outputs[i] = layers[i]->end_forward({1, parts + i}, run, &caches[i]);
     layers[i]->watch(outputs[i], run, &caches[i]);
   }
   return outputs;
 }
 
-auto Recurrent::begin_forward(const Tensor& x, Run& run, const Tensor* initial_state) const
-    -> Sequence<CellForwardArgs> {
-  const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
+auto Recurrent::begin_forward(const Tensor& x, std::int64_t first, std::int64_t b, Run& run,
+                              const Tensor* initial_state, Cache* cache) const -> Sequence<CellForwardArgs> {
+  const std::int64_t steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
-  auto* const cache = run.arena->allocate<Cache>(1);
   Cache& c = *cache;
   c = {};
   c.x = x;
-  c.input = {x.data, b * x.ld, x.ld};
+  c.first = first;
+  c.batch = b;
+  c.input = {x.data + first * x.ld, x.batch * x.ld, x.ld};
   if (run.training && (dropout_ > 0 || recurrent_dropout_ > 0)) drop(c, run);
-  c.mask = x.mask;
-  c.mask_step = b;
+  c.mask = x.mask ? x.mask + first : nullptr;
+  c.mask_step = x.batch;
   if (time_.go_backwards) {
     c.input.data += (steps - 1) * c.input.step;
     c.input.step = -c.input.step;
@@ -363,20 +397,20 @@ auto Recurrent::begin_forward(const Tensor& x, Run& run, const Tensor* initial_s
   return {this, cache, args};
 }
 
-Tensor Recurrent::end_forward(const Sequence<CellForwardArgs>& sequence, Run& run, void** cache) const {
-  const Cache& c = *sequence.cache;
-  const Tensor& x = c.x;
+Tensor Recurrent::end_forward(const Parts& parts, Run& run, void** cache) const {
+  auto* const kept = run.arena->allocate<Parts>(1);
+  *kept = parts;
+  *cache = kept;
+  const Cache& one = *parts.part;  // where there are more, no state is asked for
+  const Tensor& x = one.x;
   const std::int64_t b = x.batch, steps = x.steps(), ld = pad(units_), slot = b * ld;
   const bool lstm = kind_ == CellKind::lstm;
-  *cache = sequence.cache;
-  const float* last_h = c.h + steps % c.h_slots * slot;
-  const float* last_c = lstm ? c.c + steps % c.c_slots * slot : nullptr;
-  if (c.carried && run.next_states) {
+  if (one.carried && run.next_states) {
     States& to = (*run.next_states)[static_cast<std::size_t>(state_at_)];
     to.batch = b;
     to.units = units_;
-    to.h.assign(last_h, last_h + slot);
-    if (lstm) to.c.assign(last_c, last_c + slot);
+    to.h.assign(one.last_h(ld), one.last_h(ld) + slot);
+    if (lstm) to.c.assign(one.last_c(ld), one.last_c(ld) + slot);
   }
   Tensor last;
   last.dims.rank = 1;
@@ -384,19 +418,19 @@ Tensor Recurrent::end_forward(const Sequence<CellForwardArgs>& sequence, Run& ru
   last.batch = b;
   last.ld = ld;
   if (time_.return_state && run.final_state) {
-    for (const float* state : {last_h, last_c}) {
+    for (float* state : {one.last_h(ld), lstm ? one.last_c(ld) : nullptr}) {
       if (!state) continue;
-      last.data = const_cast<float*>(state);
+      last.data = state;
       run.final_state->push_back(last);
     }
   }
-  const bool zero = c.mask && time_.zero_output_for_mask;
-  if (!c.every_step) {
-    last.data = const_cast<float*>(last_h);
-    if (zero) {
-      last.data = run.arena->floats(slot);
-      std::memcpy(last.data, last_h, static_cast<std::size_t>(slot) * sizeof(float));
-      zero_masked_rows(c, steps - 1, last.data, ld);
+  const bool zero = one.mask && time_.zero_output_for_mask, copy = zero || parts.count > 1;
+  if (!one.every_step) {
+    last.data = copy ? run.arena->floats(slot) : one.last_h(ld);
+    for (const Cache* c = parts.part; copy && c < parts.part + parts.count; c++) {
+      float* const to = last.data + c->first * ld;
+      std::memcpy(to, c->last_h(ld), static_cast<std::size_t>(c->batch * ld) * sizeof(float));
+      if (zero) zero_masked_rows(*c, steps - 1, to, ld);
     }
     return last;
   }
@@ -404,37 +438,46 @@ Tensor Recurrent::end_forward(const Sequence<CellForwardArgs>& sequence, Run& ru
   y.ids = nullptr;
   y.dims.d[1] = units_;
   y.ld = ld;
-  y.data = c.h + slot;  // the output of step t is the state after it
-  if (zero) {
-    y.data = run.arena->floats(steps * slot);
-    std::memcpy(y.data, c.h + slot, static_cast<std::size_t>(steps * slot) * sizeof(float));
-    for (std::int64_t t = 0; t < steps; t++) zero_masked_rows(c, t, y.data + t * slot, ld);
-  }
+  y.data = copy ? run.arena->floats(steps * slot) : one.h + slot;  // the output of step t is the state after it
+  if (!copy) return y;
+  run.rows(parts.count, kCopyFlops * static_cast<double>(steps * slot) / parts.count, 1,
+           [&](std::int64_t from, std::int64_t to, int) {
+             for (const Cache* c = parts.part + from; c < parts.part + to; c++)
+               for (std::int64_t t = 0; t < steps; t++) {
+                 float* const rows = y.data + (t * b + c->first) * ld;
+                 std::memcpy(rows, c->h + (t + 1) * c->batch * ld,
+                             static_cast<std::size_t>(c->batch * ld) * sizeof(float));
+                 if (zero) zero_masked_rows(*c, t, rows, ld);
+               }
+           });
   return y;
 }
 
 Tensor Recurrent::do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const {
-  const auto sequence = begin_backward(dy, cache, run);
-  run_all(&sequence, 1, run);
-  return end_backward(sequence, run, need_dx);
+  const Parts& parts = *static_cast<const Parts*>(cache);
+  auto* const sequences = run.arena->allocate<Sequence<CellBackwardArgs>>(parts.count);
+  for (int i = 0; i < parts.count; i++) sequences[i] = begin_backward(dy, parts.part + i, run);
+  run_all(sequences, parts.count, run);
+  return end_backward(parts, run, need_dx);
 }
 
 std::array<Tensor, 2> Recurrent::backward_both(const Recurrent* const (&layers)[2], const Tensor (&dy)[2],
                                                void* const (&caches)[2], Run& run, bool need_dx) {
+  Cache* kept[2];
   const auto begin = [&](int i) {
     void* cache = caches[i];
     const Tensor all = layers[i]->unwatch(dy[i], run, &cache);
-    return layers[i]->begin_backward(all, cache, run);
+    kept[i] = static_cast<const Parts*>(cache)->part;
+    return layers[i]->begin_backward(all, kept[i], run);
   };
   const Sequence<CellBackwardArgs> sequences[2] = {begin(0), begin(1)};
   run_all(sequences, 2, run);
-  return {layers[0]->end_backward(sequences[0], run, need_dx), layers[1]->end_backward(sequences[1], run, need_dx)};
+  return {layers[0]->end_backward({1, kept[0]}, run, need_dx), layers[1]->end_backward({1, kept[1]}, run, need_dx)};
 }
 
-auto Recurrent::begin_backward(const Tensor& dy, void* cache, Run& run) const -> Sequence<CellBackwardArgs> {
-  auto* const kept = static_cast<Cache*>(cache);
-  const Cache& c = *kept;
-  const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slot = b * ld;
+auto Recurrent::begin_backward(const Tensor& dy, Cache* cache, Run& run) const -> Sequence<CellBackwardArgs> {
+  const Cache& c = *cache;
+  const std::int64_t b = c.batch, steps = c.x.steps(), ld = pad(units_), slot = b * ld;
   CellBackwardArgs args{};
   args.batch = args.row_end = b;
   args.input = input_;
@@ -452,31 +495,41 @@ auto Recurrent::begin_backward(const Tensor& dy, void* cache, Run& run) const ->
   args.dh = run.arena->zeros(slot);
   if (c.c) args.dc = run.arena->zeros(slot);
   if (time_.return_sequences)
-    args.dy = {dy.data, b * dy.ld, dy.ld};
+    args.dy = {dy.data + c.first * dy.ld, dy.batch * dy.ld, dy.ld};
   else
     for (std::int64_t row = 0; row < b; row++)
-      std::memcpy(args.dh + row * ld, dy.data + row * dy.ld, static_cast<std::size_t>(units_) * sizeof(float));
+      std::memcpy(args.dh + row * ld, dy.data + (c.first + row) * dy.ld,
+                  static_cast<std::size_t>(units_) * sizeof(float));
 
   if (!time_.return_sequences && c.mask && time_.zero_output_for_mask) zero_masked_rows(c, steps - 1, args.dh, ld);
-  return {this, kept, args};
+  return {this, cache, args};
 }
 
-Tensor Recurrent::end_backward(const Sequence<CellBackwardArgs>& sequence, Run& run, bool need_dx) const {
-  const Cache& c = *sequence.cache;
-  // In the cell's own order of time.
-  const RowList rows = valid_rows(run, c.mask, c.mask_step, c.x.steps(), c.x.batch);
-  weight_gradients(c, rows, run);
-  return need_dx ? input_gradient(c, rows, run) : Tensor{};
+Tensor Recurrent::end_backward(const Parts& parts, Run& run, bool need_dx) const {
+  const Bands bands(parts.part->x.batch, parts.part->x.steps());
+  auto* const rows = run.arena->allocate<RowList>(parts.count);
+  for (int i = 0; i < parts.count; i++) {
+    const Cache& c = parts.part[i];  // in the cell's own order of time
+    rows[i] = banded_rows(run, c.mask, c.mask_step, bands, bands.count * i / parts.count,
+                          bands.count * (i + 1) / parts.count);
+  }
+  weight_gradients(parts, rows, run);
+  return need_dx ? input_gradient(parts, rows, run) : Tensor{};
 }
 
 // dW = xᵀ dz and dU = hᵀ dz over all valid rows of all steps at once.
-void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
-  const std::int64_t b = c.x.batch, ld = pad(units_), slots = cell_slots(kind_);
+void Recurrent::weight_gradients(const Parts& parts, const RowList* rows, Run& run) const {
+  const std::int64_t ld = pad(units_), slots = cell_slots(kind_);
   const int g = cell_gates(kind_);
   const bool gru = kind_ == CellKind::gru_reset_after || kind_ == CellKind::gru_reset_before;
   float* db = use_bias_ ? weight(run.grads, bias_) : nullptr;
   float* db_recurrent = db && kind_ == CellKind::gru_reset_after ? db + g * units_ : nullptr;
-  const auto x_of = [&](int gate) {
+  // Threads have those of the rows that they made, and of these small sums too.
+  double work = 0;
+  for (int i = 0; i < parts.count; i++) work += step_flops(rows[i].n);
+  const int threads = run.workers(work);
+  auto* const sums = run.arena->allocate<GradPart>(parts.count);
+  const auto x_of = [&](const Cache& c, int gate) {
     return GradFactor{{c.input.data + gate * c.input_gate, c.input.step, c.input.row},
                       input_,
                       nullptr,
@@ -484,76 +537,82 @@ void Recurrent::weight_gradients(const Cache& c, RowList rows, Run& run) const {
                       weight(run.grads, kernel_) + gate * units_};
   };
   // The candidate of GRU, reset before, has r*h for a state; it is scaled too.
-  const auto h_of = [&](int gate) {
+  const auto h_of = [&](const Cache& c, int gate) {
     const bool reset = gate == 2 && kind_ == CellKind::gru_reset_before;
-    return GradFactor{reset ? ConstRows{c.gates + 3 * ld, b * slots * ld, slots * ld} : ConstRows{c.h, b * ld, ld},
-                      units_, c.recurrent_scale ? c.recurrent_scale + gate * b * ld : nullptr, ld,
+    const std::int64_t slot = c.batch * ld;
+    return GradFactor{reset ? ConstRows{c.gates + 3 * ld, slots * slot, slots * ld} : ConstRows{c.h, slot, ld}, units_,
+                      c.recurrent_scale ? c.recurrent_scale + gate * slot : nullptr, ld,
                       weight(run.grads, recurrent_kernel_) + gate * units_};
   };
-  const auto sum = [&](std::initializer_list<GradFactor> factors, int slot, int groups, float* bias) {
-    GradArgs args{};
-    args.batch = b;
-    for (const GradFactor& factor : factors) args.a[args.factors++] = factor;
-    args.d = {c.gates + slot * ld, b * slots * ld, slots * ld};
-    args.groups = groups;
-    args.d_group = ld;
-    args.n = units_;
-    args.c_row = g * units_;
-    args.c_group = units_;
-    args.bias = bias;
-    args.bias_group = units_;
-    weight_gradient(args, rows, run);
+  // Of x (-1: not), of h (-1: not), both of that gate and as many slots from `slot` on.
+  const auto sum = [&](int x_gate, int h_gate, int slot, int groups, float* bias) {
+    for (int i = 0; i < parts.count; i++) {
+      const Cache& c = parts.part[i];
+      GradArgs args{};
+      args.batch = c.batch;
+      if (x_gate >= 0) args.a[args.factors++] = x_of(c, x_gate);
+      if (h_gate >= 0) args.a[args.factors++] = h_of(c, h_gate);
+      args.d = {c.gates + slot * ld, c.batch * slots * ld, slots * ld};
+      args.groups = groups;
+      args.d_group = ld;
+      args.n = units_;
+      args.c_row = g * units_;
+      args.c_group = units_;
+      args.bias = bias;
+      args.bias_group = units_;
+      sums[i] = {args, rows[i]};
+    }
+    weight_gradient(sums, parts.count, run, threads);
   };
-  const bool together = c.input_gate == 0 && !c.recurrent_scale;  // gates that share their inputs
+  const bool together = parts.part->input_gate == 0 && !parts.part->recurrent_scale;  // gates that share their inputs
   const int group = !together ? 1 : gru ? 2 : g;
   for (int gate = 0; gate < g; gate += group) {
     float* bias = db ? db + gate * units_ : nullptr;
     if (gate == 2 && kind_ == CellKind::gru_reset_after) {  // the recurrent half has a gradient of its own
-      sum({x_of(gate)}, 2, 1, bias);
-      sum({h_of(gate)}, 3, 1, db_recurrent ? db_recurrent + gate * units_ : nullptr);
+      sum(gate, -1, 2, 1, bias);
+      sum(-1, gate, 3, 1, db_recurrent ? db_recurrent + gate * units_ : nullptr);
     } else {
-      sum({x_of(gate), h_of(gate)}, gate, std::min(group, g - gate), bias);
+      sum(gate, gate, gate, std::min(group, g - gate), bias);
     }
   }
   if (db_recurrent) std::memcpy(db_recurrent, db, static_cast<std::size_t>(2 * units_) * sizeof(float));
 }
 
 // dx = dz Wᵀ; a masked step's is zero.
-Tensor Recurrent::input_gradient(const Cache& c, RowList rows, Run& run) const {
-  const std::int64_t b = c.x.batch, steps = c.x.steps(), ld = pad(units_), slots = cell_slots(kind_);
+Tensor Recurrent::input_gradient(const Parts& parts, const RowList* rows, Run& run) const {
+  const Cache& one = *parts.part;
+  const std::int64_t batch = one.x.batch, steps = one.x.steps(), ld = pad(units_), slots = cell_slots(kind_);
   const int g = cell_gates(kind_);
   // Where it fits it takes the place of h, which nobody needs any more.
-  Tensor dx = c.x;
+  Tensor dx = one.x;
   dx.ids = nullptr;
   dx.ld = pad(input_);
-  dx.data = dx.ld <= ld ? c.h : run.arena->floats(dx.rows() * dx.ld);
-  ProductArgs args{};
-  args.batch = b;
-  args.n = input_;
-  args.init = Init::zero;
-  args.activation = Activation::linear;
-  args.c = {dx.data, b * dx.ld, dx.ld};
-  if (time_.go_backwards) args.c = {dx.data + (steps - 1) * b * dx.ld, -b * dx.ld, dx.ld};
-  if (c.mask || c.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
+  dx.data = dx.ld <= ld && parts.count == 1 ? one.h : run.arena->floats(dx.rows() * dx.ld);
+  if (one.mask || one.input_scale) std::memset(dx.data, 0, static_cast<std::size_t>(dx.rows() * dx.ld) * sizeof(float));
   const float* wt = packed_backward(run) + pad(run.k.packed_cell_backward_size(kind_, units_));
-  const std::int64_t one = pad(run.k.packed_product_size(units_, input_, Precision::float32));
-  const auto segment = [&](int gate) {
-    return Segment{{c.gates + gate * ld, b * slots * ld, slots * ld}, units_, wt + gate * one};
-  };
-  if (!c.input_scale || c.input_gate == 0) {
-    args.segments = g;
-    for (int i = 0; i < g; i++) args.a[i] = segment(i);
-    args.scale = c.input_scale;
-    args.scale_row = pad(input_);
-    product(args, rows, run);
-  } else {
-    args.segments = 1;
-    args.scale_row = pad(input_);
-    for (int i = 0; i < g; i++) {
-      args.a[0] = segment(i);
-      args.scale = c.input_scale + i * b * pad(input_);
-      product(args, rows, run);
+  const std::int64_t one_gate = pad(run.k.packed_product_size(units_, input_, Precision::float32));
+  auto* const products = run.arena->allocate<ProductPart>(parts.count);
+  // All gates at once, or each with its own scale.
+  const int at_once = !one.input_scale || one.input_gate == 0 ? g : 1;
+  for (int gate = 0; gate < g; gate += at_once) {
+    for (int i = 0; i < parts.count; i++) {
+      const Cache& c = parts.part[i];
+      const std::int64_t step = batch * dx.ld;
+      ProductArgs args{};
+      args.batch = c.batch;
+      args.n = input_;
+      args.init = Init::zero;
+      args.activation = Activation::linear;
+      args.c = {dx.data + c.first * dx.ld, step, dx.ld};
+      if (time_.go_backwards) args.c = {args.c.data + (steps - 1) * step, -step, dx.ld};
+      args.segments = at_once;
+      for (int k = 0; k < at_once; k++)
+        args.a[k] = {{c.gates + (gate + k) * ld, c.batch * slots * ld, slots * ld}, units_, wt + (gate + k) * one_gate};
+      args.scale = c.input_scale ? c.input_scale + gate * c.batch * pad(input_) : nullptr;
+      args.scale_row = pad(input_);
+      products[i] = {args, rows[i]};
     }
+    product(products, parts.count, run);
   }
   return dx;
 }

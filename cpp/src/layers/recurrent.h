@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "layers/config.h"
 #include "layers/layer.h"
+#include "layers/products.h"
 
 namespace seqcore {
 
@@ -67,23 +68,26 @@ class Recurrent final : public RecurrentLayer {
 
  private:
   struct Cache;
+  struct Parts;
   Recurrent(Config c, const OverTime* of_cell);
   class RecurrentStep;
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override;
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool need_dx) const override;
   template <class Args>
   struct Sequence;
-  Sequence<CellForwardArgs> begin_forward(const Tensor& x, Run& run, const Tensor* initial_state) const;
-  Tensor end_forward(const Sequence<CellForwardArgs>& sequence, Run& run, void** cache) const;
-  Sequence<CellBackwardArgs> begin_backward(const Tensor& dy, void* cache, Run& run) const;
-  Tensor end_backward(const Sequence<CellBackwardArgs>& sequence, Run& run, bool need_dx) const;
+  int parts_for(const Tensor& x, const Run& run) const;  // in how many a batch's samples are kept for backward
+  Sequence<CellForwardArgs> begin_forward(const Tensor& x, std::int64_t first, std::int64_t count, Run& run,
+                                          const Tensor* initial_state, Cache* cache) const;
+  Tensor end_forward(const Parts& parts, Run& run, void** cache) const;
+  Sequence<CellBackwardArgs> begin_backward(const Tensor& dy, Cache* cache, Run& run) const;
+  Tensor end_backward(const Parts& parts, Run& run, bool need_dx) const;
   template <class Args>
   static void run_all(const Sequence<Args>* sequences, int count, Run& run);
   void drop(Cache& c, Run& run) const;
   void zero_masked_rows(const Cache& c, std::int64_t t, float* rows, std::int64_t ld) const;
   Grid grid_for(int threads, std::int64_t rows, std::int64_t shares, bool backwards, Precision precision) const;
-  void weight_gradients(const Cache& c, RowList rows, Run& run) const;
-  Tensor input_gradient(const Cache& c, RowList rows, Run& run) const;
+  void weight_gradients(const Parts& parts, const RowList* rows, Run& run) const;
+  Tensor input_gradient(const Parts& parts, const RowList* rows, Run& run) const;
 
   // Each gate has dropout masks of its own (Keras's implementation 1): in training, which is float32.
   bool per_gate(Precision precision) const { return recurrent_dropout_ > 0 && precision == Precision::float32; }
