@@ -1,8 +1,9 @@
 """seqcore with one thread and with several, in turn, in one process: alone, then beside a process that is busy.
 
-    python bench/threads.py [--threads N] [--rows TEXT …] [--turns N] [--seconds S]
+    python bench/threads.py [--threads N] [--rows TEXT …] [--case "KIND CELL ACTIVATION I H B T OUTPUTS" …] [--turns N]
+                            [--seconds S]
 
-The rows are compare.py's train and infer. Each number is the median over the turns of each turn's median; gain is what
+The rows are compare.py's train and infer, or cases of your own. Each number is the median over the turns of each turn's median; gain is what
 the threads bring, below 1 what they cost. Beside the busy process one thread has a core that it leaves alone.
 """
 
@@ -13,7 +14,7 @@ import sys
 import time
 from statistics import median
 
-from compare import ROWS, label
+from compare import ROWS, case, label
 from peers import PEERS
 
 import seqcore
@@ -44,10 +45,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose label contains all these words")
+    parser.add_argument("--case", nargs="*", type=case, default=[], help="instead of rows: as compare.py's, train or infer")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="per row, number of threads and turn")
     args = parser.parse_args()
-    rows = [r for r in ROWS if r[0] in ("train", "infer") and all(word in label(r) for word in args.rows)]
+    rows = args.case or [r for r in ROWS if all(word in label(r) for word in args.rows)]
+    rows = [r for r in rows if r[0] in ("train", "infer")]
     print(f"| case | 1 thread, ms | {args.threads} threads | gain | 1, a core busy | {args.threads} | gain |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
