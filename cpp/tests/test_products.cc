@@ -28,7 +28,9 @@ std::vector<float> values(std::int64_t n) {
 
 // The rows of every band, by the words of the header.
 std::vector<std::vector<std::int64_t>> bands_of(std::int64_t batch, std::int64_t steps, const std::uint8_t* mask) {
-  const std::int64_t count = std::min({(batch * steps + 255) / 256, (batch + 15) / 16, std::int64_t{16}});
+  std::int64_t count = 16;
+  const std::int64_t most = batch >= 16 ? std::max<std::int64_t>((batch + 15) / 16, 2) : 1;
+  while (count > 1 && (count > most || count / 2 * 256 >= batch * steps)) count /= 2;
   std::vector<std::vector<std::int64_t>> bands(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i)
     for (std::int64_t t = 0; t < steps; ++t)

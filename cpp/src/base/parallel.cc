@@ -4,19 +4,12 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
-#include <fstream>
-#include <limits>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -25,6 +18,8 @@
 #include <shared_mutex>
 #include <thread>
 #include <vector>
+
+#include "base/processors.h"
 
 namespace seqcore {
 namespace {
@@ -44,40 +39,6 @@ std::atomic<bool> serial{false};
 std::atomic<int> forks{0};  // between the process that loaded this and now
 
 thread_local bool inside = false;  // a body runs on this thread
-
-// What the thread has had of its core: time off it, for a busy neighbour, is no work.
-std::chrono::nanoseconds on_core() {
-#ifdef CLOCK_THREAD_CPUTIME_ID
-  timespec now{};
-  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0)
-    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
-#endif
-  return Clock::now().time_since_epoch();
-}
-
-// The processor that the thread is on, or -1: not known.
-int processor() {
-#ifdef __linux__
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-bool on_processor(int cpu) { return cpu >= 0 && processor() == cpu; }
-
-// Leaves the processor that the thread is on to whoever else wants it; false if it may use no other.
-bool leave_processor() {
-#ifdef __linux__
-  cpu_set_t all, others;
-  if (sched_getaffinity(0, sizeof all, &all) != 0) return false;
-  others = all;
-  CPU_CLR(static_cast<std::size_t>(processor()), &others);
-  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return false;
-  return sched_setaffinity(0, sizeof all, &all) == 0;
-#else
-  return false;
-#endif
-}
 
 void pause() {
 #if defined(__x86_64__)
@@ -477,67 +438,6 @@ void in_child() {
 }
 [[maybe_unused]] const int registered = (fork_gate(), pthread_atfork(before_fork, after_fork, in_child));
 
-#ifdef __linux__
-
-int affinity_count() {
-  for (int bits = 1024; bits <= 1 << 20; bits *= 2) {
-    std::vector<unsigned long> mask(static_cast<std::size_t>(bits) / (8 * sizeof(unsigned long)));
-    auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
-    const std::size_t size = mask.size() * sizeof(unsigned long);
-    if (sched_getaffinity(0, size, set) == 0) return CPU_COUNT_S(size, set);
-    if (errno != EINVAL) break;
-  }
-  return static_cast<int>(std::thread::hardware_concurrency());
-}
-
-// ceil(quota / period) of one control group, or `none`.
-constexpr double none = std::numeric_limits<double>::infinity();
-double quota_v2(const std::string& folder) {
-  std::ifstream file(folder + "/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || !(period > 0)) return none;
-  return static_cast<double>(std::strtoll(quota.c_str(), nullptr, 10)) / period;
-}
-double quota_v1(const std::string& folder) {
-  double quota = 0, period = 0;
-  std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
-  std::ifstream(folder + "/cpu.cfs_period_us") >> period;
-  return quota > 0 && period > 0 ? quota / period : none;
-}
-
-// The least quota from the process's control group up to the root.
-double cgroup_quota() {
-  double least = none;
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool v2 = controllers == ",,";
-    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
-    for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
-      if (path == "/") path.clear();
-      least = std::min(least, v2 ? quota_v2("/sys/fs/cgroup" + path) : quota_v1("/sys/fs/cgroup/cpu" + path));
-      if (path.find('/') == std::string::npos) break;
-    }
-  }
-  return least;
-}
-
-int usable() {
-  const int cpus = std::max(affinity_count(), 1);
-  const double quota = cgroup_quota();
-  return quota < cpus ? std::max(static_cast<int>(std::ceil(quota)), 1) : cpus;
-}
-
-#else
-
-int usable() { return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1); }
-
-#endif
-
 }  // namespace
 
 ForkGate::ForkGate() { fork_gate().lock_shared(); }
@@ -545,7 +445,7 @@ ForkGate::~ForkGate() { fork_gate().unlock_shared(); }
 
 int default_threads() {
   int count = default_count;
-  if (count == 0) default_count = count = usable();  // several threads may find it at once: the same
+  if (count == 0) default_count = count = usable_processors();  // several threads may find it at once: the same
   return count;
 }
 

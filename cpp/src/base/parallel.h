@@ -75,7 +75,8 @@ class Meeting {
   int parts_ = 1;
   alignas(64) std::atomic<std::uint32_t> here_{0};
   alignas(64) std::atomic<std::uint32_t> round_{0};
-  std::atomic<std::int64_t> waited_{0}, spun_{0};  // ns, of all parts together: until the last came, and of it on a core
+  std::atomic<std::int64_t> waited_{0},
+      spun_{0};  // ns, of all parts together: until the last came, and of it on a core
 };
 
 // Threads in teams that do not meet, of parts that do.

@@ -25,7 +25,12 @@ std::int64_t WeightSpec::size() const {
 }
 
 int Run::workers(double flops) const {
-  return flops < kSplitFlops ? 1 : std::clamp(static_cast<int>(std::min(flops / kThreadFlops, 1e6)), 1, threads);
+  const bool again = several;
+  if (flops < (again ? kSplitAgain : kSplitFlops)) return 1;
+  const double most = flops / (again ? kThreadAgain : kThreadFlops);
+  const int count = std::clamp(static_cast<int>(std::min(most, 1e6)), 1, threads);
+  several = several || count > 1;
+  return count;
 }
 
 // What watch keeps around do_forward's own cache.

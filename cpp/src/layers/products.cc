@@ -27,7 +27,9 @@ RowList valid_rows(Run& run, const Tensor& dy) {
 Bands::Bands(std::int64_t samples, std::int64_t time) : batch(samples), steps(time) {
   constexpr std::int64_t kSamples = 2 * kRowsOfTile, kMostBands = 16;
   const std::int64_t blocks = (batch * steps + kGradBlock - 1) / kGradBlock;
-  count = std::max<std::int64_t>(std::min({blocks, (batch + kSamples - 1) / kSamples, kMostBands}), 1);
+  const std::int64_t some = (batch + kSamples - 1) / kSamples, two = std::min<std::int64_t>(batch / kRowsOfTile, 2);
+  const std::int64_t most = std::min(std::max(some, two), kMostBands);
+  for (count = 1; 2 * count <= most && count < blocks;) count *= 2;
 }
 
 RowList banded_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, const Bands& bands,

@@ -22,8 +22,8 @@ struct RowList {
 // Rows t*batch + b with mask[t*mask_step + b] != 0, ascending; a null mask gives all.
 RowList valid_rows(Run& run, const std::uint8_t* mask, std::ptrdiff_t mask_step, std::int64_t steps,
                    std::int64_t batch);
-// How the samples of a batch are banded: a function of batch and steps alone. Bands of two tiles' samples at least, and of
-// about a block of rows where there are few steps.
+// How the samples of a batch are banded: a function of batch and steps alone. A power of two of bands, of two tiles' samples
+// or a block of rows at least, two of a tile's.
 struct Bands {
   Bands(std::int64_t samples, std::int64_t steps);
   std::int64_t begin(std::int64_t band) const { return batch * band / count; }

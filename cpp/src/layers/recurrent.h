@@ -78,9 +78,13 @@ class Recurrent final : public RecurrentLayer {
   int parts_for(const Tensor& x, const Run& run) const;  // in how many a batch's samples are kept for backward
   Sequence<CellForwardArgs> begin_forward(const Tensor& x, std::int64_t first, std::int64_t count, Run& run,
                                           const Tensor* initial_state, Cache* cache) const;
-  Tensor end_forward(const Parts& parts, Run& run, void** cache) const;
+  Tensor end_forward(Parts* parts, Run& run, void** cache) const;
   Sequence<CellBackwardArgs> begin_backward(const Tensor& dy, Cache* cache, Run& run) const;
   Tensor end_backward(const Parts& parts, Run& run, bool need_dx) const;
+  // Layers on the same input, part by part.
+  static void forward_all(const Recurrent* const* layers, int count, const Tensor& x, Run& run, Parts* kept);
+  static void backward_all(const Recurrent* const* layers, int count, const Tensor* dy, const Parts* const* kept,
+                           Run& run);
   template <class Args>
   static void run_all(const Sequence<Args>* sequences, int count, Run& run);
   void drop(Cache& c, Run& run) const;

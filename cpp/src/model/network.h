@@ -153,10 +153,10 @@ template <class T>
 void to_time_major(const T* from, const std::int64_t* rows, std::int64_t first, std::int64_t count, std::int64_t steps,
                    std::int64_t block, T* to, std::int64_t ld, const Run& run) {
   const double cost = kCopyFlops * static_cast<double>(sizeof(T)) / sizeof(float);
-  run.rows(steps, cost * static_cast<double>(count * block), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t b = 0; b < count; b++) {
+  run.rows(count, cost * static_cast<double>(steps * block), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; b++) {
       const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
-      for (std::int64_t t = begin; t < end; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
+      for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
     }
   });
 }
