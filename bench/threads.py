@@ -3,8 +3,9 @@
     python bench/threads.py [--threads N] [--rows TEXT …] [--case "KIND CELL ACTIVATION I H B T OUTPUTS" …] [--turns N]
                             [--seconds S]
 
-The rows are compare.py's train and infer, or cases of your own. Each number is the median over the turns of each turn's median; gain is what
-the threads bring, below 1 what they cost. Beside the busy process one thread has a core that it leaves alone.
+The rows are compare.py's train and infer, or cases of your own. Each number is the median over the turns of each turn's
+median; gain is what the threads bring, below 1 what they cost. Beside the busy process one thread has a core that it
+leaves alone.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--rows", nargs="*", default=[], help="only rows whose label contains all these words")
-    parser.add_argument("--case", nargs="*", type=case, default=[], help="instead of rows: as compare.py's, train or infer")
+    parser.add_argument("--case", nargs="*", type=case, default=[], help="of your own instead, as compare.py's")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="per row, number of threads and turn")
     args = parser.parse_args()
