@@ -113,6 +113,8 @@ class Pool {
     return most < kMaxThreads && Clock::now().time_since_epoch().count() >= fewer_until_ ? kMaxThreads : most;
   }
 
+  bool awake() const { return helpers_ > 0 && sleepers_ == 0; }
+
   bool run_teams(Grid most, Clock::duration patience, detail::SeatBody body, void* context) {
     const int helpers = take(most.seats() - 1);
     if (helpers == 0) return false;
@@ -347,14 +349,14 @@ class Pool {
     try {
 #ifdef _OPENMP
       if (const int more = helpers - helpers_; more > 0) {
-        std::thread([this, more, first = helpers_] {
+        std::thread([this, more, first = helpers_.load()] {
 #pragma omp parallel num_threads(more)
           help(first + omp_get_thread_num());
         }).detach();
         helpers_ = helpers;
       }
 #else
-      for (; helpers_ < helpers; helpers_++) std::thread([this, id = helpers_] { help(id); }).detach();
+      for (; helpers_ < helpers; helpers_++) std::thread([this, id = helpers_.load()] { help(id); }).detach();
 #endif
     } catch (const std::system_error&) {  // no more threads: those there are do the tasks
     } catch (const std::bad_alloc&) {     // nor memory for them
@@ -362,8 +364,8 @@ class Pool {
   }
 
   std::atomic<bool> taken_{false};
-  // The taker's:
-  int helpers_ = 0;
+  // The taker's to write:
+  std::atomic<int> helpers_{0};
   std::atomic<int> most_{kMaxThreads};  // these two anybody reads
   std::atomic<Clock::rep> fewer_until_{0};
   Clock::duration fewer_for_{}, alone_{}, took_{}, needed_{};
@@ -466,6 +468,11 @@ int num_threads() {
 int threads_now() {
   const Pool* const helpers = pool;
   return helpers ? std::min(num_threads(), helpers->most() + 1) : num_threads();
+}
+
+bool helpers_awake() {
+  const Pool* const helpers = pool;
+  return helpers && helpers->awake();
 }
 
 void set_num_threads(int n) {

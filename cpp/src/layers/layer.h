@@ -112,7 +112,7 @@ struct Run {
   template <class F>
   void rows(std::int64_t n, double cost, std::int64_t least, F&& body) const;
   int workers(double flops) const;  // how many threads that much work deserves
-  mutable bool several = false;     // have worked: they are awake, and have in their caches what they made
+  mutable bool several = false;     // they are awake, and may have in their caches what they made
 };
 
 inline constexpr double kRegionFlops = 1e9;  // polled at least this often: some 10 ms

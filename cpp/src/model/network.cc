@@ -165,6 +165,7 @@ void Network::pack(const float* weights, Copy copy, int threads, PackedWeights* 
 Run Network::make_run(Memory& memory, const Weights& weights, int threads, const Poll& poll) const {
   memory.reset();
   Run run(k_, threads);
+  run.several = helpers_awake();
   run.weights = weights.canonical;
   run.packed = weights.packed;
   run.packed_backward = weights.packed_backward;
