@@ -166,7 +166,7 @@ void Recurrent::run_all(const Sequence<Args>* sequences, int count, Run& run) {
   }
 }
 
-// States that come and go are whole.
+// States that come and go are of the whole batch.
 int Recurrent::parts_for(const Tensor& x, const Run& run) const {
   if (time_.stateful || time_.return_state || run.streaming || run.initial_state) return 1;
   const int threads = run.workers(step_flops(x.batch) * static_cast<double>(x.steps()));
