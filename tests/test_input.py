@@ -70,6 +70,7 @@ LAYOUTS = {
     "list": lambda a: a.tolist(),
     "dlpack": OnlyDlpack,
     "__array__": OnlyArray,
+    "table of several dtypes": lambda a: OnlyArray(a.astype(object)),
     "zero stride": lambda a: np.broadcast_to(a[:1], a.shape),
 }
 
@@ -142,6 +143,7 @@ FIT = {  # name: (x, y, keyword arguments, error, what its text must name)
     "no steps": (X[:, :0], Y, {}, ValueError, "zero|0"),
     "empty batch": (X[:0], Y[:0], {}, ValueError, "empty|0"),
     "object": (X.astype(object), Y, {}, TypeError, "object"),
+    "table with text": (OnlyArray(np.array([[[1.0, "a"]]], object)), Y, {}, TypeError, "`x`.*dtype object with 'a'"),
     "complex": (X.astype(complex), Y, {}, TypeError, "complex"),
     "text": (X.astype(str), Y, {}, TypeError, "dtype"),
     "ragged": ([[1], [1, 2]], Y[:2], {}, (ValueError, TypeError), "x"),
@@ -263,6 +265,9 @@ BAD_CALLS = {
     "optimizer": (lambda: network(optimizer="adamax2"), "adamax2"),
     "loss": (lambda: network("cross"), "cross"),
     "metric": (lambda: network(metrics=["acurracy"]), "acurracy"),
+    "loss of no output": (lambda: network({"out": "mse"}), r"`loss`: .* the only output, 'dense.*'; got \['out'\]"),
+    "metrics of no output": (lambda: network(metrics={"a": "mse", "b": "mse"}), r"`metrics`: .*\['a', 'b'\]"),
+    "loss weights of no output": (lambda: network(loss_weights={"out": 1}), r"`loss_weights`: .*\['out'\]"),
     "not a layer": (lambda: models.Sequential([3]), "3|layer"),
     "rank": (lambda: models.Sequential([layers.Input((4,)), layers.LSTM(3)]), "lstm|axes|rank"),
     "batch size": (lambda: network().predict(X, batch_size=0), "batch_size"),

@@ -104,8 +104,15 @@ def to_array(value: Any, name: str) -> Array:
             raise ValueError(f"`{name}`: expected a regular array, got {type(value).__name__}: {error}") from None
         except (TypeError, RuntimeError) as error:
             raise TypeError(f"`{name}`: expected an array, got {type(value).__name__}: {error}") from None
+    other = ""
+    if array.dtype == object and array.ndim and hasattr(value, "__array__") and array is not value:
+        # A table whose columns have several dtypes gives this.
+        strange = [v for v in array.flat if not isinstance(v, (bool, int, float, np.bool_, np.integer, np.floating))]
+        if not strange:
+            return array.astype(np.float64)
+        other = f" with {strange[0]!r}"
     if array.dtype.kind not in "biuf":
-        what = type(value).__name__ if array.ndim == 0 else f"an array of dtype {array.dtype}"
+        what = type(value).__name__ if array.ndim == 0 else f"an array of dtype {array.dtype}{other}"
         raise TypeError(f"`{name}`: expected real numbers, got {what}")
     return array
 
