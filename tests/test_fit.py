@@ -80,6 +80,20 @@ model.fit(np.random.rand(1000, 10, 8), np.random.randint(0, 2, 1000), epochs=5, 
     assert last and 0.3 < float(last[2]) < 0.8 and 0.5 < float(last[3]) < 1.5
 
 
+def test_losses_and_metrics_by_the_name_of_the_output():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2, name="out")])
+    expected = None
+    for loss, metrics, weights in (
+        ("mse", ["mae"], 1.0),
+        ({"out": "mse"}, {"out": "mae"}, {"out": 1.0}),
+        ({"out": seqcore.losses.MeanSquaredError()}, {"out": ["mae"]}, None),
+    ):
+        model.compile("sgd", loss, loss_weights=weights, metrics=metrics, weighted_metrics=metrics)
+        results = model.evaluate(np.ones((4, 3)), np.zeros((4, 2)), verbose=0)
+        expected = expected or results
+        assert results == expected and model.metrics_names == ["loss", "mae", "weighted_mae"]
+
+
 def test_it_learns():
     """Whether the first step's sign returns at the end: solved only by carrying it over ten steps."""
     x = RNG.normal(size=(512, 10, 1)).astype(np.float32)

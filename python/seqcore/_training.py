@@ -78,7 +78,7 @@ class Trainer:
 
         Args:
             optimizer: a name or an optimizer.
-            loss: a name or a loss.
+            loss: a name or a loss; it and the metrics may be the one entry of a dict, under the last layer's name.
             loss_weights: None; there is one output.
             metrics: a list of names, metrics, or functions of (y_true, y_pred). Those in `metrics.IN_CORE` cost next to
                 nothing; others, your own among them, are updated in Python after each batch.
@@ -91,6 +91,8 @@ class Trainer:
             >>> model = Sequential([layers.Dense(2, activation="softmax", input_shape=(3,))])
             >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         """
+        output = self.layers[-1].name if self.layers else None
+        loss, loss_weights = _of_output(loss, output, "loss"), _of_output(loss_weights, output, "loss_weights")
         if loss_weights not in (None, 1, 1.0, [1.0], [1]):
             raise ValueError(
                 f"`loss_weights`: expected None, there is one output; got {loss_weights!r} "
@@ -104,7 +106,10 @@ class Trainer:
             raise ValueError(
                 f"`loss`: the gradient of {type(chosen_loss).__name__} is not known; expected a loss of seqcore's own"
             )
-        given = _as_list(metrics, "metrics"), _as_list(weighted_metrics, "weighted_metrics")
+        given = (
+            _as_list(_of_output(metrics, output, "metrics")),
+            _as_list(_of_output(weighted_metrics, output, "weighted_metrics")),
+        )
         for entry in (*given[0], *given[1]):  # unknown ones are named now, not at the first fit
             _check_metric(entry)
         self.optimizer, self.loss, self._loss, self._metrics_given = chosen, loss, chosen_loss, given
@@ -688,15 +693,22 @@ def _only(value: Any, n: int) -> Any:
     return one if hasattr(one, "ndim") and one.ndim > 0 and len(one) == n > 1 else value
 
 
-def _as_list(value: Any, name: str) -> list[Any]:
+def _of_output(value: Any, output: str | None, name: str) -> Any:
+    """Of Keras's {output: value} the value."""
+    if not isinstance(value, dict) or "class_name" in value:
+        return value
+    if list(value) != [output]:
+        raise ValueError(f"`{name}`: expected one entry, for the only output, {output!r}; got {list(value)}")
+    return value[output]
+
+
+def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
         if len(value) == 1 and isinstance(value[0], (list, tuple)):  # one list per output
             return list(value[0])
         return list(value)
-    if isinstance(value, dict):
-        raise ValueError(f"`{name}`: expected a list, there is one output; got {value!r}")
     return [value]
 
 
