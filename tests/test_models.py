@@ -124,6 +124,65 @@ def test_models_from_input_to_output():
     assert isinstance(copy.deepcopy(model), models.Sequential)
 
 
+@pytest.mark.parametrize(
+    "begin", [[layers.Input((4, 3), name="x")], [layers.Dense(5, input_shape=(4, 3))], [layers.Dense(5)]]
+)
+def test_parts_of_a_model(begin):
+    model, x = models.Sequential([*begin, layers.LSTM(4, name="code"), layers.Dense(2)]), RNG.random((3, 4, 3))
+    whole = model.predict(x, verbose=0)
+    assert model.input.shape == (None, 4, 3) or len(begin[0].name) > 1  # fitted to data, a model takes any time
+    assert [(t.shape[-1], t.dtype, t.name) for t in (*model.inputs, *model.outputs)] == [
+        (3, "float32", model.input.name), (2, "float32", model.output_names[0])
+    ]  # fmt: skip
+    code, last = model.get_layer("code"), model.layers[-1]
+    encoder = models.Model(inputs=model.inputs, outputs=code.output)
+    codes = encoder.predict(x, verbose=0)
+    assert codes.shape == (3, 4) and np.array_equal(last(codes), whole)
+    del encoder  # it had the layer, too
+    assert np.array_equal(models.Model(model.input, [code.output]).predict(x, verbose=0), codes)
+    assert np.array_equal(models.Model(model.input, model.output).predict(x, verbose=0), whole)
+    assert np.array_equal(models.Model(last.input, last.output).predict(codes, verbose=0), whole)
+    more = models.Model(model.inputs, layers.Dense(1)(code.output))
+    assert more.layers[:-1] == model.layers[:-1] and more.output_shape == (None, 1)
+    alone = layers.Dense(3)
+    assert not hasattr(alone, "output") and not hasattr(models.Sequential([alone]), "input")
+    with pytest.raises(AttributeError, match="stands in no model whose input is known"):
+        _ = alone.input
+    with pytest.raises(ValueError, match="`outputs` of Model: expected layers called on"):
+        models.Model(last.input, code.output)
+
+
+def test_models_in_models():
+    """A model stands for its layers, as frozen as it is."""
+    x = RNG.random((3, 4, 3))
+    base = models.Sequential([layers.Input((4, 3)), layers.GRU(4), layers.Dense(3, name="head")], trainable=False)
+    inputs = layers.Input((4, 3))
+    for model in (
+        models.Sequential([base, layers.Dense(2)]),
+        models.Sequential([layers.Input((4, 3)), layers.Dropout(0.0), base, layers.Dense(2)]),
+        models.Model(inputs, layers.Dense(2)(base(inputs))),
+    ):
+        assert [type(layer).__name__ for layer in model.layers[-3:]] == ["GRU", "Dense", "Dense"]
+        assert np.array_equal(model.predict(x, verbose=0), model.layers[-1](base.predict(x, verbose=0)))
+        before = base.get_weights()
+        model.compile("sgd", "mse")
+        model.fit(x, np.ones((3, 2)), verbose=0)
+        assert len(model.trainable_weights) == 2 and all(map(np.array_equal, base.get_weights(), before))
+    base.trainable = True
+    assert len(model.trainable_weights) == 7
+    model = models.Sequential([base])
+    for other, message in (
+        (models.Sequential([layers.Dense(2), layers.Dense(3, name="head")]), "unique names"),
+        (models.Sequential([layers.Dense(2), layers.LSTM(3)]), "axes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.add(other)
+        assert len(model.layers) == 2 and model.output_shape == (None, 3)
+    for arguments in ({"training": False}, {"mask": np.ones((3, 4))}):
+        with pytest.raises(ValueError, match="`training` and `mask` are for calls on arrays"):
+            base(inputs, **arguments)
+
+
 def test_what_is_no_chain():
     inputs, other = layers.Input((4, 3)), layers.Input((4, 3))
     out = layers.LSTM(2, name="one")(inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import _engine, _serving
 from ._config import check_mapping, optional, sizes, text, to_config
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
-
-
-class Tensor(NamedTuple):
-    """What is known of a model's input or output."""
-
-    shape: Shape
-    dtype: str
-    name: str
 
 
 class _NoShape(ValueError, AttributeError):
@@ -52,8 +44,8 @@ class Model(Trainer, metaclass=_ModelType):
     lies between them: a `Sequential`, whose `layers` are those without the Input.
 
     Args:
-        inputs: an `Input`, or a list of one.
-        outputs: what the last layer gave, or a list of that.
+        inputs: an `Input`, or a list of one; a model's `input`, or a layer's.
+        outputs: what the last layer gave, or a list of that; a model's `output`, or a layer's.
         name: a name.
         trainable: whether training changes any weight.
 
@@ -72,13 +64,20 @@ class Model(Trainer, metaclass=_ModelType):
 
 def _between(inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True) -> Sequential:
     given, last = (v[0] if isinstance(v, (list, tuple)) and len(v) == 1 else v for v in (inputs, outputs))
-    if not isinstance(given, InputLayer):
+    if isinstance(given, InputLayer):
+        given = given._begin()
+    if not isinstance(given, Chain):
         raise ValueError(f"`inputs` of Model: expected an Input, the only one, got {inputs!r}")
-    if not isinstance(last, Chain):
+    if not isinstance(last, Chain) or not last.layers:
         raise ValueError(f"`outputs` of Model: expected what a layer gave, the only output, got {outputs!r}")
-    if last.begin is not given:
-        raise ValueError(f"`outputs` of Model: expected layers called on {given!r}, got those on {last.begin!r}")
-    return Sequential([given, *last.layers], trainable, name or unique_name("functional"))
+    n = len(given.layers)
+    if last.begin is not given.begin or last.layers[:n] != given.layers or len(last.layers) == n:
+        raise ValueError(
+            f"`outputs` of Model: expected layers called on {given if n else given.begin!r}, got "
+            f"{last if n else last.begin!r}"
+        )
+    begin = InputLayer(batch_shape=given.shape) if n else given.begin
+    return Sequential([begin, *last.layers[n:]], trainable, name or unique_name("functional"))
 
 
 class Sequential(Model):
@@ -105,6 +104,7 @@ class Sequential(Model):
         self._trainable = trainable
         self.seed = _engine.next_seed()
         self._input: InputLayer | None = None
+        self._begin: InputLayer | None = None  # where the chain begins that `input` and `output` are of
         self._layers: list[Layer] = []
         self._shape: Shape | None = None  # of the input, once known
         self._network: Network | None = None
@@ -114,12 +114,15 @@ class Sequential(Model):
 
     # ---- the chain
 
-    def add(self, layer: Layer) -> None:
-        """Adds a layer at the end.
+    def add(self, layer: Layer | Sequential) -> None:
+        """Adds a layer at the end; of a model all layers, frozen if it is.
 
         Raises:
             RuntimeError: after `build` or training: the weights of the chain exist then.
         """
+        if isinstance(layer, Sequential):
+            self._add_all(layer)
+            return
         if not isinstance(layer, Layer):
             raise ValueError(f"`layer`: expected a layer, got {layer!r}")
         if self._built_explicitly or self._trained:
@@ -147,6 +150,24 @@ class Sequential(Model):
         self._forget_network()
         if shape is not None:
             layer.join(self._existing_network)
+
+    def _add_all(self, model: Sequential) -> None:
+        before = len(self._layers)
+        if model._shape is not None and not before and self._input is None:
+            self.add(model.input.begin)
+        try:
+            for layer in model._for_another():
+                self.add(layer)
+        except ValueError:
+            while len(self._layers) > before:
+                self.pop()
+            raise
+
+    def _for_another(self) -> list[Layer]:
+        """The layers for another model. If this one was made not trainable, each of them is frozen now."""
+        if not self._trainable:
+            self.trainable = False
+        return self.layers
 
     def pop(self, rebuild: bool = True) -> Layer:
         """Removes the last layer and returns it. The others keep their weights; other layers can be added."""
@@ -225,6 +246,8 @@ class Sequential(Model):
         if self._network is None and self._shape is not None and self._layers:
             self._check_stateful(self._layers, self._shape)
             self._network = Network(self._layers, self._shape, self._input_dtype, self.seed)
+            for layer in self._layers:
+                layer.join(self._existing_network)
         return self._network
 
     def _network_for(self, x: Any) -> Network:
@@ -274,18 +297,39 @@ class Sequential(Model):
             )
         return self._shape
 
-    @property
-    def inputs(self) -> list[Tensor]:
-        """The input's shape and dtype."""
-        return [
-            Tensor(self.input_shape, self._input_dtype if self._layers else "float32", self._input_config()["name"])
-        ]
+    def chain(self, n: int) -> Chain:
+        """What the first `n` layers give for the model's input."""
+        shape, dtype = self._require_shape(), self._input_dtype if self._layers else "float32"
+        if self._begin is None or self._begin.batch_shape != shape:
+            self._begin = self._input or InputLayer(batch_shape=shape, dtype=dtype, name=self._input_config()["name"])
+        layers = self._layers[:n]
+        return Chain(self._begin, layers, chain_shapes(layers, shape)[-1], "float32" if layers else dtype)
 
     @property
-    def outputs(self) -> list[Tensor]:
-        """The output's shape and dtype."""
-        shape = self.output_shape
-        return [Tensor(shape, "float32", str(self._layers[-1].name))] if self._layers else []
+    def input(self) -> Chain:
+        """The input: its shape, dtype and name."""
+        return self.chain(0)
+
+    @property
+    def output(self) -> Chain:
+        """The output: its shape, dtype and name."""
+        return self.chain(len(self._layers))
+
+    @property
+    def inputs(self) -> list[Chain]:
+        """A list of the input."""
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[Chain]:
+        """A list of the output."""
+        self._require_shape()
+        return [self.output] if self._layers else []
+
+    @property
+    def output_names(self) -> list[str]:
+        """A list of the last layer's name."""
+        return [str(layer.name) for layer in self._layers[-1:]]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Shape:
         """The output's shape for an input's."""
@@ -297,8 +341,18 @@ class Sequential(Model):
             return [None] * len(self._layers)
         return list(chain_shapes(self._layers, self._shape)[1:])
 
-    def __call__(self, x: Any, training: bool = False, mask: Any = None) -> Any:
-        """What the model gives for a batch; with `training`, dropout is active and batches normalise themselves."""
+    def __call__(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """What the model gives for a batch; with `training`, dropout is active and batches normalise themselves. Called
+        on an `Input`, or on what a layer gave for one, the chain goes on with its layers."""
+        if isinstance(x, (Chain, Layer)):
+            if training is not None or mask is not None:
+                raise ValueError(
+                    f'model "{self.name}": `training` and `mask` are for calls on arrays; a layer that is frozen '
+                    f"(`trainable=False`) does not change in training"
+                )
+            for layer in self._for_another():
+                x = layer(x)
+            return x
         network = self._network_for(x)
         ready = network.prepare(x)
         mask = None if mask is None else _engine.to_mask(mask, ready.shape[:2])

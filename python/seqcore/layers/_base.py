@@ -33,17 +33,17 @@ def _float32(value: Any, where: str) -> str:
 
 class Chain:
     """What a layer gives that was called on an `Input`, or on what another one gave: the layers so far, of which
-    `Model(inputs, outputs)` is made.
+    `Model(inputs, outputs)` is made. Without layers it is the input itself.
 
     Attributes:
         shape: the output's, batch in front.
-        dtype: "float32".
+        dtype: "float32"; an input's own.
+        name: of the last layer, or the input.
     """
 
-    dtype = "float32"
-
-    def __init__(self, begin: Layer, layers: Sequence[Layer], shape: Shape) -> None:
-        self.begin, self.layers, self.shape = begin, tuple(layers), shape
+    def __init__(self, begin: Layer, layers: Sequence[Layer], shape: Shape, dtype: str = "float32") -> None:
+        self.begin, self.layers, self.shape, self.dtype = begin, tuple(layers), shape, dtype
+        self.name = str((self.layers or (begin,))[-1].name)
 
     def __repr__(self) -> str:
         return f"<Chain shape={self.shape}, layers={[layer.name for layer in self.layers]}>"
@@ -129,12 +129,31 @@ class Layer(Configurable):
             )
         return shape[-1]
 
+    @property
+    def input(self) -> Chain:
+        """What the layer takes in the first model that has it."""
+        return self._in_model(0)
+
+    @property
+    def output(self) -> Chain:
+        """What it gives there: `Model(model.input, layer.output)` ends with this layer."""
+        return self._in_model(1)
+
+    def _in_model(self, more: int) -> Chain:
+        make = self._make() if self._make is not None else None
+        model: Any = getattr(make, "__self__", None)
+        if model is None or self not in model.layers:
+            raise AttributeError
+        chain: Chain = model.chain(model.layers.index(self) + more)
+        return chain
+
     # ---- weights
 
     def join(self, make: Callable[[], Any] | None) -> None:
         """A model that knows its input took the layer: `make`, a method of the model's, makes the weights when somebody
-        asks for them."""
-        self._make = None if make is None else weakref.WeakMethod(make)
+        asks for them. Of several models the first one counts, as long as it is there."""
+        if make is None or self._make is None or self._make() is None:
+            self._make = None if make is None else weakref.WeakMethod(make)
 
     @property
     def bound(self) -> bool:
@@ -167,6 +186,8 @@ class Layer(Configurable):
         flag = {"bias": "use_bias", "beta": "center", "gamma": "scale"}.get(name, "")
         if self.__dict__.get(flag) is False:
             return None
+        if name in ("input", "output"):  # the property had none to give
+            raise AttributeError(f'layer "{self.name}" has no {name}: it stands in no model whose input is known')
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
