@@ -133,9 +133,9 @@ def to_int(value: Any, name: str, what: str) -> NDArray[np.int32]:
     if array.dtype.kind == "f" and array.size:
         bad = ~(array == np.trunc(array))  # NaN too
         if bad.any():
-            raise ValueError(f"`{name}`: expected integer {what}, got {array[bad][0]!r}")
+            raise ValueError(f"`{name}`: expected integer {what}, got {array[bad][0]}")
     if array.dtype.kind != "b" and array.size and not (array.min() >= -(2**31) and array.max() < 2**31):
-        raise ValueError(f"`{name}`: expected {what} of 32 bits, got {array.min()!r} to {array.max()!r}")
+        raise ValueError(f"`{name}`: expected {what} of 32 bits, got {array.min()} to {array.max()}")
     return np.require(array, np.dtype(np.int32), ["C", "A"])
 
 
