@@ -209,6 +209,21 @@ def test_what_is_no_chain():
             make()
 
 
+def test_arguments_set_too_late():
+    x, model = RNG.random((3, 4, 3)), small()
+    model.layers[-1].activation = "relu"  # nothing is built yet
+    model.layers[-1].bias.assign([3, -9])
+    before = model.predict(x, verbose=0)
+    assert (before[:, 0] > 0).all() and not before[:, 1].any()
+    with pytest.warns(UserWarning, match=r'layer "dense.*": `activation` is set too late'):
+        model.layers[-1].activation = "tanh"
+    model.layers[-1].trainable, model.layers[0].name = False, "first"
+    assert np.array_equal(model.predict(x, verbose=0), before)
+    clone = models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    assert np.allclose(clone.predict(x, verbose=0)[:, 0], np.tanh(before[:, 0]), atol=1e-6)
+
+
 def test_penalties_on_weights():
     given = {"kernel_regularizer": regularizers.L1(0.5), "kernel_initializer": "ones", "bias_initializer": "ones"}
     lstm = layers.LSTM(2, recurrent_regularizer=regularizers.L2(2), recurrent_initializer="ones", **given)

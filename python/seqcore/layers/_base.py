@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -94,6 +95,15 @@ class Layer(Configurable):
         self._make: weakref.WeakMethod[Callable[[], Any]] | None = None  # makes the weights
         self._networks: list[tuple[_engine.CoreModel, int]] = []  # where the layer's states may live
         self._own: tuple[Shape, Network] | None = None  # for calls on arrays
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._args and name not in ("name", "trainable") and self.__dict__.get("_variables") is not None:
+            warnings.warn(
+                f'layer "{self.name}": `{name}` is set too late for the models that have its weights, they go on as '
+                f"before; what is made from its config (`clone_model`, a saved file) gets the new value",
+                stacklevel=2,
+            )
 
     # ---- shapes
 
