@@ -372,7 +372,9 @@ void test_one_processor() {
               if (worker > 0) alone = false;
               std::this_thread::sleep_for(std::chrono::microseconds(200));
             });
-            parallel_team({3, 1}, 1e-3, [&](const Seat& seat) { if (seat.teams > 1) alone = false; });
+            parallel_team({3, 1}, 1e-3, [&](const Seat& seat) {
+              if (seat.teams > 1) alone = false;
+            });
           }
           return alone.load();
         }) == 0);

@@ -30,7 +30,7 @@ inline constexpr int kMaxThreads = 2048;
 int default_threads();
 const char* parallel_backend();  // "openmp" or "std::thread"
 int num_threads();
-int threads_now();  // how many of them a region would have if it began now: fewer while helpers bring too little
+int threads_now();     // how many of them a region would have if it began now: fewer while helpers bring too little
 bool helpers_awake();  // none of them sleeps: a region would begin at once
 void set_num_threads(
     int n);  // REQUIRES: 1 <= n <= kMaxThreads, else std::invalid_argument. Takes effect with the next region.

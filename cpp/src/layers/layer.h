@@ -115,13 +115,13 @@ struct Run {
   mutable bool several = false;     // they are awake, and may have in their caches what they made
 };
 
-inline constexpr double kRegionFlops = 1e9;  // polled at least this often: some 10 ms
-inline constexpr double kSplitFlops = 6e6;   // less work than this is one thread's
-inline constexpr double kThreadFlops = 2e6;  // of more, each thread has at least this
+inline constexpr double kRegionFlops = 1e9;                     // polled at least this often: some 10 ms
+inline constexpr double kSplitFlops = 6e6;                      // less work than this is one thread's
+inline constexpr double kThreadFlops = 2e6;                     // of more, each thread has at least this
 inline constexpr double kSplitAgain = 5e5, kThreadAgain = 2e5;  // the same, once several have worked
-inline constexpr double kCopyFlops = 20;     // what could be done while a float is copied to where no cache has it
-inline constexpr double kTeamFlops = 1e8;    // a thread's, of a region in which they wait for each other: a millisecond
-inline constexpr double kPatience = 5e-12;   // seconds to wait for a team, a flop of each thread: half of what it takes
+inline constexpr double kCopyFlops = 20;    // what could be done while a float is copied to where no cache has it
+inline constexpr double kTeamFlops = 1e8;   // a thread's, of a region in which they wait for each other: a millisecond
+inline constexpr double kPatience = 5e-12;  // seconds to wait for a team, a flop of each thread: half of what it takes
 inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest register tile
 
 class Layer {
