@@ -357,29 +357,6 @@ void test_fork() {
   CHECK(region_is_right(100, 0) && num_threads() == 4);
 }
 
-// A helper that has only the caller's own processor leaves it the work, though it sleeps in the middle of it.
-void test_one_processor() {
-  CHECK(in_child([] {
-          const int cpu = sched_getcpu();
-          cpu_set_t one;
-          CPU_ZERO(&one);
-          CPU_SET(static_cast<std::size_t>(cpu), &one);
-          if (sched_setaffinity(0, sizeof one, &one) != 0) return false;
-          set_num_threads(3);
-          std::atomic<bool> alone{true};
-          for (int i = 0; i < 20; ++i) {
-            parallel_for(6, 0, [&](std::int64_t, int worker) {
-              if (worker > 0) alone = false;
-              std::this_thread::sleep_for(std::chrono::microseconds(200));
-            });
-            parallel_team({3, 1}, 1e-3, [&](const Seat& seat) {
-              if (seat.teams > 1) alone = false;
-            });
-          }
-          return alone.load();
-        }) == 0);
-}
-
 // Where the system starts no more threads, calls run on the threads there are. Runs
 // in a process of its own, in which there was no team yet.
 void test_no_more_threads() {
@@ -692,7 +669,6 @@ int main(int argc, char**) {
   test_many_callers();
   test_seats();
   test_fork();
-  if (!kSanitized) test_one_processor();
   test_own_team();
   test_many_own_teams();
   test_fork_of_own_team();

@@ -187,7 +187,6 @@ class Pool {
   }
 
   void open(int helpers) {
-    cpu_.store(processor(), std::memory_order_relaxed);
     const std::uint64_t epoch = (door_.load(std::memory_order_relaxed) & kEpoch) + kEpochOne;
     door_.store(epoch | kOpen | static_cast<std::uint64_t>(helpers) << kLimitAt);
     rouse(helpers);
@@ -275,30 +274,15 @@ class Pool {
     inside = false;
   }
 
-  bool called(std::uint64_t door, std::uint64_t seen) const {
-    return (door & kOpen) && (door & kEpoch) != seen && room(door) > 0;
-  }
-
-  // Joins a job that this helper has not seen; its number is then in `seen`. Never on the caller's processor: whoever wakes
-  // a thread may get it there, though another is free. A helper that may use no other is `in_the_way`.
-  bool join(std::uint64_t& seen, int& worker, bool& in_the_way) {
-    bool moved = false;
+  // Joins a job that this helper has not seen; its number is then in `seen`.
+  bool join(std::uint64_t& seen, int& worker) {
     std::uint64_t door = door_.load();
-    in_the_way = false;
-    while (called(door, seen)) {
-      if (on_processor(cpu_.load(std::memory_order_relaxed))) {
-        if (moved || !leave_processor()) {
-          seen = door & kEpoch;
-          in_the_way = true;
-          break;
-        }
-        moved = true;
-        door = door_.load();
-      } else if (door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) {
-        seen = door & kEpoch;
-        worker = joined(door) + 1;
-        return true;
-      }
+    while ((door & kOpen) && (door & kEpoch) != seen) {
+      if (room(door) <= 0) break;
+      if (!door_.compare_exchange_weak(door, door + kJoinedOne + kActiveOne)) continue;
+      seen = door & kEpoch;
+      worker = joined(door) + 1;
+      return true;
     }
     return false;
   }
@@ -306,20 +290,14 @@ class Pool {
   void help(int id) {
     std::uint64_t seen = 0;
     int worker = 0;
-    bool in_the_way = false;
     for (;;) {
-      const auto awaited = [&] { return called(door_.load(), seen); };
-      const bool slept = in_the_way || !spin(awaited);
+      const auto joined = [&] { return join(seen, worker); };
+      const bool slept = !spin(joined);
       if (slept) {
         std::unique_lock<std::mutex> lock(gate_);
         sleepers_.fetch_add(1);
-        wake_.wait(lock, awaited);
+        wake_.wait(lock, joined);
         sleepers_.fetch_sub(1);
-      }
-      if (!join(seen, worker, in_the_way)) {
-        const std::uint64_t door = door_.load();
-        if (slept && (door & kOpen)) rouse(room(door));
-        continue;
       }
       if (seat_body_) came_[id].store(true, std::memory_order_release);
       if (slept) {
@@ -384,7 +362,6 @@ class Pool {
   alignas(64) std::atomic<std::uint64_t> door_{0};
   std::mutex gate_;
   std::condition_variable wake_, idle_;
-  std::atomic<int> cpu_{-1};  // the caller's
   std::atomic<int> sleepers_{0};
   std::atomic<bool> waiting_{false};
 };
@@ -535,7 +512,6 @@ struct Team::Shared {
   detail::TeamBody body = nullptr;
   void* context = nullptr;
   Clock::time_point alone_until{};
-  std::atomic<int> cpu{-1};  // of the caller that wakes
   std::mutex gate;
   std::condition_variable wake;
 
@@ -553,8 +529,6 @@ struct Team::Shared {
         if (me.state.compare_exchange_strong(state, asleep)) {
           std::unique_lock<std::mutex> lock(gate);
           wake.wait(lock, [&] { return me.state.load() != asleep; });
-          lock.unlock();
-          if (on_processor(cpu.load(std::memory_order_relaxed))) leave_processor();
         }
         continue;
       }
@@ -574,7 +548,6 @@ struct Team::Shared {
     }
     if (got == count) return count > 0;
     for (int i = 0; i < got; i++) helpers[i].state.store(awake, std::memory_order_release);
-    cpu.store(processor(), std::memory_order_relaxed);
     for (int i = 0; i < count; i++) {
       int state = asleep;
       sleeper |= helpers[i].state.compare_exchange_strong(state, awake);

@@ -9,7 +9,6 @@
 //   other threads run serial meanwhile, so 32 threads in predict make no 64 threads.
 // - parallel_team is a region whose threads run at the same time, in teams, each of which meets at its barrier: as many as
 //   come within `patience`. A helper sits where it sat the last time, if it can.
-// - A helper that finds itself on the caller's processor moves to another that it may use, or does without the region.
 // - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
 //   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
 //   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be

@@ -26,28 +26,6 @@ std::chrono::nanoseconds on_core() {
   return std::chrono::steady_clock::now().time_since_epoch();
 }
 
-int processor() {
-#ifdef __linux__
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-bool on_processor(int cpu) { return cpu >= 0 && processor() == cpu; }
-
-bool leave_processor() {
-#ifdef __linux__
-  cpu_set_t all, others;
-  if (sched_getaffinity(0, sizeof all, &all) != 0) return false;
-  others = all;
-  CPU_CLR(static_cast<std::size_t>(processor()), &others);
-  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return false;
-  return sched_setaffinity(0, sizeof all, &all) == 0;
-#else
-  return false;
-#endif
-}
-
 #ifdef __linux__
 
 namespace {
