@@ -383,8 +383,8 @@ void Meeting::wait() {
   wait_for(over);
   const std::chrono::nanoseconds waited = Clock::now() - start;
   waited_.fetch_add(waited.count(), std::memory_order_relaxed);
-  spun_.fetch_add(std::min<std::chrono::nanoseconds>(waited, kSpin).count(),
-                  std::memory_order_relaxed);  // then it naps
+  const std::chrono::nanoseconds spun = std::min<std::chrono::nanoseconds>(waited, kSpin);  // then it naps
+  spun_.fetch_add(spun.count(), std::memory_order_relaxed);
 }
 
 namespace {

@@ -75,8 +75,8 @@ class Meeting {
   int parts_ = 1;
   alignas(64) std::atomic<std::uint32_t> here_{0};
   alignas(64) std::atomic<std::uint32_t> round_{0};
-  std::atomic<std::int64_t> waited_{0},
-      spun_{0};  // ns, of all parts together: until the last came, and of it on a core
+  // ns, of all parts together: until the last came, and of that on a core.
+  std::atomic<std::int64_t> waited_{0}, spun_{0};
 };
 
 // Threads in teams that do not meet, of parts that do.
@@ -102,8 +102,8 @@ void run_teams(Grid most, double patience, SeatBody body, void* context);
 using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
 }  // namespace detail
 
-// body(task, worker) for every task in [0, tasks), fewer than 2^31; worker is in [0, max_threads) and unique among concurrent bodies
-// (for scratch). max_threads <= 0 means num_threads().
+// body(task, worker) for every task in [0, tasks), fewer than 2^31; worker is in [0, max_threads) and unique among
+// concurrent bodies (for scratch). max_threads <= 0 means num_threads().
 template <class F>
 void parallel_for(std::int64_t tasks, int max_threads, F&& body) {
   using Plain = std::remove_reference_t<F>;

@@ -25,12 +25,9 @@ std::int64_t WeightSpec::size() const {
 }
 
 int Run::workers(double flops) const {
-  const bool again = several;
-  if (flops < (again ? kSplitAgain : kSplitFlops)) return 1;
-  const double most = flops / (again ? kThreadAgain : kThreadFlops);
-  const int count = std::clamp(static_cast<int>(std::min(most, 1e6)), 1, threads);
-  several = several || count > 1;
-  return count;
+  if (flops < (several ? kSplitAgain : kSplitFlops)) return 1;
+  const double most = flops / (several ? kThreadAgain : kThreadFlops);
+  return std::clamp(static_cast<int>(std::min(most, 1e6)), 1, threads);
 }
 
 // What watch keeps around do_forward's own cache.

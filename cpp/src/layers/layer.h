@@ -108,11 +108,12 @@ struct Run {
     if (poll && poll()) throw Cancelled();
   }
   // body(begin, end, worker) over [0, n) in parallel blocks: one a thread or, where these have `least` items still and are
-  // worth it, up to four, so that a slow thread does fewer. `cost`: flops an item; a region is polled after.
+  // worth it, up to four, so that a slow thread does fewer. `cost`: flops an item; a region is polled after. `most`: of
+  // threads, for scratch of that many; 0: `threads`.
   template <class F>
-  void rows(std::int64_t n, double cost, std::int64_t least, F&& body) const;
-  int workers(double flops) const;  // how many threads that much work deserves
-  mutable bool several = false;     // they are awake, and may have in their caches what they made
+  void rows(std::int64_t n, double cost, std::int64_t least, F&& body, int most = 0) const;
+  int workers(double flops) const;  // how many threads that much work deserves; more once several have worked
+  mutable bool several = false;     // have: they are awake, and may have in their caches what they made
 };
 
 inline constexpr double kRegionFlops = 1e9;                     // polled at least this often: some 10 ms

@@ -240,6 +240,7 @@ void weight_gradient(const GradPart* parts, int count, Run& run, int threads) {
         if (!direct && !waits && end == last) add_tile(run.k, mine, to);
       });
     });
+    run.several = run.several || team > 1;
     run.check();
     done = true;
     for (int g = 0; g < groups; g++) {

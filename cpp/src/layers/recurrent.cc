@@ -1,10 +1,7 @@
 #include "layers/recurrent.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
-#include <type_traits>
 
 #include "layers/step.h"
 

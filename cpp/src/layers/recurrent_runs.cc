@@ -1,6 +1,5 @@
 // Recurrent layers over a batch: forward, backward through time and the gradients, shared out among threads.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <type_traits>
@@ -158,10 +157,12 @@ void Recurrent::run_all(const Sequence<Args>* sequences, int count, Run& run) {
         kernel(rows * seat.team / seat.teams, rows * (seat.team + 1) / seat.teams, share,
                seat.team * seat.parts + seat.part);
       });
+      run.several = true;
       run.check();
     } else {
-      run.rows(rows, step / static_cast<double>(rows) * static_cast<double>(some), 2 * kRowsOfTile,
-               [&](std::int64_t from, std::int64_t to, int worker) { kernel(from, to, Share{}, worker); });
+      run.rows(
+          rows, step / static_cast<double>(rows) * static_cast<double>(some), 2 * kRowsOfTile,
+          [&](std::int64_t from, std::int64_t to, int worker) { kernel(from, to, Share{}, worker); }, threads);
     }
   }
 }
