@@ -114,6 +114,20 @@ def test_every_activation_in_every_slot(name, slot, activation):
         check_layer(cell_case(recurrent(name, **{slot: activation}), steps=2 if activation == "exponential" else 5))
 
 
+@pytest.mark.parametrize("name", RECURRENT)
+def test_saturated_gates(name):
+    """Pre-activations of any size, all of a unit's in all combinations: results like the reference's, never beyond 1."""
+    case = cell_case(recurrent(name, units=500, return_sequences=True), head=False)
+    rng = np.random.default_rng(5)
+    bias = case.weights[2]
+    bias[...] = rng.choice(np.float32([-3e38, -88.5, -87, -69, -50, -17, -1, 0, 1, 17, 50, 69, 88.5, 3e38]), bias.shape)
+    if bias.ndim == 2:
+        bias[1] = 0  # of the two that are added, one
+    check_layer(case)
+    (y,), _ = engine(case).forward(case.x, False, None, None)
+    assert np.abs(y).max() <= 1
+
+
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize(
     "config",

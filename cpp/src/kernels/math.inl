@@ -40,10 +40,9 @@ SEQCORE_INLINE V exp_reduced(V r) {
 template <class V>
 SEQCORE_INLINE V expm1_tail(V r) {
   const auto number = [r](float c) { return constant(r, c); };
-  V p = fma(number(0x1.9e738p-13f), r, number(0x1.6d3a4ap-10f));
-  p = fma(p, r, number(0x1.1112d8p-7f));
-  p = fma(p, r, number(0x1.5554f8p-5f));
-  p = fma(p, r, number(0x1.555554p-3f));
+  V p = fma(number(0x1.6c6426p-10f), r, number(0x1.122408p-7f));
+  p = fma(p, r, number(0x1.5555acp-5f));
+  p = fma(p, r, number(0x1.5554b6p-3f));
   return fma(p, r, number(0.5f));
 }
 
@@ -110,10 +109,15 @@ SEQCORE_INLINE vec vlog1p(vec x) {
   return select(le(u, zero()), low, inside);
 }
 
+// What one division makes a result of, for those who share a division.
+template <class V>
+struct fraction {
+  V above, below;
+};
 // tanh(x) = (e^2a - 1) / (e^2a + 1) with a = |x|: odd, and never beyond 1 since the divisor is the larger. 2.5 ulp.
 // One step of reduction is enough: what it loses at n > 0 weighs 2^-n.
 template <class V>
-SEQCORE_INLINE V vtanh(V x) {
+SEQCORE_INLINE fraction<V> tanh_fraction(V x) {
   const auto number = [x](float c) { return constant(x, c); };
   const V a = min(number(9.2f), abs(x));
   const V t = fma(a, number(2.0f * kLog2E), number(kShiftBias));
@@ -122,19 +126,31 @@ SEQCORE_INLINE V vtanh(V x) {
   const V q = fma(mul(r, r), expm1_tail(r), r);
   const V s = power_of_two(t);
   const V y = fma(q, s, sub(s, number(1.0f)));
-  return copysign(div(y, add(y, number(2.0f))), x);
+  return {copysign(y, x), add(y, number(2.0f))};
+}
+template <class V>
+SEQCORE_INLINE V vtanh(V x) {
+  const fraction<V> y = tanh_fraction(x);
+  return div(y.above, y.below);
 }
 
 // 1 / (1 + e^-x): in [0, 1]. 2.5 ulp.
 template <class V>
-SEQCORE_INLINE V vsigmoid(V x) {
+SEQCORE_INLINE V sigmoid_divisor(V x) {
   const auto number = [x](float c) { return constant(x, c); };
   const V c = max(number(-88.0f), min(number(87.0f), x));
   const V t = fma(c, number(-kLog2E), number(kShiftBias));
   const V n = sub(t, number(kShiftBias));
   const V r = fma(n, number(kLn2Low), fma(n, number(kLn2), c));  // -x = n ln 2 - r
-  const V d = fma(exp_reduced<true>(r), power_of_two(t), number(1.0f));
-  return div(number(1.0f), d);
+  return fma(exp_reduced<true>(r), power_of_two(t), number(1.0f));
+}
+template <class V>
+SEQCORE_INLINE V reciprocal(V x) {
+  return div(constant(x, 1.0f), x);
+}
+template <class V>
+SEQCORE_INLINE V vsigmoid(V x) {
+  return reciprocal(sigmoid_divisor(x));
 }
 
 // erf(x), odd: x + x P(x^2) up to 1, then 1 - e^-Q(|x|), constant from 4 on. 1.2 ulp.

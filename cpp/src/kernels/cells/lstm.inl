@@ -1,12 +1,49 @@
 // LSTM. Gates i, f, c, o: z = b + W x + U h';  i, f, o = rec(z), g = act(z_c). Included by isa.inl after cell.inl.
 //
 // Order. Forward: each z is one chain, bias, x, h'.  c = fma(f, c', i*g)   h = o * act(c)
+// With sigmoid and tanh, whose results are fractions, i = 1 / di, g = n / dg and so on, a division is made for two of them:
+//   r = 1 / (di * dg), i = dg * r, g = n * (di * r), i*g = n * r;  likewise o and act(c), whose h = n * r
 // Backward: dh += dy;  s = dh*o;  dc = fma(s, act'(c), dc) (row-wise act: dc + the product with its Jacobian)
 //   do = (dh * act(c)) * rec'(o)   di = (dc*g) * rec'(i)   df = (dc*c') * rec'(f)   dg = (dc*i) * act'(g)
 //   dc' = dc*f   dh' = [di df dg do] Uᵀ
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
+
+// What is made of a step's pre-activations, and what of o, which is then the gate itself or its divisor, and c.
+template <class V>
+struct LstmGates {
+  V i, f, g, i_g, o;
+};
+template <class V>
+struct LstmOutput {
+  V h, o;
+};
+template <class A, class R, class V>
+SEQCORE_INLINE LstmGates<V> lstm_gates(A act, R rec, twice<V> i_f, V c, V o) {
+  i_f = apply(rec, i_f);
+  const V g = apply(act, c);
+  return {i_f.a, i_f.b, g, mul(i_f.a, g), apply(rec, o)};
+}
+template <class A, class R, class V>
+SEQCORE_INLINE LstmOutput<V> lstm_output(A act, R, V o, V c) {
+  return {mul(o, apply(act, c)), o};
+}
+// i, o and h are never beyond 1: a reciprocal is off by half a unit in the last place, a divisor that is not 1 by a whole
+// one. Where the product of divisors is infinite, i or o, 10^-30 or less, counts as 0, and so does g, which has no effect.
+template <class V>
+SEQCORE_INLINE LstmGates<V> lstm_gates(Fixed<Activation::tanh>, Fixed<Activation::sigmoid>, twice<V> i_f, V c, V o) {
+  i_f = sigmoid_divisor(i_f);
+  const fraction<V> g = tanh_fraction(c);
+  const twice<V> r = reciprocal(twice<V>{mul(i_f.a, g.below), i_f.b});
+  return {mul(g.below, r.a), r.b, mul(g.above, mul(i_f.a, r.a)), mul(g.above, r.a), sigmoid_divisor(o)};
+}
+template <class V>
+SEQCORE_INLINE LstmOutput<V> lstm_output(Fixed<Activation::tanh>, Fixed<Activation::sigmoid>, V o, V c) {
+  const fraction<V> y = tanh_fraction(c);
+  const V r = reciprocal(mul(o, y.below));
+  return {mul(y.above, r), mul(y.below, r)};
+}
 
 // In two rounds, gates and c, then h: an activation of c would wait for the whole chain of its gates, those of many rows
 // do not wait for each other. In between o lies where h goes. Two gates, then two rows, are one value: two chains are not
@@ -21,24 +58,30 @@ SEQCORE_INLINE void lstm_finish_units(const Step& s, const Block& z, P z_at, P a
   float *const c_next = s.c_next + z.unit, *const h_next = s.h_next + z.unit;
   for (std::int64_t n = 0; n < count; ++n, zi += z_row, zf += z_row, zc += z_row, zo += z_row) {
     const std::int64_t first = rows[n] * stride;
-    const auto i_f = apply(rec, twice<decltype(at.load(zi))>{z_at.load(zi), z_at.load(zf)});
-    const auto g = apply(act, z_at.load(zc)), o = apply(rec, z_at.load(zo));
-    at.store(c_next + first, fma(i_f.b, at.load(c + first), mul(i_f.a, g)));
-    at.store(h_next + first, o);
+    const auto gates =
+        lstm_gates(act, rec, twice<decltype(at.load(zi))>{z_at.load(zi), z_at.load(zf)}, z_at.load(zc), z_at.load(zo));
+    at.store(c_next + first, fma(gates.f, at.load(c + first), gates.i_g));
+    at.store(h_next + first, gates.o);
     if (s.gates) {
       float* const slots = s.slot(rows[n], 0) + z.unit;
-      at.store(slots, kept(rec, z_at.load(zi), i_f.a));
-      at.store(slots + stride, kept(rec, z_at.load(zf), i_f.b));
-      at.store(slots + 2 * stride, kept(act, z_at.load(zc), g));
-      at.store(slots + 3 * stride, kept(rec, z_at.load(zo), o));
+      at.store(slots, kept(rec, z_at.load(zi), gates.i));
+      at.store(slots + stride, kept(rec, z_at.load(zf), gates.f));
+      at.store(slots + 2 * stride, kept(act, z_at.load(zc), gates.g));
+      if (needs_input(rec.value)) at.store(slots + 3 * stride, z_at.load(zo));
     }
   }
-  const auto finish = [=](auto both) __attribute__((always_inline)) {
-    both.store(h_next, mul(both.load(h_next), apply(act, both.load(c_next))));
+  const std::int64_t slots = s.slots * stride;
+  float* const o_slot = s.gates && !needs_input(rec.value) ? s.slot(0, 3) + z.unit : nullptr;
+  const auto finish = [=](auto both, auto both_slots) __attribute__((always_inline)) {
+    const auto y = lstm_output(act, rec, both.load(h_next), both.load(c_next));
+    both.store(h_next, y.h);
+    if (o_slot) both_slots.store(o_slot, y.o);
   };
   std::int64_t n = 0;
-  for (; n + 1 < count; n += 2) finish(Both<P>{at.moved(rows[n] * stride), at.moved(rows[n + 1] * stride)});
-  if (n < count) finish(at.moved(rows[n] * stride));
+  for (; n + 1 < count; n += 2)
+    finish(Both<P>{at.moved(rows[n] * stride), at.moved(rows[n + 1] * stride)},
+           Both<P>{at.moved(rows[n] * slots), at.moved(rows[n + 1] * slots)});
+  if (n < count) finish(at.moved(rows[n] * stride), at.moved(rows[n] * slots));
 }
 
 template <class A, class R>
