@@ -25,8 +25,9 @@ namespace seqcore {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kSpin = std::chrono::microseconds(40);  // what a thread may burn before it sleeps
-constexpr auto kNap = std::chrono::microseconds(20);   // between looks at a meeting where a part is missing
+constexpr auto kSpin = std::chrono::microseconds(40);   // what a thread may burn before it sleeps
+constexpr auto kIdle = std::chrono::microseconds(200);  // a helper without work: to wake one takes 50 to 100
+constexpr auto kNap = std::chrono::microseconds(20);    // between looks at a meeting where a part is missing
 // Helpers are judged by so long a time of regions. If alone the caller would have been as fast, or the helpers bring less
 // than a quarter of their number, there are half as many of them for kFewer, twice as long each time.
 constexpr auto kTrial = std::chrono::milliseconds(10);
@@ -292,7 +293,7 @@ class Pool {
     int worker = 0;
     for (;;) {
       const auto joined = [&] { return join(seen, worker); };
-      const bool slept = !spin(joined);
+      const bool slept = !spin(joined, kIdle);
       if (slept) {
         std::unique_lock<std::mutex> lock(gate_);
         sleepers_.fetch_add(1);

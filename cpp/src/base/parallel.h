@@ -11,7 +11,7 @@
 //   come within `patience`. A helper sits where it sat the last time, if it can.
 // - The caller waits only for helpers that have come: one that the system does not schedule is not missed. If helpers bring
 //   little all the same (another process keeps a core busy), callers do with half as many for a while, or with none, many
-//   times as long as was lost. Threads without work spin for some tens of microseconds, then sleep. Where no thread can be
+//   times as long as was lost. Helpers without work spin for 200 microseconds, then sleep. Where no thread can be
 //   started, the caller does the work.
 // - In the child of a fork every call runs serial until set_num_threads is called there; then it has its own helpers.
 // - Every thread that runs a body has denormals flushed (MXCSR/FPCR) while it does, and gets its own mode back after.
