@@ -88,6 +88,10 @@ double activate(Activation a, double x) {
       return std::fabs(x) > 0.5 ? x : 0;
     case Activation::squareplus:
       return 0.5 * (x + std::sqrt(x * x + 4));
+    case Activation::sparse_plus:
+      return x >= 1 ? x : x <= -1 ? 0 : 0.25 * (x + 1) * (x + 1);
+    case Activation::sparse_sigmoid:
+      return x >= 1 ? 1 : x <= -1 ? 0 : 0.5 * (x + 1);
     default:
       return x;
   }

@@ -91,6 +91,10 @@ double definition(Activation a, double x) {
       return std::fabs(x) > 0.5 ? x : 0;
     case Activation::squareplus:
       return (x + std::sqrt(x * x + 4)) / 2;
+    case Activation::sparse_plus:
+      return x >= 1 ? x : x <= -1 ? 0 : (x + 1) * (x + 1) / 4;
+    case Activation::sparse_sigmoid:
+      return clamp(x + 1, 0, 2) / 2;
     case Activation::softmax:
     case Activation::log_softmax:
       break;

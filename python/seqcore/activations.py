@@ -32,7 +32,13 @@ class Activation:
 
 
 _functions = {name: Activation(name) for name in _engine.activation_names()}
-_aliases = {"swish": "silu", "hard_swish": "hard_silu"}
+_aliases = {"swish": "silu", "hard_swish": "hard_silu", "celu": "elu"}
+# Keras's others, and why they are none here.
+_REFUSED = {
+    "glu": "it halves the last axis",
+    "sparsemax": "it looks at whole rows and is not implemented; softmax is",
+    "threshold": "it has no default arguments; layers.ReLU(threshold=...) has them",
+}
 for _alias, _name in _aliases.items():
     if _name in _functions:
         _functions[_alias] = _functions[_name]

@@ -85,6 +85,10 @@ ACTIVATIONS = {
     "squareplus": _elementwise(
         lambda x: 0.5 * (x + np.sqrt(x * x + 4.0)), lambda x, y: 0.5 * (1.0 + x / np.sqrt(x * x + 4.0))
     ),
+    "sparse_plus": _elementwise(
+        lambda x: np.where(x >= 1, x, 0.25 * np.maximum(x + 1.0, 0.0) ** 2), lambda x, y: np.clip(x + 1.0, 0.0, 2.0) / 2
+    ),
+    "sparse_sigmoid": _elementwise(lambda x: np.clip(x + 1.0, 0.0, 2.0) / 2, lambda x, y: ((x > -1) & (x < 1)) / 2),
     # Row-wise: over the last axis.
     "softmax": (_softmax, lambda x, y, dy: y * (dy - (dy * y).sum(-1, keepdims=True))),
     "log_softmax": (_log_softmax, lambda x, y, dy: dy - np.exp(y) * dy.sum(-1, keepdims=True)),

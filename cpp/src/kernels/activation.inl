@@ -54,6 +54,12 @@ __attribute__((noinline)) vec activate_rest(Activation a, vec x) {
       return select(le(abs(x), set1(kShrink)), zero(), x);
     case Activation::squareplus:
       return mul(set1(0.5f), add(x, sqrt(fma(x, x, set1(4.0f)))));
+    case Activation::sparse_plus: {
+      const vec d = max(zero(), add(x, one));
+      return select(lt(x, one), mul(set1(0.25f), mul(d, d)), x);
+    }
+    case Activation::sparse_sigmoid:
+      return mul(set1(0.5f), clamp(add(x, one), 0.0f, 2.0f));
     default:
       return x;
   }
@@ -118,6 +124,10 @@ __attribute__((noinline)) vec activation_gradient_rest(Activation a, vec c) {
       return select(eq(c, zero()), zero(), one);
     case Activation::squareplus:
       return fma(set1(0.5f), div(c, sqrt(fma(c, c, set1(4.0f)))), set1(0.5f));
+    case Activation::sparse_plus:
+      return mul(set1(0.5f), clamp(add(c, one), 0.0f, 2.0f));
+    case Activation::sparse_sigmoid:
+      return select(mand(gt(c, zero()), lt(c, one)), set1(0.5f), zero());
     default:
       return one;
   }

@@ -30,7 +30,7 @@ inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad
 #define SEQCORE_ACTIVATIONS(X)                                                                              \
   X(linear) X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh)   \
   X(sigmoid) X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) \
-  X(soft_shrink) X(hard_shrink) X(squareplus) X(softmax) X(log_softmax)
+  X(soft_shrink) X(hard_shrink) X(squareplus) X(sparse_plus) X(sparse_sigmoid) X(softmax) X(log_softmax)
 // clang-format on
 enum class Activation : std::int32_t {
 #define X(name) name,
@@ -41,7 +41,7 @@ inline constexpr bool is_rowwise(Activation a) { return a >= Activation::softmax
 // Whether the derivative cannot be had from the output, so that a cache must keep the pre-activation instead.
 inline constexpr bool needs_input(Activation a) {
   return a == Activation::silu || a == Activation::gelu || a == Activation::hard_silu || a == Activation::mish ||
-         a == Activation::tanh_shrink || a == Activation::squareplus;
+         a == Activation::tanh_shrink || a == Activation::squareplus || a == Activation::sparse_plus;
 }
 
 // Rows addressed in two levels: row r = t*B + b lies at data + t*step + b*row. A step may be negative (go_backwards).

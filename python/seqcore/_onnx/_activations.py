@@ -44,6 +44,13 @@ def _squareplus(graph: Graph, x: str) -> str:
     return graph.op("Mul", graph.op("Add", x, root), graph.constant(0.5, "half"))
 
 
+def _sparse_plus(graph: Graph, x: str) -> str:
+    one = graph.constant(1.0, "one")
+    inside = graph.op("Max", graph.op("Add", x, one), graph.constant(0.0, "zero"))
+    square = graph.op("Mul", graph.op("Mul", inside, inside), graph.constant(0.25, "quarter"))
+    return graph.op("Where", graph.op("Less", x, one), square, x)
+
+
 _NODES: dict[str, Callable[[Graph, str], str]] = {
     "linear": lambda graph, x: x,
     "relu": _node("Relu"),
@@ -67,6 +74,8 @@ _NODES: dict[str, Callable[[Graph, str], str]] = {
     "soft_shrink": _node("Shrink", lambd=0.5, bias=0.5),
     "hard_shrink": _node("Shrink", lambd=0.5, bias=0.0),
     "squareplus": _squareplus,
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": _node("HardSigmoid", alpha=0.5, beta=0.5),
     "softmax": _node("Softmax", axis=-1),
     "log_softmax": _node("LogSoftmax", axis=-1),
 }
@@ -82,6 +91,7 @@ _RECURRENT: dict[str, tuple[str, float | None, float | None]] = {
     "tanh": ("Tanh", None, None),
     "sigmoid": ("Sigmoid", None, None),
     "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "sparse_sigmoid": ("HardSigmoid", 0.5, 0.5),
 }
 
 
