@@ -18,6 +18,7 @@ with warnings.catch_warnings():
 
 import seqcore
 from support import HOST_CASES, Case, chain, host_batches, random_case, random_window_case, rng_pick, sequential, spec
+from test_activation_layers import ITEMS
 
 COUNT = int(os.environ["SEQCORE_TEST_KERAS"])
 FIRST = int(os.environ.get("SEQCORE_TEST_KERAS_FIRST", 0))
@@ -813,3 +814,39 @@ def test_a_functional_chain_in_the_words_of_both():
     ours.set_weights(theirs.get_weights())
     ids = np.random.default_rng(0).integers(0, 9, (6, 8))
     np.testing.assert_allclose(ours.predict(ids, verbose=0), theirs.predict(ids, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: repr(item["config"]) + item["class_name"])
+def test_layers_of_activations(item, tmp_path):
+    """Values, gradients, and files of Keras's."""
+    case = Case(chain((None, 6), spec("Dense", units=9), item, spec("Dense", units=2)), spec("MeanSquaredError"), 8, 3)
+    _, theirs = same_losses(case, spec("SGD", learning_rate=0.05))
+    theirs.save(tmp_path / "m.keras")
+    loaded = seqcore.models.load_model(tmp_path / "m.keras")
+    x = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * 3
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    assert loaded.layers[1].name == theirs.layers[1].name
+
+
+@pytest.mark.parametrize("name", ["celu", "sparse_plus", "sparse_sigmoid"])
+def test_more_activations(name):
+    x = np.linspace(-4, 4, 401, dtype=np.float32).reshape(1, -1)
+    expected = np.asarray(getattr(keras.activations, name)(x))
+    np.testing.assert_allclose(getattr(seqcore.activations, name)(x), expected, rtol=1e-6, atol=1e-7)
+    assert seqcore.layers.Activation(name)(x).shape == x.shape
+
+
+def test_layers_as_activations_in_files(tmp_path):
+    def saved(slope):
+        dense = keras.layers.Dense(4, activation=keras.layers.LeakyReLU(slope))
+        model = keras.Sequential([keras.Input((3,)), dense, keras.layers.Dense(2, activation=keras.layers.Softmax())])
+        model.save(tmp_path / "m.keras")
+        return model
+
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    model = saved(0.2)
+    loaded = seqcore.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+    saved(0.3)
+    with pytest.raises(ValueError, match=r"`activation` of Dense: expected an activation that has a name.*LeakyReLU"):
+        seqcore.models.load_model(tmp_path / "m.keras")

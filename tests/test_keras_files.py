@@ -32,7 +32,8 @@ EVERY_LAYER = {
         (None, 4, 2), spec("Masking", mask_value=0.5), spec("GRU", units=3, reset_after=False, return_sequences=True),
         spec("GRU", units=3, return_sequences=True), spec("SimpleRNN", units=2, use_bias=False, return_sequences=True),
         spec("LayerNormalization"), spec("TimeDistributed", layer=spec("Dense", units=2, use_bias=False)),
-        spec("Activation", activation="relu"), spec("Flatten"), DENSE,
+        spec("Activation", activation="relu"), spec("ReLU", max_value=2.0, negative_slope=0.1, threshold=0.2),
+        spec("LeakyReLU"), spec("ELU", alpha=0.5), spec("Flatten"), spec("Softmax"), DENSE,
     ),
     "inside": chain((3, 6, 4, 2), spec("TimeDistributed", layer=spec("Bidirectional", layer=spec("LSTM", units=2)))),
     "cells": chain(
@@ -115,7 +116,7 @@ NAMES = {
     "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "TimeDistributed": "time_distributed",
     "LayerNormalization": "layer_normalization", "SimpleRNNCell": "simple_rnn_cell", "LSTMCell": "lstm_cell",
     "GRUCell": "gru_cell", "StackedRNNCells": "stacked_rnn_cells",
-    "BatchNormalization": "batch_normalization",
+    "BatchNormalization": "batch_normalization", "ReLU": "re_lu", "LeakyReLU": "leaky_re_lu",
 }  # fmt: skip
 
 

@@ -102,6 +102,20 @@ double definition(Activation a, double x) {
   return kNaN;
 }
 
+struct Rectifier {
+  float threshold, max, slope;
+  bool exponential;
+};
+constexpr Rectifier kRectifiers[] = {{0, HUGE_VALF, 0, false}, {0, HUGE_VALF, 0.2f, false},
+                                     {0.5f, 2, 0.3f, false},   {2, 1, 0, false},
+                                     {0, HUGE_VALF, 1, true},  {0, HUGE_VALF, -1.7f, true}};
+
+double definition(const Rectifier& r, double x) {
+  const double d = x - static_cast<double>(r.threshold);
+  if (d > 0) return std::fmin(x, static_cast<double>(r.max));
+  return r.slope == 0 ? 0 : static_cast<double>(r.slope) * (r.exponential ? std::expm1(d) : d);
+}
+
 Doubles softmax(const Doubles& x, bool log) {
   double top = -HUGE_VAL, total = 0;
   for (const double v : x) top = std::fmax(top, v);
@@ -290,6 +304,12 @@ std::vector<float> everything(const Kernels& k) {
       k.activate_backward(activation(f), rows, n, y.data(), ld, b.data(), ld, z.data(), ld);
       keep(z, size);
     }
+    for (const Rectifier& r : kRectifiers) {
+      k.rectify({rows, n, a.data(), ld, r.threshold, r.max, r.slope, r.exponential, y.data(), ld});
+      keep(y, size);
+      k.rectify_backward({rows, n, a.data(), ld, r.threshold, r.max, r.slope, r.exponential, y.data(), ld});
+      keep(y, size);
+    }
     k.add(n, a.data(), b.data(), column.data());
     keep(column, n);
     k.multiply(n, a.data(), b.data(), column.data());
@@ -427,6 +447,43 @@ void test_activations(const Kernels& k) {
     const float nan = NAN;
     k.activate(a, 1, 1, &nan, 1, y.data(), 1);
     CHECK_THAT(std::isnan(y[0]), name + "(NaN)");
+  }
+}
+
+void test_rectify(const Kernels& k) {
+  constexpr std::int64_t n = 2001;
+  Guarded x(n), y(n), z(n);
+  for (std::int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(i - n / 2) * 0.0113f + 0.0007f;
+  for (const Rectifier& r : kRectifiers) {
+    const auto args = [&](std::int64_t count, const float* from, float* to) {
+      return seqcore::RectifyArgs{1, count, from, count, r.threshold, r.max, r.slope, r.exponential, to, count};
+    };
+    const std::string name = "slope " + std::to_string(r.slope);
+    k.rectify(args(n, x.data(), y.data()));
+    for (std::int64_t i = 0; i < n; ++i) z[i] = 2.0f;
+    k.rectify_backward(args(n, x.data(), z.data()));
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double at = static_cast<double>(x[i]);
+      CHECK_THAT(check::close(static_cast<double>(y[i]), definition(r, at), 1e-6, 5e-7), name + " value");
+      const double want = slope([&](const Doubles& v) { return definition(r, v[0]); }, {at}, 0);
+      CHECK_THAT(check::close(static_cast<double>(z[i]), 2 * want, 1e-5, 1e-5), name + " at " + std::to_string(at));
+    }
+    const float odd[] = {NAN, HUGE_VALF, -HUGE_VALF};
+    k.rectify(args(3, odd, y.data()));
+    CHECK(std::isnan(y[0]) && y[1] == r.max);
+    CHECK(y[2] == (r.exponential ? -r.slope : r.slope == 0 ? 0.0f : -HUGE_VALF));
+  }
+  // The bits of the activations without parameters.
+  for (const auto& [a, r] : {std::pair{Activation::relu, kRectifiers[0]},
+                             {Activation::leaky_relu, kRectifiers[1]},
+                             {Activation::elu, kRectifiers[4]}}) {
+    Guarded want(n), dwant(n);
+    k.activate(a, 1, n, x.data(), n, want.data(), n);
+    for (std::int64_t i = 0; i < n; ++i) z[i] = dwant[i] = 0.7f;
+    k.activate_backward(a, 1, n, want.data(), n, dwant.data(), n, dwant.data(), n);
+    k.rectify({1, n, x.data(), n, r.threshold, r.max, r.slope, r.exponential, y.data(), n});
+    k.rectify_backward({1, n, x.data(), n, r.threshold, r.max, r.slope, r.exponential, z.data(), n});
+    for (std::int64_t i = 0; i < n; ++i) CHECK(check::same(y[i], want[i]) && check::same(z[i], dwant[i]));
   }
 }
 
@@ -770,6 +827,7 @@ int main() {
     const seqcore::FlushGuard guard;
     const Kernels& best = *seqcore::kernels_for(seqcore::available_isas().back());
     test_activations(best);
+    test_rectify(best);
     test_rowwise(best);
     test_losses(best);
     test_layer_norm(best);

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _engine
+from ._config import Configurable
 
 __all__ = ["deserialize", "get", "serialize"]
 
@@ -68,6 +69,16 @@ def convert(identifier: Any, where: str) -> Activation:
         identifier = identifier.get("config", identifier.get("class_name"))
     if isinstance(identifier, str) and identifier in _functions:
         return _functions[identifier]
+    if isinstance(identifier, Configurable):  # a layer
+        name = getattr(identifier, "named_activation", lambda: None)()
+        if name is not None:
+            return _functions[name]
+        raise ValueError(
+            f"{where}: expected an activation that has a name, got the layer {identifier!r}: let it stand after this "
+            f"one, as a layer of its own"
+        )
+    if isinstance(identifier, str) and identifier in _REFUSED:
+        raise ValueError(f"{where}: the activation {identifier!r} is not supported: {_REFUSED[identifier]}")
     raise ValueError(f"{where}: unknown activation {identifier!r}; known: {', '.join(sorted(_functions))}")
 
 

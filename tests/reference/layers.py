@@ -141,6 +141,37 @@ class Activation(Layer):
         return dz + activate_backward(activation, _readable(x, self.cache, dy), dy)
 
 
+class Softmax(Activation):
+    def __init__(self, config):
+        super().__init__({**config, "activation": "softmax"})
+
+
+class ReLU(Layer):
+    def forward(self, x, mask, noise):
+        slope, threshold = self.config.get("negative_slope", 0.0), self.config.get("threshold", 0.0)
+        largest = np.inf if self.config.get("max_value") is None else self.config["max_value"]
+        self.cache = np.where(x > threshold, x < largest, slope)
+        return np.where(x > threshold, np.minimum(x, largest), slope * (x - threshold)), mask
+
+    def backward(self, dy):
+        return dy * self.cache
+
+
+class LeakyReLU(ReLU):
+    def __init__(self, config):
+        super().__init__({"negative_slope": 0.3, **config})
+
+
+class ELU(Layer):
+    def forward(self, x, mask, noise):
+        alpha, e = self.config.get("alpha", 1.0), np.exp(np.minimum(x, 0.0))
+        self.cache = np.where(x > 0, 1.0, alpha * e)
+        return np.where(x > 0, x, alpha * (e - 1.0)), mask
+
+    def backward(self, dy):
+        return dy * self.cache
+
+
 class Flatten(Layer):
     def build(self, shape):
         return (shape[0], int(np.prod(shape[1:])))
@@ -609,9 +640,9 @@ class TimeDistributed(Wrapper):
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape, Permute, RepeatVector,
-        GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D, AveragePooling1D, LayerNormalization,
-        BatchNormalization, RNN, Bidirectional, TimeDistributed,
+        Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten,
+        Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D,
+        AveragePooling1D, LayerNormalization, BatchNormalization, RNN, Bidirectional, TimeDistributed,
     )
 }  # fmt: skip
 

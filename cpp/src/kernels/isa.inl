@@ -9,6 +9,7 @@
 #include "kernels/reduce.inl"
 #include "kernels/elementwise.inl"
 #include "kernels/softmax.inl"
+#include "kernels/rectify.inl"
 #include "kernels/layer_norm.inl"
 #include "kernels/batch_norm.inl"
 #include "kernels/loss.inl"
@@ -63,6 +64,8 @@ const Kernels kTable = {
     cell_step,
     activate,
     activate_backward,
+    rectify,
+    rectify_backward,
     add,
     multiply,
     scale,

@@ -291,6 +291,18 @@ struct LayerNormGradArgs {
   std::ptrdiff_t ldxhat;  // out: dy * normalised x, so that dgamma = column sums of it; or null
 };
 
+// relu and elu with parameters: y = min(x, max) where x > threshold, else slope (x - threshold); with `exponential` the
+// latter is slope (e^(x - threshold) - 1). Infinite `max`: none.
+struct RectifyArgs {
+  std::int64_t rows, n;
+  const float* x;
+  std::ptrdiff_t ldx;
+  float threshold, max, slope;
+  bool exponential;
+  float* y;  // may be x
+  std::ptrdiff_t ldy;
+};
+
 // Batch normalisation: n columns, statistics of each column over the rows listed, or over the first m. Columns are
 // independent of each other, so that threads may share them.
 struct BatchMomentsArgs {
@@ -502,6 +514,9 @@ struct Kernels {
                    std::ptrdiff_t ldy);
   void (*activate_backward)(Activation a, std::int64_t rows, std::int64_t n, const float* cache, std::ptrdiff_t ldc,
                             const float* dy, std::ptrdiff_t lddy, float* dx, std::ptrdiff_t lddx);
+
+  void (*rectify)(const RectifyArgs& args);
+  void (*rectify_backward)(const RectifyArgs& args);  // y *= the derivative at x
 
   // Element-wise on n contiguous floats.
   void (*add)(std::int64_t n, const float* a, const float* b, float* y);       // y = a + b

@@ -1,6 +1,7 @@
-// The layers without weights that keep their input's shape: Masking, Dropout, Activation.
+// The layers without weights that keep their input's shape: Masking, Dropout, Activation, ReLU and the like.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "layers/config.h"
 #include "layers/factories.h"
@@ -173,16 +174,23 @@ class Dropout final : public Layer {
   bool shared_[Dims::kMaxRank + 1] = {};  // by axis, the batch first
 };
 
+// Activation and Softmax.
 class ActivationLayer final : public Layer {
  public:
   explicit ActivationLayer(const Json& description) {
     Config c(description);
-    activation_ = c.activation("activation", "");
+    if (c.class_name() == "Softmax") {
+      activation_ = Activation::softmax;
+      axis_ = c.axis();
+    } else {
+      activation_ = c.activation("activation", "");
+    }
     activity = c.penalty("activity_regularizer");
     c.done();
   }
 
   Dims build(const Dims& input) override {
+    check_last_axis("Softmax", axis_, input);
     features_ = input.features();
     return input;
   }
@@ -221,7 +229,7 @@ class ActivationLayer final : public Layer {
   }
 
   Activation activation_;
-  std::int64_t features_ = 0;
+  std::int64_t axis_ = -1, features_ = 0;
 };
 
 class ActivationLayer::ActivationStep final : public Step {
@@ -244,6 +252,74 @@ std::unique_ptr<Step> ActivationLayer::make_step(const StepPlace& at) const {
   return std::make_unique<ActivationStep>(*this, at);
 }
 
+// ReLU, LeakyReLU and ELU: kernels/rectify.inl.
+class Rectifier final : public Layer {
+ public:
+  explicit Rectifier(const Json& description) {
+    Config c(description);
+    args_.max = std::numeric_limits<float>::infinity();
+    if (c.class_name() == "ELU") {
+      args_.exponential = true;
+      args_.slope = static_cast<float>(c.number("alpha", 1));
+    } else if (c.class_name() == "LeakyReLU") {
+      args_.slope = not_negative(c, "negative_slope", 0.3);
+    } else {
+      args_.slope = not_negative(c, "negative_slope", 0);
+      args_.threshold = not_negative(c, "threshold", 0);
+      if (!c.any("max_value").is_null()) args_.max = not_negative(c, "max_value", 0);
+    }
+    c.done();
+  }
+
+  Dims build(const Dims& input) override {
+    args_.n = input.features();
+    return input;
+  }
+
+  std::unique_ptr<Step> make_step(const StepPlace& at) const override {
+    RectifyArgs args = args_;
+    args.rows = 1;
+    args.y = at.memory.floats(pad(args.n));
+    return std::make_unique<RowStep<RectifyArgs>>(at.k.rectify, args);
+  }
+
+ private:
+  static float not_negative(Config& c, const char* key, double fallback) {
+    const double value = c.number(key, fallback);
+    if (!(value >= 0)) c.fail(key, "at least 0");
+    return static_cast<float>(value);
+  }
+
+  Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
+    const Tensor y = make_tensor(run, x, x.features());
+    over_rows(run.k.rectify, x, y, run);
+    auto* c = run.arena->allocate<Tensor>(1);
+    *c = x;
+    *cache = c;
+    return y;
+  }
+
+  Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool) const override {
+    over_rows(run.k.rectify_backward, *static_cast<const Tensor*>(cache), dy, run);
+    return dy;
+  }
+
+  void over_rows(void (*kernel)(const RectifyArgs&), const Tensor& x, const Tensor& y, Run& run) const {
+    run.rows(x.rows(), 10.0 * static_cast<double>(x.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
+      RectifyArgs args = args_;
+      args.rows = to - from;
+      args.n = x.features();
+      args.x = x.data + from * x.ld;
+      args.ldx = x.ld;
+      args.y = y.data + from * y.ld;
+      args.ldy = y.ld;
+      kernel(args);
+    });
+  }
+
+  RectifyArgs args_{};
+};
+
 }  // namespace
 
 std::unique_ptr<Layer> make_masking(const Json& description) { return std::make_unique<Masking>(description); }
@@ -251,5 +327,6 @@ std::unique_ptr<Layer> make_dropout(const Json& description) { return std::make_
 std::unique_ptr<Layer> make_activation(const Json& description) {
   return std::make_unique<ActivationLayer>(description);
 }
+std::unique_ptr<Layer> make_rectifier(const Json& description) { return std::make_unique<Rectifier>(description); }
 
 }  // namespace seqcore

@@ -14,6 +14,7 @@ std::unique_ptr<Layer> make_embedding(const Json& description);
 std::unique_ptr<Layer> make_masking(const Json& description);
 std::unique_ptr<Layer> make_dropout(const Json& description);
 std::unique_ptr<Layer> make_activation(const Json& description);
+std::unique_ptr<Layer> make_rectifier(const Json& description);
 std::unique_ptr<Layer> make_flatten(const Json& description);
 std::unique_ptr<Layer> make_reshape(const Json& description);
 std::unique_ptr<Layer> make_permute(const Json& description);

@@ -67,6 +67,8 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
             value = {"class_name": name, "config": known_words(home.classes.get(name), inner)}
         elif key == "seed":
             value = _seed(value)
+        elif key.endswith("activation") and isinstance(value, Mapping) and _is_layer(value):
+            value = read_layer(value, old)
         elif key.endswith("activation") and value == "hard_sigmoid" and old:
             raise ValueError(f"`{key}`: hard_sigmoid was another function in Keras 2 (slope 0.2, here 1/6)")
         if key not in known._args and (value in (None, False, [], {}) or _SAID_ANYWAY.get(key) == value):
@@ -79,6 +81,11 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
     if kind in ("GRU", "GRUCell") and old:
         ready.setdefault("reset_after", False)
     return ready
+
+
+def _is_layer(description: Mapping[str, Any]) -> bool:
+    known = description.get("class_name") in layers._registry.classes
+    return known and str(description.get("module")).endswith("layers")
 
 
 def _home(key: str) -> str:

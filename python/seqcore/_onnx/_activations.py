@@ -51,6 +51,21 @@ def _sparse_plus(graph: Graph, x: str) -> str:
     return graph.op("Where", graph.op("Less", x, one), square, x)
 
 
+def relu(graph: Graph, x: str, max_value: float | None, negative_slope: float, threshold: float) -> str:
+    """The nodes of a ReLU with parameters."""
+    if threshold == 0 and max_value is None:
+        return graph.op("LeakyRelu", x, alpha=negative_slope) if negative_slope else graph.op("Relu", x)
+    if threshold == 0 and not negative_slope:
+        return _clip(0.0, float(max_value or 0))(graph, x)
+    above, at = x, graph.constant(threshold, "threshold")
+    if max_value is not None:
+        above = graph.op("Min", x, graph.constant(max_value, "max_value"))
+    below = graph.constant(0.0, "zero")
+    if negative_slope:
+        below = graph.op("Mul", graph.op("Sub", x, at), graph.constant(negative_slope, "negative_slope"))
+    return graph.op("Where", graph.op("Greater", x, at), above, below)
+
+
 _NODES: dict[str, Callable[[Graph, str], str]] = {
     "linear": lambda graph, x: x,
     "relu": _node("Relu"),

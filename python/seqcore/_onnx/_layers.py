@@ -9,6 +9,7 @@ import numpy as np
 
 from .._network import Shape
 from ..layers import (
+    ELU,
     GRU,
     LSTM,
     RNN,
@@ -25,16 +26,19 @@ from ..layers import (
     GlobalMaxPooling1D,
     Layer,
     LayerNormalization,
+    LeakyReLU,
     Masking,
     MaxPooling1D,
     Permute,
+    ReLU,
     RepeatVector,
     Reshape,
     SimpleRNN,
+    Softmax,
     SpatialDropout1D,
     TimeDistributed,
 )
-from ._activations import activate
+from ._activations import activate, relu
 from ._graph import Dims, Graph, Value
 from ._recurrent import bidirectional, recurrent
 from ._windows import windows
@@ -108,6 +112,22 @@ def _nothing(graph: Graph, layer: Any, x: Value) -> Made:
 
 def _activation(graph: Graph, layer: Any, x: Value) -> Made:
     return [activate(graph, layer.activation, x.name, layer)], x.mask
+
+
+def _relu(graph: Graph, layer: Any, x: Value) -> Made:
+    return [relu(graph, x.name, layer.max_value, layer.negative_slope, layer.threshold)], x.mask
+
+
+def _leaky_relu(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("LeakyRelu", x.name, alpha=layer.negative_slope)], x.mask
+
+
+def _elu(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("Elu", x.name, alpha=layer.alpha)], x.mask
+
+
+def _softmax(graph: Graph, layer: Any, x: Value) -> Made:
+    return [graph.op("Softmax", x.name, axis=-1)], x.mask
 
 
 def _layer_normalization(graph: Graph, layer: Any, x: Value) -> Made:
@@ -192,7 +212,9 @@ def _sizes(graph: Graph, value: Value, start: int) -> str:
 
 
 _FLOAT, _INT32, _BOOL = 1, 6, 9  # of onnx.TensorProto
-_BY_LAST_AXIS = (Activation, BatchNormalization, Dense, Dropout, Embedding, LayerNormalization)
+_BY_LAST_AXIS = (
+    ELU, Activation, BatchNormalization, Dense, Dropout, Embedding, LayerNormalization, LeakyReLU, ReLU, Softmax,
+)  # fmt: skip
 _WINDOWS = (AveragePooling1D, Conv1D, MaxPooling1D)
 _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     Activation: _activation,
@@ -202,6 +224,7 @@ _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     Conv1D: _over_windows,
     Dense: _dense,
     Dropout: _nothing,
+    ELU: _elu,
     Embedding: _embedding,
     Flatten: _flatten,
     GRU: _recurrent,
@@ -209,13 +232,16 @@ _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     GlobalMaxPooling1D: _global_max,
     LSTM: _recurrent,
     LayerNormalization: _layer_normalization,
+    LeakyReLU: _leaky_relu,
     Masking: _masking,
     MaxPooling1D: _over_windows,
     Permute: _permute,
     RNN: _recurrent,
+    ReLU: _relu,
     RepeatVector: _repeat_vector,
     Reshape: _reshape,
     SimpleRNN: _recurrent,
+    Softmax: _softmax,
     SpatialDropout1D: _nothing,
     TimeDistributed: _time_distributed,
 }

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._config import Registry, to_config
+from ._activation_layers import ELU, Activation, LeakyReLU, ReLU, Softmax
 from ._base import Layer
 from ._batch_normalization import BatchNormalization
 from ._cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from ._core_layers import (
-    Activation,
     Dense,
     Dropout,
     Embedding,
@@ -35,20 +35,20 @@ from ._window_layers import AveragePooling1D, AvgPool1D, Conv1D, MaxPool1D, MaxP
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "Activation", "AveragePooling1D", "AvgPool1D", "BatchNormalization", "Bidirectional",
+    "ELU", "GRU", "LSTM", "RNN", "Activation", "AveragePooling1D", "AvgPool1D", "BatchNormalization", "Bidirectional",
     "Conv1D", "Dense", "Dropout", "Embedding", "Flatten", "GRUCell", "GlobalAveragePooling1D", "GlobalAvgPool1D",
     "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization",
-    "Masking", "MaxPool1D", "MaxPooling1D", "Permute", "RepeatVector", "Reshape", "SimpleRNN", "SimpleRNNCell",
-    "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
+    "LeakyReLU", "Masking", "MaxPool1D", "MaxPooling1D", "Permute", "ReLU", "RepeatVector", "Reshape", "SimpleRNN",
+    "SimpleRNNCell", "Softmax", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
-     TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, Activation, Flatten, Reshape,
-     Permute, RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D,
-     LayerNormalization, BatchNormalization],
+     TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, Activation, ReLU, LeakyReLU,
+     ELU, Softmax, Flatten, Reshape, Permute, RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D,
+     GlobalMaxPooling1D, LayerNormalization, BatchNormalization],
 )  # fmt: skip
 
 

@@ -88,6 +88,10 @@ class Layer(Configurable):
     several_outputs = False
     stateful = False
 
+    def named_activation(self) -> str | None:
+        """The name of the activation that the layer is, if it is one."""
+        return None
+
     def _setup(self) -> None:
         if self.name is None:
             self.name = unique_name(snake_case(type(self).__name__))

@@ -1,4 +1,4 @@
-"""The layers without time: Input, Dense, Embedding, Masking, Dropout, Activation, LayerNormalization."""
+"""The layers without time: Input, Dense, Embedding, Masking, Dropout, LayerNormalization."""
 
 from __future__ import annotations
 
@@ -249,18 +249,8 @@ class SpatialDropout1D(Layer):
         return input_shape
 
 
-class Activation(Layer):
-    """Applies a named activation.
-
-    Args:
-        activation: the name, or a function of `seqcore.activations`.
-    """
-
-    activation: ActivationLike = arg(activations.convert)
-
-
 class OverLastAxis(Layer):
-    """Base of the normalizations. Private."""
+    """Base of Softmax and the normalizations. Private."""
 
     axis: int = arg(anything, default=-1)
 

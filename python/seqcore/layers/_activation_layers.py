@@ -1,0 +1,91 @@
+"""Activations as layers: Activation, and ReLU, LeakyReLU, ELU and Softmax with parameters of their own."""
+
+from __future__ import annotations
+
+import warnings
+
+from .. import activations
+from .._config import arg, non_negative, number, optional
+from ._base import Layer
+from ._core_layers import ActivationLike, OverLastAxis
+
+
+class Activation(Layer):
+    """Applies a named activation.
+
+    Args:
+        activation: the name, or a function of `seqcore.activations`.
+    """
+
+    activation: ActivationLike = arg(activations.convert)
+
+    def named_activation(self) -> str | None:
+        return activations.serialize(activations.get(self.activation))
+
+
+class ReLU(Layer):
+    """`min(x, max_value)` where x is above the threshold, else `negative_slope * (x - threshold)`.
+
+    Args:
+        max_value: None, or the largest output, >= 0.
+        negative_slope: the slope below the threshold, >= 0.
+        threshold: >= 0.
+
+    Example:
+        >>> from seqcore import layers
+        >>> layers.ReLU(max_value=2, negative_slope=0.5)([[-1.0, 1.0, 3.0]]).tolist()
+        [[-0.5, 1.0, 2.0]]
+    """
+
+    max_value: float | None = arg(optional(non_negative), default=None)
+    negative_slope: float = arg(non_negative, default=0.0)
+    threshold: float = arg(non_negative, default=0.0)
+
+    def named_activation(self) -> str | None:
+        known = {(None, 0.0, 0.0): "relu", (6.0, 0.0, 0.0): "relu6", (None, 0.2, 0.0): "leaky_relu"}
+        return known.get((self.max_value, self.negative_slope, self.threshold))
+
+
+class LeakyReLU(Layer):
+    """`x` where it is positive, else `negative_slope * x`.
+
+    Args:
+        negative_slope: the slope of the negative part, >= 0.
+        alpha: Keras 2's word for it.
+    """
+
+    negative_slope: float = arg(non_negative, default=0.3)
+    alpha: float | None = arg(optional(non_negative), default=None, kw_only=True, in_config=False)
+
+    def _setup(self) -> None:
+        super()._setup()
+        if self.alpha is not None:
+            warnings.warn("`alpha` of LeakyReLU is called `negative_slope` now", stacklevel=3)
+            self.negative_slope = self.alpha
+
+    def named_activation(self) -> str | None:
+        return {0.0: "relu", 0.2: "leaky_relu"}.get(self.negative_slope)
+
+
+class ELU(Layer):
+    """`x` where it is positive, else `alpha * (exp(x) - 1)`.
+
+    Args:
+        alpha: the scale of the negative part.
+    """
+
+    alpha: float = arg(number, default=1.0)
+
+    def named_activation(self) -> str | None:
+        return "elu" if self.alpha == 1 else None
+
+
+class Softmax(OverLastAxis):
+    """Positive numbers along the last axis that add up to 1, in proportion to `exp(x)`.
+
+    Args:
+        axis: -1, the last axis.
+    """
+
+    def named_activation(self) -> str | None:
+        return "softmax" if self.axis == -1 else None

@@ -1,0 +1,166 @@
+"""ReLU, LeakyReLU, ELU and Softmax: layers with parameters of an activation. Layers in the place of a named one."""
+
+import json
+
+import numpy as np
+import pytest
+
+import seqcore
+from reference.layers import make
+from seqcore import _core, activations, layers, models
+from support import Case, assert_close, chain, instance, sequential, spec
+from test_layers import MSE, check_layer, engine
+from test_reference import check_gradients
+from test_stream import check_stream, rows
+
+RNG = np.random.default_rng(0)
+ITEMS = [
+    spec("ReLU"), spec("ReLU", max_value=0.5), spec("ReLU", negative_slope=0.25), spec("ReLU", threshold=0.3),
+    spec("ReLU", max_value=0.75, negative_slope=0.5, threshold=0.25), spec("ReLU", max_value=0.25, threshold=0.5),
+    spec("ReLU", max_value=0.0), spec("LeakyReLU"), spec("LeakyReLU", negative_slope=0.0), spec("ELU"),
+    spec("ELU", alpha=0.25), spec("ELU", alpha=-1.5), spec("Softmax"),
+]  # fmt: skip
+each = pytest.mark.parametrize("item", ITEMS, ids=lambda item: json.dumps(item["config"]) + item["class_name"])
+
+
+@each
+def test_gradients_of_the_reference(item):
+    layers_ = [spec("Dense", units=4), item, spec("LSTM", units=3)]
+    description, rng = chain((None, 3, 2), *layers_), np.random.default_rng(1)
+    check_gradients(description, MSE, rng.normal(size=(5, 3, 2)), rng.normal(size=(5, 3)))
+
+
+@each
+def test_values_and_gradients(item):
+    for n in (1, 17, 33):
+        check_layer(Case(chain((None, 6), spec("Dense", units=n), item, spec("Dense", units=2)), MSE, 5, seed=n))
+    sequence = [spec("GRU", units=5, return_sequences=True), item, spec("TimeDistributed", layer=item)]
+    check_layer(Case(chain((None, 5, 3), spec("Masking", mask_value=0.5), *sequence), MSE, 4, seed=1))
+    check_layer(Case(chain((None, 5, 3), item, spec("LSTM", units=3)), MSE, 200, seed=2))
+
+
+@each
+def test_called_alone(item):
+    layer, x = instance(seqcore, item), RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    assert_close(layer(x), make(item).forward(x.astype(np.float64), None, None)[0])
+    assert layer.compute_output_shape((None, 4, 5)) == (None, 4, 5) and layer.count_params() == 0
+    again = layers.deserialize(layers.serialize(layer))
+    assert again.get_config() == layer.get_config() and np.array_equal(again(x), layer(x))
+    mask = RNG.random((3, 4)) < 0.5
+    assert np.array_equal(layer.compute_mask(x, mask), mask)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (layers.ReLU(), "relu"), (layers.ReLU(negative_slope=0.2), "leaky_relu"), (layers.LeakyReLU(0.2), "leaky_relu"),
+        (layers.ReLU(6), "relu6"), (layers.ELU(), "elu"), (layers.Softmax(), "softmax"),
+        (layers.LeakyReLU(0), "relu"), (layers.Activation("gelu"), "gelu"),
+    ],
+)  # fmt: skip
+def test_the_bits_of_named_activations(layer, name):
+    """In values and gradients; and such a layer may stand in the name's place."""
+    assert layers.Dense(2, activation=layer).activation is activations.get(name) is activations.get(layer)
+    item = {"class_name": type(layer).__name__, "config": layer.get_config()}
+    both = []
+    for middle in (item, spec("Activation", activation=name)):
+        case = Case(chain((None, 6), spec("Dense", units=33), middle, spec("Dense", units=2)), MSE, 9, seed=1)
+        model = engine(case)
+        for i, w in enumerate(case.weights):
+            model.set_weight(i, 3 * w)
+        both.append((model.gradients(case.x, case.y, None), model.predict(case.x, 9)))
+    assert both[0][0][0] == both[1][0][0] and np.array_equal(both[0][1], both[1][1])
+    for a, b in zip(both[0][0][1], both[1][0][1], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_layers_as_activations_of_recurrent_ones():
+    cell = layers.LSTM(3, activation=layers.ReLU(), recurrent_activation=layers.Activation("hard_sigmoid"))
+    assert cell.get_config()["activation"] == "relu" and cell.get_config()["recurrent_activation"] == "hard_sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("layer", "shown"),
+    [(layers.ReLU(max_value=1), "ReLU"), (layers.LeakyReLU(), "LeakyReLU"), (layers.ELU(2), "ELU"),
+     (layers.Dropout(0.5), "Dropout")],
+)  # fmt: skip
+def test_layers_that_are_no_named_activation(layer, shown):
+    with pytest.raises(ValueError, match=f"`activation` of Dense: expected an activation that has a name.*{shown}"):
+        layers.Dense(2, activation=layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("glu", "halves the last axis"), ("sparsemax", "not implemented"), ("threshold", "no default")]
+)
+def test_activations_of_keras_that_are_refused(name, why):
+    with pytest.raises(ValueError, match=f"`activation` of Dense: the activation '{name}' is not supported: .*{why}"):
+        layers.Dense(2, activation=name)
+
+
+def test_celu():
+    x = RNG.normal(size=(3, 4)).astype(np.float32)
+    assert layers.Dense(2, activation="celu").get_config()["activation"] == "elu"
+    assert np.array_equal(activations.celu(x), activations.elu(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: layers.ReLU(max_value=-1), "`max_value` of ReLU: expected a number >= 0, got -1"),
+        (lambda: layers.ReLU(negative_slope=-0.1), "`negative_slope` of ReLU: expected a number >= 0"),
+        (lambda: layers.ReLU(threshold=None), "`threshold` of ReLU: expected a number, got None"),
+        (lambda: layers.LeakyReLU(None), "`negative_slope` of LeakyReLU: expected a number, got None"),
+        (lambda: layers.ELU("a"), "`alpha` of ELU: expected a number, got 'a'"),
+        (lambda: layers.Softmax(1)(np.ones((2, 3, 4))), "`axis` of Softmax: expected -1 \\(the last axis\\), got 1"),
+        (lambda: layers.Softmax((1, 2)), "`axis` of Softmax"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (spec("ReLU", max_value=-1), "max_value must be at least 0"),
+        (spec("ReLU", slope=1), "unknown key 'slope'"),
+        (spec("LeakyReLU", negative_slope=-1), "negative_slope must be at least 0"),
+        (spec("ELU", alpha="a"), "alpha must be a finite number"),
+        (spec("Softmax", axis=1), "axis must be the last one"),
+    ],
+    ids=str,
+)
+def test_what_the_core_refuses(layer, message):
+    with pytest.raises(ValueError, match=message):
+        _core.Model(json.dumps(chain((None, 3, 4), layer)), 0)
+
+
+def test_axes_that_are_the_last_one():
+    x = RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    assert np.array_equal(layers.Softmax(2)(x), layers.Softmax([-1])(x))
+
+
+def test_the_older_word():
+    with pytest.warns(UserWarning, match="negative_slope"):
+        layer = layers.LeakyReLU(alpha=0.1)
+    assert layer.negative_slope == 0.1 and layer.get_config()["negative_slope"] == 0.1
+
+
+@each
+def test_streams(item):
+    """Steps give predict's bits."""
+    model = models.Sequential([layers.Input((None, 3)), layers.LSTM(17, return_sequences=True),
+                               instance(seqcore, item), layers.Dense(2)])  # fmt: skip
+    for threads in (1, 2):
+        check_stream(model, rows(6, 3), "float32", threads)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "keras"])
+def test_files(tmp_path, suffix):
+    model = sequential(seqcore, chain((None, 4), spec("Dense", units=3), *ITEMS))
+    model.save(tmp_path / f"m.{suffix}")
+    loaded = models.load_model(tmp_path / f"m.{suffix}")
+    assert loaded.get_config() == model.get_config()
+    x = RNG.normal(size=(5, 4)).astype(np.float32)
+    assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
