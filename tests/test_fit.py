@@ -746,7 +746,7 @@ def test_lists_of_one_array():
 
 @pytest.mark.parametrize("x", ["abc", b"abc", {"a": 1}, 3.0, np.float32(1)], ids=lambda x: type(x).__name__)
 def test_what_is_no_data(x):
-    model = seqcore.Sequential([seqcore.Input((2,)), seqcore.layers.Dense(1)])
+    model = seqcore.Sequential([seqcore.Input((2,), name="a"), seqcore.layers.Dense(1)])
     model.compile("sgd", "mse")
     for call in (lambda: model.fit(x, np.ones(2)), lambda: model.evaluate(x, np.ones(2)), lambda: model.predict(x)):
         with pytest.raises(TypeError, match="`x`: expected an array or a data set"):
@@ -760,3 +760,58 @@ def test_empty_models():
         assert model.layers == []
         with pytest.raises(ValueError, match="has no layers"):
             model.predict(np.ones((2, 3)), verbose=0)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_inputs_by_name(named):
+    """A dict of the one input gives what its array does, wherever x may stand."""
+    begin = [layers.Input((4, 3), name="sequence")] if named else []
+    name = "sequence" if named else "input_layer"
+    both = [models.Sequential([*begin, layers.GRU(5, input_shape=(4, 3)), layers.Dense(3, "softmax")]) for _ in "ab"]
+    both[1].set_weights(both[0].get_weights())
+    for model in both:
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    plain, by_name = both
+    x = {name: X}
+    assert by_name.input.name == name
+    for arguments in ({"validation_split": 0.2}, {"validation_data": ((X, x), Y)}):
+        histories = []
+        for i, model in enumerate(both):
+            given = {k: (v[0][i], v[1]) if k == "validation_data" else v for k, v in arguments.items()}
+            histories.append(model.fit(x if i else X, Y, shuffle=False, verbose=0, **given).history)
+        assert histories[0] == histories[1] and "val_loss" in histories[1]
+    batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 50, 10)]
+    plain.fit(iter(batches), verbose=0)
+    by_name.fit(iter([({name: a}, b) for a, b in batches]), verbose=0)
+    expected = plain.predict(X, verbose=0)
+    for got in (
+        by_name.predict(x, verbose=0), by_name.predict(x, verbose=2), by_name.predict_on_batch(x), by_name(x),
+        by_name.predict(({name: a} for a, _ in batches), verbose=0),
+    ):  # fmt: skip
+        assert np.array_equal(got, expected)
+    assert by_name.evaluate(x, Y, verbose=0) == plain.evaluate(X, Y, verbose=0)
+    assert by_name.train_on_batch(x, Y) == plain.train_on_batch(X, Y)
+    assert by_name.test_on_batch(x, Y) == plain.test_on_batch(X, Y)
+
+
+def test_inputs_by_name_before_the_shape_is_known():
+    model = models.Sequential([layers.GRU(5), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(iter([({"input_layer": X}, Y)]), verbose=0)
+    assert model.input_shape == (None, None, 3)
+
+
+def test_inputs_by_other_names():
+    model = classifier()
+    name, before = model.input.name, model.get_weights()
+    for wrong in ({}, {"other": X}, {name: X, "other": X}):
+        for call in (
+            lambda x: model.fit(x, Y), lambda x: model.evaluate(x, Y), model.predict, model.predict_on_batch, model,
+            lambda x: model.train_on_batch(x, Y), lambda x: model.test_on_batch(x, Y),
+            lambda x: model.fit(iter([(x, Y)]), verbose=0),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match=f"`x`: expected one entry, for the only input, '{name}'; got "):
+                call(wrong)
+        with pytest.raises(ValueError, match="`validation_data`: expected one entry, for the only input"):
+            model.fit(X, Y, validation_data=(wrong, Y))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))

@@ -53,6 +53,11 @@ class Trainer:
 
     @property
     @abstractmethod
+    def _input_name(self) -> str:
+        """The name of the input."""
+
+    @property
+    @abstractmethod
     def trainable(self) -> bool:
         """Whether training changes any weight."""
 
@@ -170,12 +175,20 @@ class Trainer:
 
     # ---- data
 
+    def _of_input(self, x: Any, name: str = "x") -> Any:
+        """Of Keras's {input: x} the array."""
+        if not isinstance(x, dict):
+            return x
+        if list(x) != [self._input_name]:
+            raise ValueError(f"`{name}`: expected one entry, for the only input, {self._input_name!r}; got {list(x)}")
+        return x[self._input_name]
+
     def _ready(self, x: Any, what: str) -> Network:
         if not self.compiled:
             raise RuntimeError(NOT_COMPILED.format(what))
         if self._loss is None:
             raise ValueError(f"{what} needs a loss: give `compile` one")
-        return self._compiled_network(self._network_for(x), what)
+        return self._compiled_network(self._network_for(self._of_input(x)), what)
 
     def _prepare(
         self, network: Network, x: Any, y: Any, sample_weight: Any, class_weight: Any = None
@@ -186,7 +199,7 @@ class Trainer:
             raise ValueError("`y`: expected targets, got None")
         if class_weight is not None and sample_weight is not None:
             raise ValueError("`class_weight` and `sample_weight`: expected one of them, got both")
-        ready = network.prepare(x)
+        ready = network.prepare(self._of_input(x))
         y, sample_weight = _only(y, len(ready)), _only(sample_weight, len(ready))
         target = _engine.to_array(y, "y")
         if target.shape[:1] != ready.shape[:1]:
@@ -266,7 +279,8 @@ class Trainer:
         """Trains the model.
 
         Args:
-            x: an array of samples; or a generator, an iterable or a `PyDataset` that gives batches (x, y[, weights]).
+            x: an array of samples, or {name of the input: array}; or a generator, an iterable or a `PyDataset` that
+                gives batches (x, y[, weights]).
             y: an array of targets.
             batch_size: samples per update, 32 where not given.
             epochs: the number of the epoch after the last one.
@@ -325,6 +339,7 @@ class Trainer:
                     f"{type(validation_data).__name__}"
                 )
             vx, vy, vw = _data.unpack(validation_data)
+            vx = self._of_input(vx, "validation_data")
             validation = self._batches(
                 network, vx, vy, vw, None,
                 _engine.optional_count(validation_batch_size, "validation_batch_size") or batch_size,
@@ -416,6 +431,7 @@ class Trainer:
     def _source(self, x: Any, what: str) -> tuple[Any, Network]:
         """x, and the compiled network for it. Where the shapes must come from a data set, its first batch is looked at
         and kept."""
+        x = self._of_input(x)
         _data.check_source(x, "x")
         if _data.is_array(x) or self._existing_network() is not None:
             return x, self._ready(x, what)
@@ -574,7 +590,7 @@ class Trainer:
         outputs). May be called from many threads at once.
 
         Args:
-            x: an array of samples, or a data set as in `fit`, whose targets are dropped.
+            x: an array of samples, {name of the input: array}, or a data set as in `fit`, whose targets are dropped.
             batch_size: samples at a time; the results do not depend on it.
             verbose: 0 silent, 1 ("auto") a progress bar, 2 one line.
             steps: batches to look at, all where not given.
@@ -587,6 +603,7 @@ class Trainer:
         _engine.check_precision(precision)
         if self._several and precision != "float32":
             raise ValueError(f"`precision`: a model with several outputs predicts in float32 only, got {precision!r}")
+        x = self._of_input(x)
         stream: _data.StreamBatches | None = None
         once, together = 1, None  # batches at a time: several, of `together` samples each, where nobody hears of each
         _data.check_source(x, "x")
@@ -642,6 +659,7 @@ class Trainer:
         return self._predict_on_batch(x, "float32")
 
     def _predict_on_batch(self, x: Any, precision: str, batch_size: int | None = None) -> Any:
+        x = self._of_input(x)
         network = self._network_for(x)
         ready = network.prepare(x)
         network.pull()

@@ -353,6 +353,7 @@ class Sequential(Model):
             for layer in self._for_another():
                 x = layer(x)
             return x
+        x = self._of_input(x)
         network = self._network_for(x)
         ready = network.prepare(x)
         mask = None if mask is None else _engine.to_mask(mask, ready.shape[:2])
@@ -498,11 +499,15 @@ class Sequential(Model):
 
     # ---- descriptions and files
 
+    @property
+    def _input_name(self) -> str:
+        return "input_layer" if self._input is None else str(self._input.name)
+
     def _input_config(self) -> dict[str, Any]:
         if self._input is not None:
             return {**self._input.get_config(), "batch_shape": list(self._require_shape())}
         dtype = self._input_dtype if self._layers else "float32"
-        return {"name": "input_layer", "batch_shape": list(self._require_shape()), "dtype": dtype}
+        return {"name": self._input_name, "batch_shape": list(self._require_shape()), "dtype": dtype}
 
     def get_config(self) -> dict[str, Any]:
         """The model's name and its layers' descriptions; no weights."""
