@@ -850,3 +850,18 @@ def test_layers_as_activations_in_files(tmp_path):
     saved(0.3)
     with pytest.raises(ValueError, match=r"`activation` of Dense: expected an activation that has a name.*LeakyReLU"):
         seqcore.models.load_model(tmp_path / "m.keras")
+
+
+def test_weights_that_do_not_decay():
+    layers_ = [spec("LSTM", units=4), spec("LayerNormalization"), spec("Dense", units=2)]
+    case = Case(chain((None, 5, 3), *layers_), spec("MeanSquaredError"), 8, 1)
+    trained = []
+    for library, model in zip((seqcore, keras), both(case), strict=True):
+        optimizer = library.optimizers.AdamW(0.02, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay([model.layers[2].kernel], ["bias", "^be"])
+        model.compile(optimizer, "mse")
+        for _ in range(5):
+            model.train_on_batch(case.x, case.y)
+        trained.append(model.get_weights())
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)

@@ -450,3 +450,86 @@ def test_a_schedule_of_ones_own_in_files(tmp_path):
     for again in (seqcore.models.load_model(tmp_path / "model.safetensors"), copy.deepcopy(model)):
         assert float(again.optimizer.learning_rate) == pytest.approx(0.1)
         assert int(again.optimizer.iterations) == 4
+
+
+DECAYING = [("AdamW", {}), *((name, {"weight_decay": 0.1}) for name in (
+    "SGD", "Adam", "RMSprop", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"))]  # fmt: skip
+
+
+def decaying(name="AdamW", arguments=None, how=None, **more):
+    """A model and its optimizer, whose biases and gammas weight decay leaves alone unless `how` says otherwise."""
+    model = seqcore.Sequential([layers.Input((4, 3)), layers.GRU(5), layers.LayerNormalization(), layers.Dense(2)])
+    model.set_weights([np.full(w.shape, 0.5) for w in model.weights])
+    optimizer = getattr(optimizers, name)(0.25, **(arguments or {}), **more)
+    optimizer.exclude_from_weight_decay(**(how or {"var_names": ["bias", "^gamma$"]}))
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize(("name", "arguments"), DECAYING)
+def test_weights_that_do_not_decay(name, arguments):
+    """Each weight moves as with the decay or as without, as its name says."""
+    x, y = np.random.default_rng(0).random((8, 4, 3)), np.random.default_rng(1).random((8, 2))
+    made = []
+    for how in ({"var_names": ["bias", "^gamma$"]}, {"var_names": []}, {"var_names": [""]}):
+        model = decaying(name, arguments, how)
+        model.train_on_batch(x, y)
+        made.append(model.get_weights())
+    names = [w.name for w in model.weights]
+    assert names == ["kernel", "recurrent_kernel", "bias", "gamma", "beta", "kernel", "bias"]
+    for weight, got, with_decay, without in zip(names, *made, strict=True):
+        assert not np.array_equal(with_decay, without)
+        np.testing.assert_array_equal(got, without if weight in ("bias", "gamma") else with_decay)
+    if name == "Adam":
+        without = decaying(name, {}, {})
+        without.train_on_batch(x, y)
+        assert all(np.array_equal(a, b) for a, b in zip(made[2], without.get_weights(), strict=True))
+
+
+def test_weights_that_do_not_decay_one_by_one():
+    model = seqcore.Sequential([layers.Input((2,)), layers.Dense(3), layers.Dense(1)])
+    model.set_weights([np.ones(w.shape) for w in model.weights])
+    optimizer = optimizers.SGD(0.5, weight_decay=0.5)
+    model.compile(optimizer, "mse")
+    optimizer.exclude_from_weight_decay(var_list=[model.layers[0].kernel], var_names=["b.as"])  # not too late yet
+    before = model.get_weights()
+    model.train_on_batch(np.zeros((4, 2)), np.full(4, 4.0))  # predicts as much: the decay alone
+    assert [float(w.ravel()[0]) for w in model.get_weights()] == [1, 1, 0.75, 1]
+    with pytest.raises(ValueError, match="before the first update, the optimizer has seen 1 batches"):
+        optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    assert [w.shape for w in before] == [w.shape for w in model.get_weights()]
+    clone = seqcore.models.clone_model(model)
+    assert clone.optimizer.decays(clone.weights) == [True, False, True, False]  # names, no weights of another model
+
+
+@pytest.mark.parametrize("how", [None, {"var_list": "kernels"}])
+def test_files_know_which_weights_do_not_decay(how, tmp_path):
+    x, y = np.random.default_rng(0).random((8, 4, 3)), np.ones((8, 2))
+    model = decaying()
+    if how:
+        model.optimizer.exclude_from_weight_decay([layer.kernel for layer in model.layers if hasattr(layer, "kernel")])
+    model.fit(x, y, epochs=2, batch_size=4, verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    for again in (seqcore.models.load_model(tmp_path / "m.safetensors"), copy.deepcopy(model)):
+        assert again.optimizer.decays(again.weights) == model.optimizer.decays(model.weights)
+        assert not all(again.optimizer.decays(again.weights))
+    again.fit(x, y, epochs=2, batch_size=4, verbose=0)
+    model.fit(x, y, epochs=2, batch_size=4, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+    with pytest.raises(ValueError, match=r"excluded from the optimizer's weight decay, .* no words"):
+        model.save(tmp_path / "m.keras")
+    model.save(tmp_path / "m.keras", include_optimizer=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"var_names": "bias"}, TypeError, "`var_names`: expected a list of strings, got 'bias'"),
+        ({"var_names": [3]}, TypeError, "`var_names`: expected a list of strings, got 3"),
+        ({"var_names": ["("]}, ValueError, r"`var_names`: '\(' is no regular expression"),
+        ({"var_list": ["bias"]}, TypeError, "`var_list`: expected a list of weights, got 'bias'"),
+    ],
+)
+def test_what_cannot_be_excluded(arguments, error, message):
+    with pytest.raises(error, match=message):
+        optimizers.AdamW().exclude_from_weight_decay(**arguments)

@@ -122,6 +122,8 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
             "weighted_metrics": weighted,
             "trainable": [any(model._trainable_at_compile[id(layer)]) for layer in model.layers],
         }
+        if not all(model._decays_at_compile):
+            header["compile"]["weight_decay"] = model._decays_at_compile
         header["state"] = {
             "iterations": core.iterations,
             "accumulated": core.accumulated,
@@ -216,8 +218,13 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
         now = [layer.trainable for layer in model.layers]
         for layer, flag in zip(model.layers, flags, strict=True):
             layer.trainable = bool(flag)
+        optimizer = optimizers.deserialize(described["optimizer"])
+        decays = described.get("weight_decay")
+        if decays is not None:
+            kept = [v for v, decay in zip(model.weights, decays, strict=True) if not decay]
+            optimizer.exclude_from_weight_decay(kept)
         model.compile(
-            optimizers.deserialize(described["optimizer"]),
+            optimizer,
             None if described["loss"] is None else losses.deserialize(described["loss"]),
             metrics=[_metric(m, custom_objects) for m in described["metrics"]],
             weighted_metrics=[_metric(m, custom_objects) for m in described["weighted_metrics"]],

@@ -37,6 +37,7 @@ class Trainer:
         self._metrics_given: tuple[list[Any], list[Any]] = ([], [])
         self._metrics: CompiledMetrics | None = None  # once the output's shape is known
         self._trainable_at_compile: dict[int, list[bool]] = {}  # by layer, of each weight
+        self._decays_at_compile: list[bool] = []
         self._core_compiled: _engine.CoreModel | None = None
         self._shuffles = 0
         self._trained = False
@@ -135,11 +136,12 @@ class Trainer:
         compiled = self._core_compiled is network.core
         if compiled and network.core.iterations + network.core.accumulated:
             return network
-        flags = self._trainable_now()  # as Keras: freezing counts until the optimizer's first step
-        if compiled and flags == self._trainable_at_compile:
-            return network
-        self._trainable_at_compile = flags
         assert self.optimizer is not None
+        # As Keras: freezing, and what weight decay leaves alone, count until the optimizer's first step.
+        flags, decays = self._trainable_now(), self.optimizer.decays(network.variables)
+        if compiled and (flags, decays) == (self._trainable_at_compile, self._decays_at_compile):
+            return network
+        self._trainable_at_compile, self._decays_at_compile = flags, decays
         sparse = self._loss is not None and self._loss.sparse
         kept = self.optimizer.state(network.core)
         compiled_metrics = CompiledMetrics(*self._metrics_given, network.output_shapes[-1], sparse)
@@ -150,6 +152,7 @@ class Trainer:
                     "loss": self._loss.describe() if self._loss is not None else None,
                     **compiled_metrics.describe(),
                     "trainable": [t for layer in network.layers for t in self._trainable_at_compile[id(layer)]],
+                    "weight_decay": decays,
                 }
             )
         )

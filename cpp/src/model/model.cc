@@ -266,7 +266,7 @@ void Model::compile(const std::string& config) {
   std::unique_ptr<Optimizer> optimizer;
   std::vector<Metric> metrics;
   std::size_t weighted_from = 0;
-  std::vector<bool> trains(weights().size(), true);
+  std::vector<bool> trains(weights().size(), true), decays = trains;
   for (const char* list : {"metrics", "weighted_metrics"}) {
     weighted_from = metrics.size();
     if (const Json* all = json.find(list); all && !all->is_null())
@@ -277,10 +277,11 @@ void Model::compile(const std::string& config) {
       if (!value.is_null()) loss = std::make_unique<Loss>(value);
     } else if (key == "optimizer") {
       if (!value.is_null()) optimizer = std::make_unique<Optimizer>(value);
-    } else if (key == "trainable") {
+    } else if (key == "trainable" || key == "weight_decay") {
       if (value.as_array().size() != weights().size())
-        throw std::invalid_argument("trainable: expected one flag a weight");
-      for (std::size_t i = 0; i < weights().size(); i++) trains[i] = value.as_array()[i].as_bool();
+        throw std::invalid_argument(key + ": expected one flag a weight");
+      std::vector<bool>& flags = key == "trainable" ? trains : decays;
+      for (std::size_t i = 0; i < weights().size(); i++) flags[i] = value.as_array()[i].as_bool();
     } else if (key != "metrics" && key != "weighted_metrics") {
       throw std::invalid_argument("unknown key '" + key + "' in the compile description");
     }
@@ -297,7 +298,7 @@ void Model::compile(const std::string& config) {
   trains_ = std::move(trains);
   trainable_.clear();
   for (std::size_t i = 0; i < weights().size(); i++)
-    if (trains_[i]) trainable_.push_back({weights()[i].spec->offset, weights()[i].spec->size()});
+    if (trains_[i]) trainable_.push_back({weights()[i].spec->offset, weights()[i].spec->size(), decays[i]});
   grads_.assign(static_cast<std::size_t>(network_->size()), 0.0f);
   skipped_steps = 0;
   reset_metrics();

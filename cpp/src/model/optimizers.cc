@@ -176,7 +176,7 @@ void Optimizer::step(float* weights, const float* grads, const Variable& v, Run&
       args.n = to - from;
       args.p = weights + at;
       args.g = grads + at;
-      args.decay = static_cast<float>(options_.weight_decay * learning_rate);
+      args.decay = v.decays ? static_cast<float>(options_.weight_decay * learning_rate) : 0.0f;
     };
     switch (kind_) {
       case Kind::sgd: {

@@ -29,6 +29,7 @@ class Optimizer {
   // A stretch of the arenas that is one variable.
   struct Variable {
     std::int64_t offset, size;
+    bool decays = true;  // if the optimizer has weight_decay
   };
 
   // Allocates slots for arenas of `size` floats.

@@ -71,6 +71,8 @@ def described_compile(model: Sequential) -> dict[str, Any]:
     if optimizers._registry.classes.get(kind) is not type(optimizer):
         raise ValueError(f"the optimizer is a {kind} of your own, {NO_WORDS}")
     config = optimizer.get_config()
+    if optimizer.weight_decay and not all(model._decays_at_compile):
+        raise ValueError(f"weights are excluded from the optimizer's weight decay, {NO_WORDS}")
     if optimizer.schedule is not None:
         if not schedules.is_known(optimizer.schedule):
             raise ValueError(f"`learning_rate` of the optimizer is a function or a schedule of your own, {NO_WORDS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -105,6 +106,51 @@ class Optimizer(Configurable):
         if self.gradient_accumulation_steps == 1:
             raise ValueError("`gradient_accumulation_steps`: expected at least 2, got 1")
         self._core: _engine.CoreModel | None = None
+        self._kept_whole: tuple[list[Variable], list[str]] = ([], [])  # what weight decay leaves alone
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Says which weights `weight_decay` leaves alone. To be called before the first update; a later call replaces
+        what an earlier one said.
+
+        Args:
+            var_list: the weights.
+            var_names: regular expressions: weights whose names hold a match of one, as "bias" or "gamma".
+
+        Raises:
+            TypeError, ValueError: what is no weight, or no expression; or the optimizer has made an update.
+
+        Example:
+            >>> from seqcore import optimizers
+            >>> optimizer = optimizers.AdamW()
+            >>> optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        """
+        if self._core is not None and self.batches(self._core):
+            raise ValueError(
+                f"exclude_from_weight_decay: expected a call before the first update, the optimizer has seen "
+                f"{self.batches(self._core)} batches"
+            )
+        if isinstance(var_names, str):
+            raise TypeError(f"`var_names`: expected a list of strings, got {var_names!r}")
+        variables, names = list(var_list or ()), list(var_names or ())
+        for variable in variables:
+            if not isinstance(variable, Variable):
+                raise TypeError(f"`var_list`: expected a list of weights, got {variable!r} in it")
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"`var_names`: expected a list of strings, got {name!r} in it")
+            try:
+                re.compile(name)
+            except re.error as error:
+                raise ValueError(f"`var_names`: {name!r} is no regular expression: {error}") from None
+        self._kept_whole = variables, names
+
+    def decays(self, variables: Iterable[Variable]) -> list[bool]:
+        """Of each weight whether `weight_decay`, if there is one, takes something off it."""
+        kept, names = self._kept_whole
+        ids = {id(v) for v in kept}
+        return [id(v) not in ids and not any(re.search(name, v.name) for name in names) for v in variables]
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -118,8 +164,9 @@ class Optimizer(Configurable):
         return {"class_name": type(self).__name__, "config": {**super().get_config(), "learning_rate": rate}}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy has the arguments; the state is the compiled model's.
-        return _copy, (type(self), {k: getattr(self, a.attribute or k) for k, a in self._args.items() if a.in_config})
+        # A copy has the arguments; the state, and single weights, are the compiled model's.
+        arguments = {k: getattr(self, a.attribute or k) for k, a in self._args.items() if a.in_config}
+        return _copy, (type(self), arguments, self._kept_whole[1])
 
     def state(self, core: _engine.CoreModel) -> tuple[int, int, list[tuple[str, _engine.Float]]] | None:
         """The counters and slots, where that compiled model holds them."""
@@ -196,8 +243,10 @@ class Optimizer(Configurable):
         ]
 
 
-def _copy(cls: type[Optimizer], arguments: dict[str, Any]) -> Optimizer:
-    return cls(**arguments)
+def _copy(cls: type[Optimizer], arguments: dict[str, Any], kept_whole: list[str]) -> Optimizer:
+    optimizer = cls(**arguments)
+    optimizer.exclude_from_weight_decay(var_names=kept_whole)
+    return optimizer
 
 
 def _get_learning_rate(self: Optimizer) -> Variable:
