@@ -1,5 +1,6 @@
 """fit, evaluate, predict and their friends: what a Keras user relies on."""
 
+import json
 import re
 
 import numpy as np
@@ -815,3 +816,46 @@ def test_inputs_by_other_names():
         with pytest.raises(ValueError, match="`validation_data`: expected one entry, for the only input"):
             model.fit(X, Y, validation_data=(wrong, Y))
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+
+
+def test_configs_of_compile():
+    model = classifier(
+        optimizers.Adam(optimizers.schedules.CosineDecay(0.5, 7), clipnorm=1.0),
+        loss=seqcore.losses.CategoricalCrossentropy(label_smoothing=0.25),
+        metrics=["accuracy", seqcore.metrics.Recall(class_id=1)],
+        weighted_metrics=seqcore.metrics.AUC(name="area"),
+    )
+    config = json.loads(json.dumps(model.get_compile_config()))
+    assert list(config) == ["optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"]
+    other = models.Sequential(model.layers)
+    assert other.get_compile_config() == {}
+    other.compile_from_config(config)
+    assert other.get_compile_config() == config and type(other.optimizer) is optimizers.Adam
+    target = utils.to_categorical(Y, 3)
+    other.optimizer.learning_rate = optimizers.schedules.CosineDecay(0.5, 7)
+    results = [m.evaluate(X, target, verbose=0, return_dict=True) for m in (model, other)]
+    assert results[0] == results[1] and sorted(results[1]) == ["accuracy", "area", "loss", "recall"]
+    model.compile("sgd", seqcore.losses.mean_squared_error, metrics=[seqcore.metrics.binary_accuracy])
+    config = model.get_compile_config()
+    assert config["loss"]["class_name"] == "MeanSquaredError" and config["metrics"] == ["binary_accuracy"]
+    other.compile_from_config(config)
+    other.compile_from_config({"loss": "mse"})
+    assert other.optimizer.name == "rm_sprop" and other.get_compile_config()["metrics"] is None
+
+
+def test_configs_of_compile_that_say_nothing():
+    def own(y_true, y_pred):
+        return abs(y_true - y_pred).mean(-1)
+
+    model = classifier(metrics=[own])
+    before = model.optimizer
+    for config, message in (
+        (None, "`config`: expected a dict, got NoneType"),
+        ({}, r"`config`: expected arguments of `compile`, optimizer, loss, .*; got \{\}, as a model gives"),
+        ({"loss": "mse", "learning_rate": 1}, r"`config`: .*; got \['learning_rate'\]"),
+        (model.get_compile_config(), "unknown metric 'own'"),
+        ({"optimizer": {"class_name": "Best", "config": {}}}, "unknown optimizer 'Best'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.compile_from_config(config)
+    assert model.optimizer is before

@@ -865,3 +865,26 @@ def test_weights_that_do_not_decay():
         trained.append(model.get_weights())
     for a, b in zip(*trained, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("loss", ["mse", spec("LogCosh", reduction="sum")])
+def test_configs_of_compile(loss):
+    """We compile from what Keras says."""
+    case = Case(chain((None, 5, 3), spec("LSTM", units=4), spec("Dense", units=2)), spec("MeanSquaredError"), 8, 1)
+    ours, theirs = both(case)
+    assert ours.get_compile_config() == theirs.get_compile_config() == {}
+    theirs.compile(
+        keras.optimizers.SGD(0.25, momentum=0.5),
+        loss if isinstance(loss, str) else instance(keras.losses, loss),
+        metrics=["mae", keras.metrics.MeanSquaredError(name="own")],
+    )
+    said = theirs.get_compile_config()
+    ours.compile_from_config(said)
+    told = ours.get_compile_config()
+    assert set(told) <= set(said) and told["metrics"][0] == said["metrics"][0]
+    for key in ("optimizer", "loss"):
+        a, b = told[key], said[key]
+        assert a == b if isinstance(b, str) else a["class_name"] == b["class_name"] and b["config"] == a["config"]
+    for _ in range(3):
+        got, expected = (model.train_on_batch(case.x, case.y) for model in (ours, theirs))
+        np.testing.assert_allclose(got, expected, rtol=1e-4)

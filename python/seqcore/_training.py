@@ -3,6 +3,7 @@ knows nothing about layers, only the network they make."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 import weakref
 from abc import abstractmethod
@@ -14,6 +15,7 @@ import numpy as np
 from . import _data, _engine, losses, optimizers
 from . import metrics as _metric_module
 from ._compiled_metrics import CompiledMetrics
+from ._config import check_mapping, to_config
 from .callbacks import CallbackList, History, make_list
 
 if TYPE_CHECKING:
@@ -124,6 +126,38 @@ class Trainer:
         self.compiled = True
         if self._existing_network() is not None:
             self._compiled_network(self._existing_network(), "training")
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile` was given, as JSON-ready values; {} where it was not called. Functions and metric classes of
+        your own are there by their names alone."""
+        if not self.compiled:
+            return {}
+        loss = self.loss if isinstance(self.loss, str) else to_config(self._loss)
+        plain, weighted = ([_said(m) for m in some] or None for some in self._metrics_given)
+        return {
+            "optimizer": to_config(self.optimizer), "loss": loss, "loss_weights": None, "metrics": plain,
+            "weighted_metrics": weighted,
+        }  # fmt: skip
+
+    def compile_from_config(self, config: Any) -> None:
+        """Compiles the model with what `get_compile_config` gave, here or in Keras.
+
+        Args:
+            config: a dict of arguments of `compile`.
+
+        Raises:
+            ValueError: `config` is empty, or not such a dict; or has a name that is not known here, as those of your
+                own functions and classes: give these to `compile`.
+        """
+        config = check_mapping(config, "`config`")
+        known = inspect.signature(self.compile).parameters
+        unknown = [k for k in config if k not in known]
+        if unknown or not config:
+            raise ValueError(
+                f"`config`: expected arguments of `compile`, {', '.join(known)}; got "
+                f"{unknown or '{}, as a model gives that is not compiled'}"
+            )
+        self.compile(**config)
 
     def _trainable_now(self) -> dict[int, list[bool]]:
         """Of each weight whether training changes it; of statistics whether they move."""
@@ -731,6 +765,10 @@ def _as_list(value: Any) -> list[Any]:
             return list(value[0])
         return list(value)
     return [value]
+
+
+def _said(metric: Any) -> Any:
+    return to_config(_metric_module.get(metric) if isinstance(metric, dict) else metric)
 
 
 def _check_metric(identifier: Any) -> None:
