@@ -1,13 +1,16 @@
 """Metrics that the core does not know, in `compile`: functions and classes of one's own."""
 
 import copy
+import csv
+import json
 import pickle
+import re
 
 import numpy as np
 import pytest
 
 import seqcore
-from seqcore import layers, metrics, models
+from seqcore import callbacks, layers, metrics, models
 
 
 class Squared(metrics.MeanSquaredError):
@@ -173,13 +176,101 @@ def test_refused():
     with pytest.raises(ValueError, match="`initializer`"):
         metrics.MeanSquaredError().add_variable(initializer=None)
 
-    class Several(Seen):
+    class Nothing(Seen):
         def result(self):
-            return self.largest
+            return {}
 
-    model.compile("sgd", "mse", metrics=[Several("several")])
-    with pytest.raises(ValueError, match=r"'several' says 2 \(shape \(2,\)\)"):
+    model.compile("sgd", "mse", metrics=[Nothing("nothing")])
+    with pytest.raises(ValueError, match="expected metrics that say a number or an array of them, 'nothing' says "):
         model.evaluate(x, y, verbose=0)
     model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: "text"])
     with pytest.raises(TypeError, match="what <lambda> gives"):
         model.evaluate(x, y, verbose=0)
+
+
+def binary(given=None):
+    model = regression(units=1)
+    model.set_weights([np.random.default_rng(1).uniform(-1, 1, w.shape) for w in model.weights])
+    model.compile("sgd", "mse", metrics=given)
+    x, y, weight = data(40)
+    return model, x, (y[:, :1] > 0).astype(np.float32), weight
+
+
+@pytest.mark.parametrize("kind", ["Precision", "Recall", "TruePositives", "FalsePositives", "TrueNegatives",
+                                  "FalseNegatives"])  # fmt: skip
+def test_several_thresholds(kind, tmp_path):
+    """An array of what metrics of one threshold each say."""
+    thresholds = [0.4, 0.0, 0.2]
+    kind = getattr(metrics, kind)
+    several = kind(thresholds, name="several")
+    ones = [kind(t, name=f"one_{i}") for i, t in enumerate(thresholds)]
+    model, x, y, weight = binary()
+    model.compile(seqcore.optimizers.SGD(0.1), "mse", metrics=[several, *ones], weighted_metrics=[kind(thresholds)])
+    history = model.fit(x, y, epochs=2, batch_size=16, validation_split=0.25, sample_weight=weight, verbose=0).history
+    for prefix in ("", "val_"):
+        for epoch in range(2):
+            got = history[f"{prefix}several"][epoch]
+            assert isinstance(got, np.ndarray) and got.dtype == np.float32
+            assert got.tolist() == [history[f"{prefix}one_{i}"][epoch] for i in range(3)]
+    for prefix in ("", "val_"):
+        first, last = history[f"{prefix}several"]
+        assert first is not last
+    told = model.evaluate(x, y, sample_weight=weight, verbose=0)
+    assert told[1].tolist() == told[2:5] and len(set(told[2:5])) > 1 and told[5].shape == (3,)
+    assert not np.array_equal(told[1], told[5])
+    named = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
+    np.testing.assert_array_equal(named["several"], told[1])
+    trained = model.train_on_batch(x, y, weight)
+    assert trained[1].tolist() == trained[2:5]
+    for path in (tmp_path / "m.safetensors", tmp_path / "m.keras"):
+        model.save(path)
+        again = models.load_model(path)
+        for a, b in zip(again.evaluate(x, y, verbose=0), model.evaluate(x, y, verbose=0), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_several_numbers_of_other_metrics():
+    model = regression()
+    model.compile("sgd", "mse", metrics=[metrics.F1Score(average=None, threshold=0.1), Several()])
+    x, y, _ = data()
+    _, scores, several = model.evaluate(x, (y > 0).astype(float), verbose=0)
+    assert scores.shape == (2,) and several.tolist() == [[13, 13]]
+
+
+class Several(Seen):
+    """Says the same array again and again, which it goes on to change."""
+
+    def __init__(self, name="several"):
+        super().__init__(name=name)
+        self.array = np.zeros((1, 2))
+
+    def result(self):
+        self.array[:] = self.count
+        return self.array
+
+
+def test_logs_keep_what_an_array_was():
+    model, x, y, _ = binary([Several()])
+    seen = []
+    keep = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["several"]))
+    model.fit(x, y, batch_size=10, callbacks=[keep], verbose=0)
+    assert [s.tolist() for s in seen] == [[[n, n]] for n in (10, 20, 30, 40)]
+
+
+def test_arrays_in_callbacks(tmp_path, capsys):
+    model, x, y, _ = binary([metrics.Recall([0.0, 0.25], name="recall")])
+    log = callbacks.CSVLogger(tmp_path / "log.csv")
+    history = model.fit(x, y, validation_split=0.25, callbacks=[log], verbose=2).history
+    shown = float(re.search(r" - recall: ([0-9.]+)", capsys.readouterr().out)[1])
+    assert shown == pytest.approx(history["recall"][0].mean(), abs=1e-4)
+    with open(tmp_path / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name in ("recall", "val_recall"):
+        assert json.loads(row[name].strip('"')) == pytest.approx(history[name][0].tolist())
+    for callback in (
+        callbacks.EarlyStopping("recall", mode="max"),
+        callbacks.ReduceLROnPlateau("val_recall"),
+        callbacks.ModelCheckpoint(tmp_path / "best.safetensors", monitor="recall", save_best_only=True),
+    ):
+        with pytest.raises(ValueError, match=r"`monitor` of .*: expected the name of one number, '.*recall' are 2"):
+            model.fit(x, y, validation_split=0.25, callbacks=[callback], verbose=0)

@@ -888,3 +888,17 @@ def test_configs_of_compile(loss):
     for _ in range(3):
         got, expected = (model.train_on_batch(case.x, case.y) for model in (ours, theirs))
         np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_metrics_of_several_thresholds():
+    case = Case(chain((None, 5, 3), spec("LSTM", units=4), spec("Dense", units=2, activation="sigmoid")),
+                spec("BinaryCrossentropy"), 24, 1)  # fmt: skip
+    told = []
+    for library, model in zip((seqcore, keras), both(case), strict=True):
+        given = [getattr(library.metrics, kind)(thresholds=[0.6, 0.4, 0.5]) for kind in ("Recall", "TruePositives")]
+        model.compile(library.optimizers.SGD(0.1), "binary_crossentropy", metrics=given)
+        history = model.fit(case.x, case.y, epochs=2, batch_size=8, shuffle=False, verbose=0).history
+        told.append([*history.values(), model.evaluate(case.x, case.y, verbose=0)[1:]])
+    for ours, theirs in zip(*told, strict=True):
+        assert [type(v) for v in ours] == [type(v) for v in theirs]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)

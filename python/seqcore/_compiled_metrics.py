@@ -46,12 +46,12 @@ class CompiledMetrics:
         for metric in self._own:
             metric.reset_state()
 
-    def results(self, core: _engine.CoreModel) -> list[float]:
-        """What all say so far."""
+    def results(self, core: _engine.CoreModel) -> list[Any]:
+        """What all say so far: numbers, or arrays of them."""
         if not self._own:
-            return core.metric_results()
+            return list(core.metric_results())
         known = iter(core.metric_results())
-        return [next(known) if metrics.in_core(m) else _number(m) for m in self.all]
+        return [next(known) if metrics.in_core(m) else _value(m) for m in self.all]
 
     def step(self, core: _engine.CoreModel, train: bool) -> Callable[..., Any]:
         """`train_on_batch` or `test_on_batch` of the core, with all metrics."""
@@ -81,13 +81,14 @@ class CompiledMetrics:
                     metric.update_state(y, outputs, sample_weight=with_weight)
 
 
-def _number(metric: metrics.Metric) -> float:
+def _value(metric: metrics.Metric) -> Any:
+    """What a metric says: a number, or an array of several."""
     value = np.asarray(metric.result())
-    if value.size != 1:
+    if value.dtype.kind not in "biuf" or not value.size:
         raise ValueError(
-            f"`metrics`: expected metrics that say one number, {metric.name!r} says {value.size} (shape {value.shape})"
+            f"`metrics`: expected metrics that say a number or an array of them, {metric.name!r} says {value!r}"
         )
-    return float(value.reshape(()))
+    return float(value.reshape(())) if value.size == 1 else np.array(value)
 
 
 def _unique_names(plain: list[metrics.Metric], weighted: list[metrics.Metric]) -> list[str]:

@@ -417,8 +417,8 @@ class Trainer:
         self._averages_in_weights = not self._averages_in_weights
 
     def _fit_epochs(self, network: Network, batches: Any, validation: Any, hooks: CallbackList, epochs: range,
-                    validates: int | frozenset[int]) -> dict[str, float]:  # fmt: skip
-        logs: dict[str, float] = {}
+                    validates: int | frozenset[int]) -> dict[str, Any]:  # fmt: skip
+        logs: dict[str, Any] = {}
         for epoch in epochs:
             hooks.on_epoch_begin(epoch)
             done = self._train_epoch(network, batches, hooks)
@@ -492,7 +492,7 @@ class Trainer:
         bar, train = hooks.bar, counted.step(core, train=True)
         skipped, done = core.skipped_steps, 0
 
-        def logs() -> dict[str, float]:
+        def logs() -> dict[str, Any]:
             return self._logs(network)
 
         for x, y, weight, rows in batches.epoch():
@@ -525,7 +525,7 @@ class Trainer:
 
     def _test_epoch(
         self, network: Network, batches: Any, hooks: CallbackList, bar: bool = False
-    ) -> tuple[int, dict[str, float]]:
+    ) -> tuple[int, dict[str, Any]]:
         """How many batches there were, and the logs: empty where there was none."""
         core, counted = network.core, self._metrics
         assert counted is not None
@@ -551,7 +551,7 @@ class Trainer:
         hooks.on_test_end(logs)
         return done, logs
 
-    def _logs(self, network: Network) -> dict[str, float]:
+    def _logs(self, network: Network) -> dict[str, Any]:
         """The running loss and metrics, by name in order."""
         core, counted = network.core, self._metrics
         assert counted is not None

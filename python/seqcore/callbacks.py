@@ -18,7 +18,7 @@ __all__ = [
     "TerminateOnNaN",
 ]  # fmt: skip
 
-Logs = dict[str, float] | None
+Logs = dict[str, Any] | None  # numbers, or arrays where a metric says several
 
 
 class Callback:
@@ -115,7 +115,7 @@ class History(Callback):
     def __init__(self) -> None:
         super().__init__()
         self.epoch: list[int] = []
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.epoch = []
@@ -139,7 +139,7 @@ class ProgbarLogger(Callback):
         self._seen = 0
         self.bar = Progbar(self.params.get("steps"), verbose=self.params.get("verbose", 1), stateless_metrics=())
 
-    def step(self, done: int, logs: Callable[[], dict[str, float]]) -> None:
+    def step(self, done: int, logs: Callable[[], dict[str, Any]]) -> None:
         """`done` batches are through; `logs` is asked only where the bar is drawn."""
         self._seen = done
         bar = self.bar
@@ -314,7 +314,7 @@ class _Monitor(Callback):
     def value(self, logs: Logs, otherwise: str = "") -> float | None:
         """What is monitored or, with a warning that ends in `otherwise`, None; ValueError where `mode` must be told."""
         self._rises()
-        found = (logs or {}).get(self.monitor)
+        found: Any = (logs or {}).get(self.monitor)
         if found is None and not self._warned:
             self._warned = True
             warnings.warn(
@@ -322,7 +322,12 @@ class _Monitor(Callback):
                 f"{', '.join(sorted(logs or {}))}{otherwise}",
                 stacklevel=2,
             )
-        return found
+        if np.size(found) != 1:
+            raise ValueError(
+                f"`monitor` of {type(self).__name__}: expected the name of one number, {self.monitor!r} are "
+                f"{np.size(found)}"
+            )
+        return None if found is None else float(found)
 
 
 class EarlyStopping(_Monitor):
@@ -809,12 +814,17 @@ class CSVLogger(Callback):
                 self.keys += [f"val_{k}" for k in self.keys]
             if self._header:
                 writer.writerow(["epoch", *self.keys])
-        writer.writerow([epoch, *(logs.get(k, "NA") for k in self.keys)])
+        writer.writerow([epoch, *(_cell(logs.get(k, "NA")) for k in self.keys)])
         self._file.flush()
 
     def on_train_end(self, logs: Logs = None) -> None:
         self._file.close()
         self._file = None
+
+
+def _cell(value: Any) -> Any:
+    """An array as Keras writes it."""
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
 
 
 def make_list(callbacks: Any, model: Any, **params: Any) -> CallbackList:
