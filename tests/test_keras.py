@@ -902,3 +902,30 @@ def test_metrics_of_several_thresholds():
     for ours, theirs in zip(*told, strict=True):
         assert [type(v) for v in ours] == [type(v) for v in theirs]
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_training_with_a_base_at_inference(trainable):
+    """`base(inputs, training=False)` as Keras's guide to fine-tuning means it. In 3.15 `fit` overrides that: its model
+    here is made without what would be active then."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 5, 3)).astype(np.float32), rng.normal(size=(32, 2)).astype(np.float32)
+    weights = None
+    results = []
+    for library in (seqcore, keras):
+        layers = library.layers
+        norm = layers.BatchNormalization(center=False, scale=False)
+        drop = [layers.Dropout(0.5)] if library is seqcore else []
+        sequence = layers.LSTM(4, return_sequences=True)
+        base = library.Sequential([library.Input((5, 3)), sequence, *drop, norm, layers.Dense(4)])
+        inputs = library.Input((5, 3))
+        model = library.Model(inputs, layers.LSTM(2)(base(inputs, training=False)))
+        base.trainable = trainable
+        norm.trainable = library is seqcore and trainable
+        weights = weights or [rng.uniform(0.1, 1, w.shape) for w in model.weights]
+        model.set_weights(weights)
+        model.compile(library.optimizers.SGD(0.05), "mse")
+        results.append(([model.train_on_batch(x, y) for _ in range(8)], *model.get_weights()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert len(set(results[0][0])) == 8

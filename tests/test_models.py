@@ -1,6 +1,7 @@
 """Sequential as a container: building, names, weights, configs, summary, layers called alone, utilities, doctests."""
 
 import copy
+import os
 import pickle
 import re
 
@@ -178,9 +179,81 @@ def test_models_in_models():
         with pytest.raises(ValueError, match=message):
             model.add(other)
         assert len(model.layers) == 2 and model.output_shape == (None, 3)
-    for arguments in ({"training": False}, {"mask": np.ones((3, 4))}):
-        with pytest.raises(ValueError, match="`training` and `mask` are for calls on arrays"):
+    for arguments in ({"training": True}, {"mask": np.ones((3, 4))}):
+        with pytest.raises(ValueError, match="`training=True` and `mask` are for calls on arrays"):
             base(inputs, **arguments)
+
+
+def test_layers_that_are_in_training_as_at_inference():
+    """Dropout is left out, statistics stay, all else is trained; so it is in clones, copies and files."""
+    x, y = RNG.random((20, 4, 3)), RNG.random((20, 2))
+    base = models.Sequential([layers.Input((4, 3)), layers.GRU(4, return_sequences=True), layers.Dropout(0.9),
+                              layers.BatchNormalization(name="bn"), layers.SpatialDropout1D(0.5),
+                              layers.TimeDistributed(layers.Dropout(0.5)), layers.Dropout(0.0),
+                              layers.TimeDistributed(layers.BatchNormalization()), layers.LSTM(3)])  # fmt: skip
+    base.get_layer("bn").set_weights([np.full(4, v) for v in (2.0, -1.0, 0.5, 3.0)])
+    inputs = layers.Input((4, 3))
+    model = models.Model(inputs, layers.Dense(2)(base(inputs, training=False)))
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["GRU", "BatchNormalization", "Dropout", "TimeDistributed", "LSTM", "Dense"]
+    np.testing.assert_array_equal(model.predict(x, verbose=0), model.layers[-1](base.predict(x, verbose=0)))
+    model.compile("adam", "mse")
+    told = model.evaluate(x, y, verbose=0)
+    assert model.train_on_batch(x, y) == pytest.approx(told, rel=1e-6)  # batches are not normalised by themselves
+    model.fit(x, y, verbose=0)
+    norm = base.get_layer("bn")
+    assert [float(w.numpy()[0]) for w in norm.weights[2:]] == [0.5, 3.0]
+    assert not np.array_equal(norm.gamma, np.full(4, 2.0)) and norm.trainable
+    assert [w.tolist() for w in model.layers[3].get_weights()[2:]] == [[0.0] * 4, [1.0] * 4]
+    alike = models.clone_model(model)
+    alike.set_weights(model.get_weights())
+    for other in (alike, copy.deepcopy(model)):
+        other.compile(seqcore.optimizers.SGD(0.5), "mse")
+        other.fit(x, y, verbose=0)
+        for layer in (other.layers[1], other.layers[3]):
+            before = model.layers[other.layers.index(layer)].get_weights()[2:]
+            assert all(map(np.array_equal, layer.get_weights()[2:], before))
+    with pytest.raises(ValueError, match=r'layer "bn" is trained in a call with `training=False`, .*no words'):
+        model.save("never.keras")
+    base.trainable = False
+    config = model.get_config()
+    assert "never.keras" not in os.listdir() and config["layers"][2]["config"]["trainable"] is False
+
+
+def test_what_files_know_of_statistics_that_stay(tmp_path):
+    x, y = RNG.random((20, 3)), RNG.random((20, 2))
+    inputs = layers.Input((3,))
+    out = layers.Dense(2)(layers.BatchNormalization()(layers.Dense(4)(inputs), training=False))
+    model = models.Model(inputs, out)
+    model.compile("adam", "mse")
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    again = models.load_model(tmp_path / "m.safetensors")
+    for each in (model, again):
+        each.fit(x, y, epochs=3, verbose=0)
+        assert [w.tolist() for w in each.layers[1].get_weights()[2:]] == [[0.0] * 4, [1.0] * 4]
+    assert all(map(np.array_equal, model.get_weights(), again.get_weights()))
+
+
+def test_recurrent_dropout_is_no_inference():
+    inputs = layers.Input((4, 3))
+    norm = layers.BatchNormalization()
+    for layer in (
+        layers.LSTM(3, dropout=0.5), layers.Bidirectional(layers.GRU(2, recurrent_dropout=0.25)),
+        layers.RNN([layers.GRUCell(2), layers.LSTMCell(3, dropout=0.1)]),
+        layers.TimeDistributed(layers.Bidirectional(layers.SimpleRNN(2, dropout=0.5))),
+    ):  # fmt: skip
+        given = layers.Input((2, 4, 3)) if isinstance(layer, layers.TimeDistributed) else inputs
+        with pytest.raises(ValueError, match=r"`training=False`: it drops in training, .*: set both to 0 before"):
+            layer(given, training=False)
+        with pytest.raises(ValueError, match="`training=False`: it drops in training"):
+            models.Sequential([norm, layer])(given, training=False)
+        assert not norm.inference_only
+        assert layer(given).shape == layer(given, training=None).shape
+    for layer in (layers.LSTM(3), layers.Bidirectional(layers.GRU(2)), layers.RNN([layers.GRUCell(2)])):
+        assert layer(inputs, training=False).layers == (layer,)
+    with pytest.raises(ValueError, match="expected 3 axes"):
+        layers.SpatialDropout1D(0.5)(layers.Input((3,)), training=False)
 
 
 def test_what_is_no_chain():
@@ -201,7 +274,7 @@ def test_what_is_no_chain():
         (lambda: type("Own", (models.Model,), {})(), TypeError, "Own: .* expected a subclass of Sequential"),
         (lambda: layers.Dense(2)(layers.Dense(3)), TypeError, "`x`: expected an array, an Input"),
         (lambda: layers.Flatten()(inputs, mask=np.ones((1, 4))), ValueError, "are for calls on arrays"),
-        (lambda: layers.Dropout(0.5)(out, training=True), ValueError, "`training`, .* are for calls on arrays"),
+        (lambda: layers.Dropout(0.5)(out, training=True), ValueError, "`training=True`, .* are for calls on arrays"),
         (lambda: layers.LSTM(2, return_state=True, name="two")(inputs), ValueError, '"two" has several outputs'),
         (lambda: layers.LSTM(2)(out), ValueError, "expected 3 axes"),
     ):

@@ -108,6 +108,9 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
         "seed": model.seed,
         "trained": model._trained,
     }
+    as_at_inference = [i for i, layer in enumerate(model.layers) if layer.inference_only]
+    if as_at_inference:
+        header["as_at_inference"] = as_at_inference
     network = model._existing_network()
     assert network is not None
     if model.compiled and include_optimizer:
@@ -207,6 +210,8 @@ def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", comp
     _check_sizes(header["model"], tensors)
     model = model_from_description(header["model"])
     model.seed = _natural(header, "seed")
+    for i in header.get("as_at_inference", ()):
+        model.layers[i].as_at_inference()
     if model._existing_network() is None:
         raise ValueError("the description has no input shape")
     _assign(model, tensors, path, skip_mismatch=False)

@@ -343,15 +343,19 @@ class Sequential(Model):
 
     def __call__(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
         """What the model gives for a batch; with `training`, dropout is active and batches normalise themselves. Called
-        on an `Input`, or on what a layer gave for one, the chain goes on with its layers."""
+        on an `Input`, or on what a layer gave for one, the chain goes on with its layers; with `training=False` they
+        are in training as at inference, see `Layer`."""
         if isinstance(x, (Chain, Layer)):
-            if training is not None or mask is not None:
+            if training or mask is not None:
                 raise ValueError(
-                    f'model "{self.name}": `training` and `mask` are for calls on arrays; a layer that is frozen '
-                    f"(`trainable=False`) does not change in training"
+                    f'model "{self.name}": `training=True` and `mask` are for calls on arrays; a model is one chain of '
+                    f"layers, whose training is that of `fit`"
                 )
+            if training is not None:
+                for layer in self._layers:
+                    layer.as_at_inference(change=False)  # all, before one is changed
             for layer in self._for_another():
-                x = layer(x)
+                x = layer(x, training=training)
             return x
         x = self._of_input(x)
         network = self._network_for(x)
@@ -720,6 +724,8 @@ def clone_model(
     else:
         for new, old in zip([c for c in copies if not isinstance(c, InputLayer)], model.layers, strict=True):
             new.take_initializers(old)
+            if old.inference_only:
+                new.as_at_inference()
     clone = Sequential(copies, trainable=model.trainable, name=model.name)
     if model.compiled:
         plain, weighted = model._metrics_given

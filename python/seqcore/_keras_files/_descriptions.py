@@ -129,6 +129,8 @@ def described_layer(layer: Layer, trainable: bool = True) -> dict[str, Any]:
     if "/" in str(layer.name):
         raise ValueError(f'layer "{layer.name}": Keras takes no names with a slash in them')
     config, trained = layer.get_config(), trainable and layer.trainable
+    if trained and layer.inference_only:
+        raise ValueError(f'layer "{layer.name}" is trained in a call with `training=False`, {NO_WORDS}')
     for key, value in config.items():
         given = getattr(layer, layer._args[key].attribute or key)
         if isinstance(given, Layer):

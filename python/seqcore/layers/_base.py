@@ -66,7 +66,9 @@ class Layer(Configurable):
     Call arguments:
         x: an array of a whole batch.
         mask: booleans of shape (batch, steps), False where a step is padding.
-        training: whether dropout is active, and BatchNormalization takes and moves its statistics.
+        training: whether dropout is active, and BatchNormalization takes and moves its statistics. Where a chain of
+            layers is made False says that they never are and do: dropout is left out, and BatchNormalization keeps its
+            statistics in all models that have it, also where it is trainable; None leaves that to training.
     """
 
     name: str | None = arg(optional(text), default=None, kw_only=True)
@@ -87,6 +89,7 @@ class Layer(Configurable):
     _initial_weights = UNSET  # arrays to begin with
     several_outputs = False
     stateful = False
+    inference_only = False  # whether it was told to be in training as at inference, and would be otherwise
 
     def named_activation(self) -> str | None:
         """The name of the activation that the layer is, if it is one."""
@@ -349,16 +352,30 @@ class Layer(Configurable):
             initial_state = self._check_states(initial_state, len(array))
         return network.forward(array, mask, bool(training), initial_state)
 
-    def __call__(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
+    def __call__(self, x: Any, mask: Any = None, training: bool | None = None, initial_state: Any = None) -> Any:
         if isinstance(x, (Chain, Layer)):
             if training or mask is not None or initial_state is not None:
                 raise ValueError(
-                    f'layer "{self.name}": `training`, `mask` and `initial_state` are for calls on arrays; a model is '
-                    f"one chain of layers"
+                    f'layer "{self.name}": `training=True`, `mask` and `initial_state` are for calls on arrays; a '
+                    f"model is one chain of layers, whose training is that of `fit`"
                 )
-            return self._after(x if isinstance(x, Chain) else x._begin())
-        outputs, _ = self._forward(x, mask, training, initial_state)
+            x = x if isinstance(x, Chain) else x._begin()
+            after = self._after(x)
+            return after if training is None or self.as_at_inference() else x
+        outputs, _ = self._forward(x, mask, bool(training), initial_state)
         return self._nested(outputs) if self.several_outputs else outputs[0]
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        """Makes the layer do in training what it does at inference; its weights may be trained. False if it does
+        nothing then, so that a chain is as well without it.
+
+        Args:
+            change: False only tells whether that can be.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        return True
 
     def _begin(self) -> Chain:
         raise TypeError(f"`x`: expected an array, an Input, or what a layer gave for one; got {self!r}")
@@ -371,7 +388,7 @@ class Layer(Configurable):
             )
         return Chain(x.begin, [*x.layers, self], self.output_shape_for(x.shape))
 
-    def call(self, x: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
+    def call(self, x: Any, mask: Any = None, training: bool | None = None, initial_state: Any = None) -> Any:
         """As calling the layer itself."""
         return self(x, mask=mask, training=training, initial_state=initial_state)
 

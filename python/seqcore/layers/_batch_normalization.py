@@ -64,3 +64,11 @@ class BatchNormalization(OverLastAxis):
     synchronized: bool = arg(_off, default=False, kw_only=True, in_config=False)
 
     _ignored = Layer._ignored | {"renorm_clipping", "renorm_momentum"}  # without renorm they say nothing
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        self.inference_only = self.inference_only or change
+        return True
+
+    @property
+    def trained(self) -> list[bool]:
+        return [self.trainable and not (v.statistic and self.inference_only) for v in self.variables]

@@ -268,6 +268,9 @@ class StackedRNNCells(RunnableCell):
     def trained(self) -> list[bool]:
         return [self.trainable and trained for cell in self.cells for trained in cell.trained]
 
+    def as_at_inference(self, change: bool = True) -> bool:
+        return all([cell.as_at_inference(change) for cell in self.cells])
+
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         rest = iter(indices)
         for cell in self.cells:
@@ -350,6 +353,9 @@ class RNN(RecurrentLayer, _OfCell):
     @property
     def trained(self) -> list[bool]:
         return [self.trainable and trained for trained in self.cell.trained]
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        return self.cell.as_at_inference(change)
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         self.cell.bind(core, indices, input_shape)

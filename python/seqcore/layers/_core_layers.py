@@ -232,6 +232,9 @@ class Dropout(Layer):
     noise_shape: Sequence[int | None] | None = arg(optional(sizes), default=None)
     seed: int | None = arg(seed_or_none, default=None)
 
+    def as_at_inference(self, change: bool = True) -> bool:
+        return self.rate == 0
+
 
 class SpatialDropout1D(Layer):
     """As `Dropout`, of whole features: one draw of a sample's serves all its steps.
@@ -243,6 +246,9 @@ class SpatialDropout1D(Layer):
 
     rate: float = arg(fraction)
     seed: int | None = arg(seed_or_none, default=None)
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        return self.rate == 0
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         self._check_rank(input_shape, 3, "(batch, steps, features)")

@@ -62,6 +62,14 @@ class WeightedCell(Cell):
     bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
     dropout: float = arg(fraction, default=0.0)
     recurrent_dropout: float = arg(fraction, default=0.0)
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        if self.dropout or self.recurrent_dropout:
+            raise ValueError(
+                f'layer "{self.name}": `training=False`: it drops in training, dropout={self.dropout} and '
+                f"recurrent_dropout={self.recurrent_dropout}: set both to 0 before the call"
+            )
+        return True
     seed: int | None = arg(seed_or_none, default=None)
 
 

@@ -58,6 +58,13 @@ class TimeDistributed(Layer):
     def trained(self) -> list[bool]:
         return [self.trainable and trained for trained in self.layer.trained]
 
+    @property
+    def inference_only(self) -> bool:  # type: ignore[override]
+        return self.layer.inference_only
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        return self.layer.as_at_inference(change)
+
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         self.layer.bind(core, indices, (input_shape[0], *input_shape[2:]))
         if self._initial_weights is not None:
@@ -181,6 +188,9 @@ class Bidirectional(Layer):
     @property
     def trained(self) -> list[bool]:
         return [self.trainable and trained for trained in (*self.forward_layer.trained, *self._backward.trained)]
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        return self.forward_layer.as_at_inference(change) and self._backward.as_at_inference(change)
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
         forward = [i for i in indices if "forward_layer/" in core.weights[i].name]
