@@ -929,3 +929,35 @@ def test_training_with_a_base_at_inference(trainable):
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     assert len(set(results[0][0])) == 8
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("outer", ["Sequential", "Functional"])
+def test_models_in_models(outer, frozen, tmp_path):
+    """Predictions, and training that goes on, from Keras's files; and ours of the same model, without models in it."""
+    layers, rng = keras.layers, np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5, 4)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+    begin = keras.Input((5, 4))
+    norm = keras.Sequential([keras.Sequential([layers.Dense(3)]), layers.BatchNormalization()])
+    inner = keras.Model(begin, layers.LSTM(4, return_sequences=True)(norm(begin)))
+    inner.trainable = not frozen
+    other = keras.Sequential([keras.Input((5, 4)), layers.Masking(), layers.LSTM(3), layers.Dense(2)])
+    if outer == "Sequential":
+        model = keras.Sequential([keras.Input((5, 4)), layers.Dense(4), inner, other])
+    else:
+        end = other(inner(layers.Dense(4)(again := keras.Input((5, 4))), training=False))
+        model = keras.Model(again, end)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, y, epochs=3, verbose=0)
+    model.save(tmp_path / "m.keras")
+    ours = seqcore.models.load_model(tmp_path / "m.keras")
+    assert [type(layer).__name__ for layer in ours.layers] == [
+        "Dense", "Dense", "BatchNormalization", "LSTM", "Masking", "LSTM", "Dense"
+    ]  # fmt: skip
+    assert len(ours.trainable_weights) == len(model.trainable_weights)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    losses = [[float(m.train_on_batch(x, y)) for _ in range(5)] for m in (ours, model)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    ours.save(tmp_path / "flat.keras")
+    flat = keras.models.load_model(tmp_path / "flat.keras")
+    np.testing.assert_allclose(flat.predict(x, verbose=0), ours.predict(x, verbose=0), rtol=1e-5, atol=1e-6)

@@ -958,6 +958,157 @@ def test_without_h5py(tmp_path, monkeypatch):
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
 
 
+# ----------------------------------------------------------------------------------------------------- models in models
+
+
+def nested():
+    """A chain, and the same layers as Keras describes them in models: [first, [[second, third], fourth], last]."""
+    first, *rest = LSTM, DENSE, LSTM, spec("LayerNormalization"), spec("Dense", units=2)
+    whole = built(chain((None, 3, 2), first, *rest))
+    a, b, c, d, e = whole.layers
+    inner = {"class_name": "Sequential", "layers": [b, c], "name": "inner"}
+    outer = {"class_name": "Functional", "layers": [inner, d], "name": "outer"}
+    return whole, {"class_name": "Sequential", "layers": [a, outer, e], "name": "all"}
+
+
+def described(model, shape=(None, 3, 2)):
+    """Keras's description of such a model."""
+    listed = []
+    for layer in model["layers"]:
+        if isinstance(layer, dict):
+            listed.append(described(layer, (None, 3, 4)))
+        else:
+            listed.append(dressed({"class_name": type(layer).__name__, "config": layer.get_config()}))
+    begin = {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": f"in_{model['name']}"}}
+    config = {"name": model["name"], "trainable": True, "layers": [begin, *listed]}
+    if model["class_name"] == "Functional":
+        names = [item["config"]["name"] for item in config["layers"]]
+        for item, name, before in zip(config["layers"], names, [None, *names], strict=False):
+            tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": [before, 0, 0]}}
+            nodes = [{"args": [tensor], "kwargs": {"training": False}}]
+            item |= {"name": name, "inbound_nodes": nodes if before else []}
+        config |= {"input_layers": [names[0], 0, 0], "output_layers": [names[-1], 0, 0]}
+    return {"module": "keras", "class_name": model["class_name"], "registered_name": None, "config": config}
+
+
+def nested_tree(file, model, at="layers"):
+    used = {}
+    for layer in model["layers"]:
+        kind = layer["class_name"] if isinstance(layer, dict) else type(layer).__name__
+        name = NAMES.get(kind, kind.lower())
+        n = used[name] = used.get(name, -1) + 1
+        here = f"{at}/{name}_{n}" if n else f"{at}/{name}"
+        if isinstance(layer, dict):
+            file.create_group(f"{here}/vars")
+            nested_tree(file, layer, f"{here}/layers")
+            continue
+        for path, arrays in parts(layer, here):
+            for i, array in enumerate(arrays):
+                file[f"{path}/vars/{i}"] = array
+
+
+def nested_legacy(file, model, description):
+    file.attrs["keras_version"], file.attrs["model_config"] = "3.15.1", json.dumps(description)
+    group = file.create_group("model_weights")
+    group.attrs["layer_names"] = [m["name"] if isinstance(m, dict) else m.name for m in model["layers"]]
+
+    def arrays(layer):
+        within = layer["layers"] if isinstance(layer, dict) else ()
+        return [a for one in within for a in arrays(one)] if within else layer.get_weights()
+
+    for layer, name in zip(model["layers"], group.attrs["layer_names"], strict=True):
+        inner = group.create_group(name)
+        inner.attrs["weight_names"] = [f"w/{i}" for i, _ in enumerate(arrays(layer))]
+        for i, array in enumerate(arrays(layer)):
+            inner[f"w/{i}"] = array
+
+
+def test_models_in_models(tmp_path):
+    """Their layers stand in one chain."""
+    whole, model = nested()
+    names = [layer.name for layer in whole.layers]
+    keras_file(tmp_path / "m.keras", described(model), nested_tree, model)
+    hdf5(tmp_path / "m.h5", nested_legacy, model, described(model))
+    for file in ("m.keras", "m.h5"):
+        loaded = models.load_model(tmp_path / file)
+        same(whole, loaded)
+        assert loaded.name == "all" and [layer.name for layer in loaded.layers] == names
+        assert all(map(np.array_equal, loaded.get_weights(), whole.get_weights()))
+        loaded.save(tmp_path / "again.keras")  # without models in it
+        same(whole, models.load_model(tmp_path / "again.keras"))
+
+
+def test_models_that_begin_a_model(tmp_path):
+    """The outer one has no input of its own; the inner one is frozen."""
+    _, model = nested()
+    description = described(model["layers"][1], (None, 3, 4))
+    description["config"]["trainable"] = False
+    description["config"]["layers"][1]["config"]["trainable"] = False
+    outer = {**described(model), "config": {"name": "all", "layers": [description]}}
+    inner = {"class_name": "Sequential", "layers": [model["layers"][1]], "name": "all"}
+    keras_file(tmp_path / "m.keras", outer, nested_tree, inner)
+    hdf5(tmp_path / "m.h5", nested_legacy, inner, outer)
+    for file in ("m.keras", "m.h5"):
+        loaded = models.load_model(tmp_path / file)
+        assert loaded.input_shape == (None, 3, 4) and not loaded.trainable_weights and loaded.trainable
+        x = np.ones((2, 3, 4), np.float32)
+        expected = x
+        for layer in (*model["layers"][1]["layers"][0]["layers"], model["layers"][1]["layers"][1]):
+            expected = layer(expected)
+        assert np.array_equal(loaded.predict(x, verbose=0), expected)
+
+
+def test_names_that_two_models_have(tmp_path):
+    whole, model = nested()
+    whole.layers[1].name = whole.layers[0].name = whole.layers[3].name = "x"
+    keras_file(tmp_path / "m.keras", described(model), nested_tree, model)
+    loaded = models.load_model(tmp_path / "m.keras")
+    assert [layer.name for layer in loaded.layers[:4:3]] == ["x", "outer_x"]
+    assert loaded.layers[1].name == "outer_inner_x"
+    same(whole, loaded)
+
+
+def deepen(model, levels):
+    """Puts the last layer into that many models."""
+    listed = model["config"]["layers"]
+    for _ in range(levels):
+        listed[-1] = {"class_name": "Sequential", "config": {"name": "m", "layers": [listed[-1]]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["config"]["layers"][2].update(module="my.code"), "unknown layer 'Functional'"),
+        (lambda m: m["config"]["layers"][2]["config"].update(layers=[]), "model 'Functional' .*a list `layers`"),
+        (lambda m: m["config"]["layers"][2].update(config=[]), "model 'Functional': .*a list `layers`"),
+        (lambda m: m["config"]["layers"][2].update(config=7), "dict"),
+        (
+            lambda m: m["config"]["layers"][2]["config"]["layers"][2]["inbound_nodes"].clear(),
+            r"model 'Functional' \(layer \"outer\"\): no chain",
+        ),
+        (lambda m: m["config"]["layers"][2]["config"]["layers"].append(7), "dict"),
+        (lambda m: deepen(m, 1), "do not fit"),
+        (lambda m: deepen(m, 150), "do not fit|damaged"),
+        (lambda m: m["config"]["layers"][2]["config"]["layers"][1]["config"]["layers"][1]["config"].update(units=10**6),
+         "units|numbers"),
+    ],
+)  # fmt: skip
+def test_models_in_models_that_are_refused(tmp_path, change, message):
+    _, model = nested()
+    description = described(model)
+    change(description)
+    keras_file(tmp_path / "m.keras", description, nested_tree, model)
+    with pytest.raises(ValueError, match=rf"(?s)m.keras: .*({message})"):
+        models.load_model(tmp_path / "m.keras")
+
+
+def test_models_in_models_of_tf_keras(tmp_path):
+    whole, model = nested()
+    keras_file(tmp_path / "m.keras", described(model), tree, whole, root="_layer_checkpoint_dependencies")
+    with pytest.raises(ValueError, match=r"a model in a model, in a file of tf.keras before 2.13"):
+        models.load_model(tmp_path / "m.keras")
+
+
 # -------------------------------------------------------------------------------------------------------------- writing
 
 

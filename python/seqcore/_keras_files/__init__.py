@@ -29,7 +29,8 @@ from ..layers._base import flat
 from ..layers._recurrent import WeightedCell
 from ..models import Sequential
 from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, h5py_module, named, read_json
-from ._descriptions import chain, keras_own, read_layer, shown
+from ._descriptions import keras_own, shown
+from ._nested import MODELS, layers_of, read_parts
 from ._training import compile_model, take_state
 from ._weights import take_weights
 from ._writing import check, save_model, save_weights
@@ -88,8 +89,8 @@ def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | Non
             training = None if training is None else read_json(training, "`training_config`")
             version = file.text("", "keras_version")
         old = str(version or "1").partition(".")[0] in ("0", "1", "2")
-        model = _model(description, file, old)
-        take_weights(file, model, path, skip_mismatch=False)
+        model, parts = _model(description, file, old)
+        take_weights(file, model, path, skip_mismatch=False, parts=parts)
         if compile and training:
             try:
                 compile_model(model, check_mapping(training, "the description of compile"), file, old, own)
@@ -99,18 +100,17 @@ def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | Non
     return model
 
 
-def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> Sequential:
+def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> tuple[Sequential, list[Any]]:
+    """The model, and where its layers stand in models of the file's."""
     kind, config = description.get("class_name"), description.get("config")
     if isinstance(config, list):
         config = {"layers": config}
     config = check_mapping(config, "the config of the model")
-    if kind not in ("Sequential", "Functional", "Model") or not keras_own(description):
+    if kind not in MODELS or not keras_own(description):
         raise ValueError(f"expected a Sequential model or a functional one, got {shown(description)}")
-    listed = config.get("layers")
-    if not isinstance(listed, list) or not listed:
-        raise ValueError("the config of the model: expected a list `layers` with a layer or more")
     _check_sizes(config, file.datasets)
-    found = [read_layer(item, old) for item in (listed if kind == "Sequential" else chain(config, listed))]
+    parts = read_parts(kind, config, old)
+    found = layers_of(parts)
     stateful = any(layer.stateful or getattr(getattr(layer, "layer", None), "stateful", False) for layer in found)
     if isinstance(found[0], layers.InputLayer) and not stateful:
         # The batch is that of the first call, where the model was built by one.
@@ -133,7 +133,7 @@ def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> Sequential:
     _check_count(model, shape, file)
     if model._shape is None:
         model.build(shape)
-    return model
+    return model, parts
 
 
 def _check_count(model: Sequential, shape: Shape, file: Hdf5) -> None:

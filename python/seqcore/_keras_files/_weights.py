@@ -14,6 +14,7 @@ from ..layers import RNN, Bidirectional, Layer, StackedRNNCells, TimeDistributed
 from ..layers._recurrent import Recurrent
 from ..models import Sequential
 from ._containers import Hdf5
+from ._nested import Inner, groups_of, roots_of
 
 
 class Group(NamedTuple):
@@ -59,16 +60,12 @@ def _counted(layers: Sequence[Layer]) -> list[str]:
     return names
 
 
-def _roots(model: Sequential) -> Iterator[tuple[Layer, str]]:
-    """The layers, with where in Keras 3's tree they are."""
-    for layer, name in zip(model.layers, _counted(model.layers), strict=True):
-        yield layer, f"layers/{name}"
-
-
-def _tree_places(file: Hdf5, model: Sequential) -> list[str]:
+def _tree_places(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> list[str]:
     """One path a weight."""
     if "layers" in file.groups:
-        return [place for layer, root in _roots(model) for place in _places(layer, root)]
+        return [place for layer, root in roots_of(parts) for place in _places(layer, root)]
+    if any(isinstance(part, Inner) for part in parts):
+        raise ValueError("a model in a model, in a file of tf.keras before 2.13: these are not read")
     # tf.keras 2.12 counted some layers twice: what counts is the order.
     root = "_layer_checkpoint_dependencies"
     numbered: dict[str, list[int]] = {}
@@ -85,9 +82,9 @@ def _tree_places(file: Hdf5, model: Sequential) -> list[str]:
     return places
 
 
-def _tree(file: Hdf5, model: Sequential) -> dict[str, Any]:
+def _tree(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]:
     """The datasets by the names that weights have here; those that the model has no place for keep theirs."""
-    names, places = _weight_names(model), _tree_places(file, model)
+    names, places = _weight_names(model), _tree_places(file, model, parts)
     found = {n: file.datasets[p] for n, p in zip(names, places, strict=True) if p in file.datasets}
     taken = set(places)
     for path, dataset in file.datasets.items():
@@ -98,11 +95,13 @@ def _tree(file: Hdf5, model: Sequential) -> dict[str, Any]:
     return found
 
 
-def _legacy(file: Hdf5, root: str, model: Sequential) -> dict[str, Any]:
+def _legacy(file: Hdf5, root: str, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]:
     """As `_tree`, of a file whose attributes list the layers and the weights of each."""
     names = iter(_weight_names(model))
-    ours = [(layer, [next(names) for _ in layer.variables]) for layer in model.layers]
-    ours = [(layer, weights) for layer, weights in ours if weights]
+    ours = [
+        (name, layers, [next(names) for layer in layers for _ in layer.variables]) for name, layers in groups_of(parts)
+    ]
+    ours = [group for group in ours if group[2]]
     theirs = []
     for name in file.texts(root, "layer_names") or ():
         group = f"{root}/{name}".strip("/")
@@ -114,36 +113,37 @@ def _legacy(file: Hdf5, root: str, model: Sequential) -> dict[str, Any]:
     if len(ours) != len(theirs):
         raise ValueError(
             f"the weights do not fit the model: it has {len(ours)} layers with weights "
-            f"({', '.join(str(layer.name) for layer, _ in ours[:8])}), the file {len(theirs)} "
+            f"({', '.join(name for name, *_ in ours[:8])}), the file {len(theirs)} "
             f"({', '.join(name for name, _ in theirs[:8])})"
         )
     found = {}
-    for (layer, mine), (name, paths) in zip(ours, theirs, strict=True):
+    for (our_name, layers, mine), (name, paths) in zip(ours, theirs, strict=True):
         if len(mine) != len(paths):
             raise ValueError(
-                f'layer "{layer.name}": expected {len(mine)} weights, got {len(paths)} in layer {name!r} of the file'
+                f'layer "{our_name}": expected {len(mine)} weights, got {len(paths)} in layer {name!r} of the file'
             )
         # Keras lists the weights that gradients change first.
-        changed = {id(v) for v in layer.trainable_weights}
-        ordered = sorted(range(len(mine)), key=lambda i: id(layer.variables[i]) not in changed)
+        changed = {id(v) for layer in layers for v in layer.trainable_weights}
+        variables = [v for layer in layers for v in layer.variables]
+        ordered = sorted(range(len(mine)), key=lambda i: id(variables[i]) not in changed)
         for i, path in zip(ordered, paths, strict=True):
             found[mine[i]] = file.dataset(path)
     return found
 
 
-def _weights_in(file: Hdf5, model: Sequential) -> dict[str, Any]:
+def _weights_in(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]:
     if "model_weights" in file.groups:
-        return _legacy(file, "model_weights", model)
+        return _legacy(file, "model_weights", model, parts)
     if file.texts("", "layer_names") is not None:
-        return _legacy(file, "", model)
+        return _legacy(file, "", model, parts)
     if "layers" not in file.groups and "_layer_checkpoint_dependencies" not in file.groups:
         raise ValueError(f"no weights of Keras's: expected `layers` or `layer_names`, got {sorted(file.groups)[1:9]}")
-    return _tree(file, model)
+    return _tree(file, model, parts)
 
 
 def put_weights(file: Any, model: Sequential) -> None:
     """The weights of a built model into an HDF5 file, as Keras 3 has them."""
-    groups = (group for layer, root in _roots(model) for group in _groups(layer, root))
+    groups = (group for layer, root in roots_of(model.layers) for group in _groups(layer, root))
     for group in (Group("", model.name, []), *groups):
         put_group(file, group.path, group.name, [variable.numpy() for variable in group.variables])
 
@@ -156,8 +156,11 @@ def put_group(file: Any, path: str, name: str, values: Sequence[Any]) -> None:
         into[str(i)] = value
 
 
-def take_weights(file: Hdf5, model: Sequential, path: str, skip_mismatch: bool) -> None:
-    found = _weights_in(file, model)
+def take_weights(
+    file: Hdf5, model: Sequential, path: str, skip_mismatch: bool, parts: Sequence[Any] | None = None
+) -> None:
+    """The weights in a file into a built model. parts: where its layers stand in models of the file's."""
+    found = _weights_in(file, model, model.layers if parts is None else parts)
     for name, variable in zip(_weight_names(model), model.weights, strict=True):
         dataset = found.get(name)
         # Only what fits is read; `_assign` says what does not.
