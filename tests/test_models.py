@@ -213,6 +213,8 @@ def test_layers_that_are_in_training_as_at_inference():
         for layer in (other.layers[1], other.layers[3]):
             before = model.layers[other.layers.index(layer)].get_weights()[2:]
             assert all(map(np.array_equal, layer.get_weights()[2:], before))
+    assert copy.deepcopy(norm).inference_only and pickle.loads(pickle.dumps(model.layers[3])).inference_only
+    assert not copy.deepcopy(layers.BatchNormalization()).inference_only
     with pytest.raises(ValueError, match=r'layer "bn" is trained in a call with `training=False`, .*no words'):
         model.save("never.keras")
     base.trainable = False

@@ -407,15 +407,18 @@ class Layer(Configurable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is a new layer; it takes these weights when it is built.
-        return _copy, (type(self), self.get_config(), self.get_weights() if self.built else None)
+        weights = self.get_weights() if self.built else None
+        return _copy, (type(self), self.get_config(), weights, self.inference_only)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.bound}>"
 
 
-def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None) -> Layer:
+def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None, inference_only: bool) -> Layer:
     layer = cls.from_config(config)
     layer._initial_weights = weights
+    if inference_only:
+        layer.as_at_inference()
     return layer
 
 
