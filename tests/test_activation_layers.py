@@ -99,8 +99,15 @@ def test_activations_of_keras_that_are_refused(name, why):
 
 def test_celu():
     x = RNG.normal(size=(3, 4)).astype(np.float32)
-    assert layers.Dense(2, activation="celu").get_config()["activation"] == "elu"
+    assert layers.Dense(2, activation="celu").get_config()["activation"] == "celu"
     assert np.array_equal(activations.celu(x), activations.elu(x))
+    both = []
+    for name in ("celu", "elu"):
+        case = Case(chain((None, 5, 4), spec("LSTM", units=3, activation=name), spec("Dense", units=2)), MSE, 3, seed=1)
+        model = engine(case)
+        both.append((model.gradients(case.x, case.y, None)[1], model.predict(case.x, 3)))
+    assert np.array_equal(both[0][1], both[1][1])
+    assert all(map(np.array_equal, both[0][0], both[1][0]))
 
 
 @pytest.mark.parametrize(
@@ -164,3 +171,23 @@ def test_files(tmp_path, suffix):
     assert loaded.get_config() == model.get_config()
     x = RNG.normal(size=(5, 4)).astype(np.float32)
     assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_functions_with_parameters():
+    x = RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    for function, arguments, layer in (
+        (activations.relu, {"max_value": 0.5}, layers.ReLU(0.5)),
+        (activations.relu, {"negative_slope": 0.1, "threshold": 0.25}, layers.ReLU(None, 0.1, 0.25)),
+        (activations.leaky_relu, {"negative_slope": 0.5}, layers.LeakyReLU(0.5)),
+        (activations.elu, {"alpha": 2.0}, layers.ELU(2.0)),
+    ):
+        assert np.array_equal(function(x, **arguments), layer(x))
+        assert function(x[0, 0, 0], **arguments) == layer(x[:1, 0, 0, None])
+        assert function(x[:0], **arguments).shape == (0, 4, 5)
+    with pytest.raises(ValueError, match=r"ReLU: unrecognized keyword arguments \{'slope': 1\}"):
+        activations.relu(x, slope=1)
+    with pytest.raises(ValueError, match="`max_value` of ReLU: expected a number >= 0"):
+        activations.relu(x, max_value=-1)
+    for function in (activations.tanh, activations.celu):
+        with pytest.raises(TypeError, match=r"expected no arguments but `x`, got \['alpha'\]"):
+            function(x, alpha=2)

@@ -327,14 +327,14 @@ def test_recurrent_nodes(tmp_path):
     assert count(compare(model, tmp_path / "model.onnx", [np.ones((2, 3, 2), np.float32)]), "GRU") == 2
 
 
-@pytest.mark.parametrize("name", seqcore._engine.activation_names())
+@pytest.mark.parametrize("name", [*seqcore._engine.activation_names(), "celu"])
 def test_activations(name, tmp_path):
     x = np.concatenate([RNG.normal(size=(40, 7)) * 4, [[-80, -6, -3, -0.5, 0, 0.5, 3]]]).astype(np.float32)
     for layer in (layers.Activation(name), layers.Dense(7, activation=name, kernel_initializer=np.eye(7))):
         compare(models.Sequential([layers.Input((7,)), layer]), tmp_path / "model.onnx", [x])
 
 
-@pytest.mark.parametrize("name", TAME)
+@pytest.mark.parametrize("name", [*TAME, "celu"])
 def test_activations_of_recurrent_layers(name, tmp_path):
     for cell in (layers.LSTM, layers.GRU, layers.SimpleRNN):
         gates = {} if cell is layers.SimpleRNN else {"recurrent_activation": name}
@@ -346,7 +346,7 @@ def test_activations_of_recurrent_layers(name, tmp_path):
                     model.export(tmp_path / "model.onnx", "onnx")
             else:
                 compare(model, tmp_path / "model.onnx", [RNG.normal(size=(3, 4, 2)).astype(np.float32)], rtol=1e-5)
-    assert not set(_activations._RECURRENT) - set(TAME)
+    assert not set(_activations._RECURRENT) - {*TAME, "celu"}
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import _engine
 from ._config import Configurable
 
@@ -11,19 +13,32 @@ __all__ = ["deserialize", "get", "serialize"]
 
 
 class Activation:
-    """A named activation function.
+    """A named activation function. relu, leaky_relu and elu take the parameters of the layers ReLU, LeakyReLU and ELU.
 
     Example:
         >>> from seqcore import activations
         >>> activations.relu([-1.0, 2.0]).tolist()
         [0.0, 2.0]
+        >>> activations.relu([-1.0, 2.0, 7.0], negative_slope=0.5, max_value=6).tolist()
+        [-0.5, 2.0, 6.0]
     """
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
-    def __call__(self, x: Any) -> _engine.Float:
-        return _engine.activation(self.__name__, x)
+    def __call__(self, x: Any, **parameters: Any) -> _engine.Float:
+        if not parameters:
+            return _engine.activation(self.__name__, x)
+        from . import layers
+
+        kinds: dict[str, Any] = {"relu": layers.ReLU, "leaky_relu": layers.LeakyReLU, "elu": layers.ELU}
+        if self.__name__ not in kinds:
+            raise TypeError(f"{self.__name__}: expected no arguments but `x`, got {sorted(parameters)}")
+        array = _engine.to_float(x, "x")
+        if not array.size:
+            return np.empty_like(array)
+        y: _engine.Float = kinds[self.__name__](**parameters)(array.reshape(1, -1))
+        return y.reshape(array.shape)
 
     def __repr__(self) -> str:
         return f"<activation {self.__name__}>"
@@ -33,7 +48,8 @@ class Activation:
 
 
 _functions = {name: Activation(name) for name in _engine.activation_names()}
-_aliases = {"swish": "silu", "hard_swish": "hard_silu", "celu": "elu"}
+_functions["celu"] = Activation("celu")  # elu as such, not with an alpha
+_aliases = {"swish": "silu", "hard_swish": "hard_silu"}
 # Keras's others, and why they are none here.
 _REFUSED = {
     "glu": "it halves the last axis",
