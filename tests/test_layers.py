@@ -116,7 +116,7 @@ def test_every_activation_in_every_slot(name, slot, activation):
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_saturated_gates(name):
-    """Pre-activations of any size, all of a unit's in all combinations: results like the reference's, never beyond 1."""
+    """Pre-activations of any size, in all combinations: results like the reference's, never beyond 1."""
     case = cell_case(recurrent(name, units=500, return_sequences=True), head=False)
     rng = np.random.default_rng(5)
     bias = case.weights[2]

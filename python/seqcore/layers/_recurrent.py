@@ -62,6 +62,7 @@ class WeightedCell(Cell):
     bias_constraint: ConstraintLike = arg(constraints.convert, default=None)
     dropout: float = arg(fraction, default=0.0)
     recurrent_dropout: float = arg(fraction, default=0.0)
+    seed: int | None = arg(seed_or_none, default=None)
 
     def as_at_inference(self, change: bool = True) -> bool:
         if self.dropout or self.recurrent_dropout:
@@ -70,7 +71,6 @@ class WeightedCell(Cell):
                 f"recurrent_dropout={self.recurrent_dropout}: set both to 0 before the call"
             )
         return True
-    seed: int | None = arg(seed_or_none, default=None)
 
 
 class RecurrentLayer(Layer):
