@@ -141,7 +141,7 @@ class Recurrent::RecurrentStep final : public Step {
       : k_(at.k),
         bytes_(static_cast<std::size_t>(pad(layer.units_)) * sizeof(float)),
         state_(at.states[static_cast<std::size_t>(layer.state_at_)]),
-        y_(at.memory.zeros(pad(layer.units_))),
+        y_(static_cast<std::size_t>(pad(layer.units_)), 0.0f),
         zero_output_for_mask_(layer.time_.zero_output_for_mask),
         shared_(at.parts > 1 && layer.splits_units()) {
     CellForwardArgs args =
@@ -158,29 +158,32 @@ class Recurrent::RecurrentStep final : public Step {
   }
 
   void run(StepCall& call) noexcept override {
-    float *h = state_.h.data(), *c = state_.c.data();
-    if (call.masked) {
+    float *h = state_.h.data(), *c = state_.c.data(), *y = y_.data();
+    if (!call.masked && call.parts == 1) {
+      k_.step(plans_[0], call.x, h, y, c, call.backwards);
+      state_.h.swap(y_);
+    } else if (call.masked) {
       call.one_part([&] {
         if (zero_output_for_mask_)
-          std::memset(y_, 0, bytes_);
+          std::memset(y, 0, bytes_);
         else
-          std::memcpy(y_, h, bytes_);
+          std::memcpy(y, h, bytes_);
       });
     } else {
-      if (shared_ && call.parts > 1)
-        k_.step(plans_[static_cast<std::size_t>(call.part) + 1], call.x, h, y_, c, call.backwards);
+      if (shared_)
+        k_.step(plans_[static_cast<std::size_t>(call.part) + 1], call.x, h, y, c, call.backwards);
       else
-        call.one_part([&] { k_.step(plans_[0], call.x, h, y_, c, call.backwards); });
-      if (call.part == 0) std::memcpy(h, y_, bytes_);  // nobody reads h any more in this step
+        call.one_part([&] { k_.step(plans_[0], call.x, h, y, c, call.backwards); });
+      if (call.part == 0) std::memcpy(h, y, bytes_);  // nobody reads h any more in this step
     }
-    call.x = y_;
+    call.x = y;
   }
 
  private:
   const Kernels& k_;
   std::size_t bytes_;
   States& state_;
-  float* y_;
+  Floats y_;  // h takes turns with it, but for a team's parts, who would see that too early or too late
   bool zero_output_for_mask_, shared_;
   std::vector<float*> plans_;
 };

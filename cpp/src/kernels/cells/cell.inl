@@ -412,7 +412,8 @@ struct PassPlan {
   float* hoisted;
   std::int64_t size, columns;  // of a group: packed floats; columns that x's half is hoisted from
   std::int64_t begin, end;     // this call's groups
-  bool even;                   // the last group of all is as wide as the others
+  std::int64_t last;           // of all
+  bool even;                   // the last is as wide as the others
   int gates;
 };
 
@@ -557,6 +558,7 @@ Plan make_plan(const CellForwardArgs& a, CellKind kind, const Passes& passes, st
          0,
          groups * a.share.part / a.share.parts,
          groups * (a.share.part + 1) / a.share.parts,
+         groups - 1,
          a.units % width == 0,
          0};
     for (int i = 0; i < strips.count; ++i) {
