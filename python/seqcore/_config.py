@@ -42,10 +42,34 @@ def arg(convert: Convert, *, default: Any = _MISSING, kw_only: bool = False, in_
     return Arg(convert, default, kw_only, in_config, attribute, after)
 
 
+class _SignatureOf:
+    """A class's signature, made when somebody asks: at import nobody does."""
+
+    def __get__(self, instance: object, cls: type[Configurable]) -> inspect.Signature:
+        made: inspect.Signature | None = vars(cls).get("_signature")
+        if made is None:
+            kind = inspect.Parameter
+            ordered = sorted(cls._args.items(), key=lambda item: item[1].kw_only)
+            made = inspect.Signature(
+                [
+                    kind(
+                        name,
+                        kind.KEYWORD_ONLY if a.kw_only and not cls._by_position else kind.POSITIONAL_OR_KEYWORD,
+                        default=kind.empty if a.default is _MISSING else a.default,
+                    )
+                    for name, a in ordered
+                ]
+            )
+            cls._signature = made
+        return made
+
+
 @dataclass_transform(field_specifiers=(arg,))
 class Configurable:
     """Base of everything that has a config. Subclasses declare arguments as class-level `arg(…)` fields."""
 
+    __signature__ = _SignatureOf()
+    _signature: ClassVar[inspect.Signature]
     _args: ClassVar[dict[str, Arg]] = {}
     # Keras words that have no meaning here; accepted and dropped.
     _ignored: ClassVar[frozenset[str]] = frozenset()
@@ -73,22 +97,10 @@ class Configurable:
             names = list(cls._args)
             names.insert(names.index(str(moved.after)) + 1, name)
             cls._args = {n: moved if n == name else cls._args[n] for n in names}
-        kind = inspect.Parameter
-        ordered = sorted(cls._args.items(), key=lambda item: item[1].kw_only)
-        cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                kind(
-                    name,
-                    kind.KEYWORD_ONLY if a.kw_only and not cls._by_position else kind.POSITIONAL_OR_KEYWORD,
-                    default=kind.empty if a.default is _MISSING else a.default,
-                )
-                for name, a in ordered
-            ]
-        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
-        signature: inspect.Signature = cls.__signature__  # type: ignore[attr-defined]
+        signature = cls.__signature__
         off = {k for k in cls._off if kwargs.get(k) in (None, False)}
         unknown = {k: v for k, v in kwargs.items() if not (k in cls._args or k in cls._ignored or k in off)}
         if unknown:
