@@ -320,7 +320,7 @@ t = time.perf_counter(); import seqcore; b = time.perf_counter() - t
 heavy = {"scipy", "h5py", "rich", "tabulate", "keras", "torch", "tensorflow", "asyncio", "unittest", "multiprocessing"}
 print(b, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
 """
-    # The first run may have to compile the modules; without a cache every run would. A busy machine may need several more.
+    # The first run may have to compile the modules; without a cache every run would. A busy machine may need more.
     environment = {"OPENBLAS_NUM_THREADS": 1, "PYTHONDONTWRITEBYTECODE": ""}
     runs = []
     while len(runs) < 20 and (not runs or float(runs[-1][0]) >= 0.05 * SLACK):
