@@ -53,8 +53,10 @@ void make_ready(const Step& s, const PassPlan& pass, float* chains, ReadyGroup* 
     const std::int64_t unit = group * width, n = s.geometry.group_units(*pass.strips, unit);
     ReadyGroup& r = ready[group];
     r = {};
-    r.z = {chains + group % 2 * kGroupColumns,       pass.gates * width, {}, 1, unit,
-           least(width, vectors(s.units - unit) * W)};
+    r.z.data = chains + group % 2 * kGroupColumns;
+    r.z.rows = 1;
+    r.z.unit = unit;
+    r.z.width = least(width, vectors(s.units - unit) * W);
     int gate = 0, strips = 0;
     each_strip(s.geometry, *pass.strips, n, pass.packed + group * pass.size,
                [&](const Strip& strip, std::ptrdiff_t column, std::int64_t columns, const float* bias, const float* w,
