@@ -87,12 +87,20 @@ def _without_input(layers: list[Layer]) -> list[Layer]:
 
 def roots_of(parts: Sequence[Any], at: str = "layers") -> Iterator[tuple[Layer, str]]:
     """The layers, with where in Keras 3's tree they are: in each model counted by class, whatever they are called."""
-    seen: Counter[str] = Counter()
-    for part in parts:
-        name = snake_case(part.kind if isinstance(part, Inner) else type(part).__name__)
-        here = f"{at}/{name}_{seen[name]}" if seen[name] else f"{at}/{name}"
-        seen[name] += 1
+    names = counted([part.kind if isinstance(part, Inner) else type(part).__name__ for part in parts])
+    for part, name in zip(parts, names, strict=True):
+        here = f"{at}/{name}"
         if isinstance(part, Inner):
             yield from roots_of(part.parts, f"{here}/layers")
         elif not isinstance(part, InputLayer):
             yield part, here
+
+
+def counted(kinds: Sequence[str]) -> list[str]:
+    """Keras counts what stands side by side by class: `lstm`, `lstm_1`, …, whatever it is called."""
+    seen: Counter[str] = Counter()
+    names = []
+    for kind in map(snake_case, kinds):
+        names.append(f"{kind}_{seen[kind]}" if seen[kind] else kind)
+        seen[kind] += 1
+    return names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from ..layers import RNN, Bidirectional, Layer, StackedRNNCells, TimeDistributed
 from ..layers._recurrent import Recurrent
 from ..models import Sequential
 from ._containers import Hdf5
-from ._nested import Inner, groups_of, roots_of
+from ._nested import Inner, counted, groups_of, roots_of
 
 
 class Group(NamedTuple):
@@ -35,7 +34,8 @@ def _groups(layer: Layer, at: str) -> Iterator[Group]:
     elif isinstance(layer, RNN):
         inner = [("cell", layer.cell)]
     elif isinstance(layer, StackedRNNCells):
-        inner = [(f"cells/{name}", cell) for cell, name in zip(layer.cells, _counted(layer.cells), strict=True)]
+        names = counted([type(cell).__name__ for cell in layer.cells])
+        inner = [(f"cells/{name}", cell) for cell, name in zip(layer.cells, names, strict=True)]
     has_cell = isinstance(layer, Recurrent)  # which is no layer of its own here
     yield Group(at, str(layer.name), [] if inner or has_cell else layer.variables)
     if has_cell:
@@ -47,17 +47,6 @@ def _groups(layer: Layer, at: str) -> Iterator[Group]:
 def _places(layer: Layer, at: str) -> list[str]:
     """Where in the tree the layer's weights are, in their order."""
     return [f"{group.path}/vars/{i}" for group in _groups(layer, at) for i in range(len(group.variables))]
-
-
-def _counted(layers: Sequence[Layer]) -> list[str]:
-    """Layers are counted by class: `lstm`, `lstm_1`, …, whatever they are called."""
-    seen: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        name = snake_case(type(layer).__name__)
-        names.append(f"{name}_{seen[name]}" if seen[name] else name)
-        seen[name] += 1
-    return names
 
 
 def _tree_places(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> list[str]:
