@@ -141,7 +141,8 @@ bool bounded(Activation a) {
   return false;
 }
 
-Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain) {
+// `units`: so many; or 0, any number.
+Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain, std::int64_t units = 0) {
   Problem p{};
   p.kind = kind;
   p.act = act;
@@ -152,7 +153,7 @@ Problem random_problem(CellKind kind, Activation act, Activation rec, bool plain
   p.steps = hoisted ? pick(2, 30) : pick(1, 5);
   if (!bounded(rec)) p.steps = std::min<std::int64_t>(p.steps, 3);  // gates beyond 1: the states explode
   p.input = hoisted ? pick(32, 45) : pick(1, 20);
-  p.units = pick(1, coin() ? 12 : 75);
+  p.units = units > 0 ? units : pick(1, coin() ? 12 : 75);
   const std::int64_t g = p.gates(), gh = g * p.units;
   const float size = 0.6f / std::sqrt(static_cast<float>(p.input + p.units)) * 1.7f;
   p.gated_x = !plain && pick(0, 2) == 0;
@@ -621,6 +622,9 @@ int main() {
       check_chains(static_cast<CellKind>(kind));
     }
     check_everything(random_problem(static_cast<CellKind>(kind), Activation::softmax, Activation::log_softmax, false));
+    // A last group of every size, alone and after others.
+    for (std::int64_t units = 1; units <= 180; units += units < 66 ? 1 : 16)
+      check_everything(random_problem(static_cast<CellKind>(kind), Activation::tanh, Activation::sigmoid, true, units));
   }
   return check::report();
 }

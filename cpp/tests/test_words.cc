@@ -238,10 +238,12 @@ std::vector<float> run(Cell& p, const Kernels& kernels, Precision precision, std
   return all;
 }
 
-void check_cell(CellKind kind) {
+// `some`: so many units; or 0, any number.
+void check_cell(CellKind kind, std::int64_t some = 0) {
   const bool few = coin();
   const std::int64_t batch = few ? pick(1, 3) : pick(1, 20), steps = few ? pick(1, 30) : pick(1, 5);
-  const std::int64_t input = few && coin() ? pick(32, 45) : pick(1, 20), units = pick(1, coin() ? 12 : 75);
+  const std::int64_t input = few && coin() ? pick(32, 45) : pick(1, 20),
+                     units = some > 0 ? some : pick(1, coin() ? 12 : 75);
   const std::int64_t gates = cell_gates(kind);
   const float size = 1.0f / std::sqrt(static_cast<float>(input + units));
   const bool rowwise = pick(0, 5) == 0;
@@ -292,8 +294,11 @@ int main() {
     if (allowed) allow_tiles();
     for (int i = 0; i < 120; ++i) check_product();
     check_not_finite();
-    for (int kind = 0; kind < kCellKinds; ++kind)
+    for (int kind = 0; kind < kCellKinds; ++kind) {
       for (int i = 0; i < 30; ++i) check_cell(static_cast<CellKind>(kind));
+      for (std::int64_t units = 1; units <= 180; units += units < 66 ? 1 : 16)  // a last group of every size
+        check_cell(static_cast<CellKind>(kind), units);
+    }
   }
   for (int i = 0; i < 60; ++i) check_parts();
   return check::report();

@@ -34,10 +34,12 @@ void dot(const Product& t, std::int64_t m, std::int64_t vectors);
 }
 namespace avx512_bf16 {
 void dot(const Product& t, std::int64_t m, std::int64_t vectors);
-}
+RowTile row(const RowProduct& t);
+}  // namespace avx512_bf16
 namespace amx {
 extern bool allowed;
 void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors);
+RowTile bfloat16_row(const RowProduct& t);
 void int8(const Product& t, std::int64_t m, std::int64_t vectors);
 }  // namespace amx
 #endif
@@ -97,10 +99,12 @@ const Kernels avx512_table = [] {
   }
   if (cpu.bf16) {
     k.dot.bfloat16 = avx512_bf16::dot;
+    k.dot.bfloat16_row = avx512_bf16::row;
     k.dot.bfloat16_by = "avx512_bf16";
   }
   if (cpu.amx) {
     k.dot.bfloat16 = amx::bfloat16;
+    k.dot.bfloat16_row = amx::bfloat16_row;
     k.dot.bfloat16_by = "amx_bf16";
     k.dot.int8 = amx::int8;
     k.dot.int8_by = "amx_int8";

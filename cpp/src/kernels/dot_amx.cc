@@ -17,6 +17,7 @@ namespace seqcore::SEQCORE_ISA {
 
 extern bool allowed;  // whether the system lets this process have tiles: dispatch.cc asks
 void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors);
+RowTile bfloat16_row(const RowProduct& t);
 void int8(const Product& t, std::int64_t m, std::int64_t vectors);
 
 namespace {
@@ -76,6 +77,25 @@ void row_by_row(const Product& t, std::int64_t m, std::int64_t vectors) {
     for (; v + 2 <= vectors; v += 2) row_chains<1, 2>(t, row, v);
     if (v < vectors) row_chains<1, 1>(t, row, v);
   }
+}
+
+// Each chain of a row by itself.
+void strip_by_strip(const RowProduct& r) {
+  constexpr std::ptrdiff_t kNoOffset[1] = {0};
+  const auto chain = [&](int strip, int side, int end, const float* init, float* out) {
+    Product t;
+    t.segments = 0;
+    for (; side < end; ++side) t.a[t.segments++] = {r.a[side], kNoOffset, r.k[side], r.w[side][strip]};
+    t.init = init;
+    t.init_row = 0;
+    t.out = out;
+    t.out_row = 0;
+    row_by_row(t, 1, r.vectors[strip]);
+  };
+  chain(0, 0, 2, r.init[0], r.out[0]);
+  if (r.vectors[1] == 0) return;
+  chain(1, 0, r.twice ? 1 : 2, r.init[1], r.out[1]);
+  if (r.twice) chain(1, 1, 2, r.init[2], r.out[2]);
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiles
@@ -191,6 +211,7 @@ void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors) {
   else
     row_by_row(t, m, vectors);
 }
+RowTile bfloat16_row(const RowProduct&) { return strip_by_strip; }
 void int8(const Product& t, std::int64_t m, std::int64_t vectors) {
   if (use_tiles(m))
     in_tiles<Int8Tiles>(t, m, vectors);

@@ -16,11 +16,16 @@
 #include "kernels/optimizer.inl"
 #include "kernels/random.inl"
 #include "kernels/tile.inl"
+#include "kernels/row_tile.inl"
 #include "kernels/words.inl"
 #include "kernels/product.inl"
 #include "kernels/gradient.inl"
 #include "kernels/cells/cell.inl"
+#include "kernels/cells/pass.inl"
+#include "kernels/cells/row.inl"
+#include "kernels/cells/forward.inl"
 #include "kernels/cells/step.inl"
+#include "kernels/cells/backward.inl"
 #include "kernels/cells/simple_rnn.inl"
 #include "kernels/cells/lstm.inl"
 #include "kernels/cells/gru.inl"
@@ -92,7 +97,7 @@ const Kernels kTable = {
     adagrad,
     adadelta,
     lion,
-    {multiply<BFloat16>, multiply<Int8>, kByteOffset, "float32", "int16"},
+    {multiply<BFloat16>, multiply<Int8>, row_tile_of<BFloat16>, kByteOffset, "float32", "int16"},
 };
 
 }  // namespace seqcore::SEQCORE_ISA

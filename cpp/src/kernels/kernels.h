@@ -99,12 +99,26 @@ struct Product {
   // Of `next` a tile fetches so many floats with each number of the summed index, after those of `part` tiles before it.
   std::ptrdiff_t ahead = 0, part = 0;
 };
+// One row over two sides, the input and the state, by two strips of columns side by side. `twice`: strip 1 is two chains,
+// one over each side, else one over both.
+struct RowProduct {
+  const float* a[2];     // of each side: floats or words
+  std::int64_t k[2];     // how many; or 0
+  const float* w[2][2];  // the packed columns of [side][strip]
+  const float* init[3];  // of strip 0, strip 1, and strip 1 again
+  float* out[3];
+  int vectors[2];  // of columns, of each strip; of strip 1 maybe none
+  bool twice;
+};
+using RowTile = void (*)(const RowProduct& t);
+
 // Products of words: rows are evenly spaced and zero from k up to the next multiple of kPad words. int8's init
 // and out are int32. dot4 instructions that take unsigned inputs add `byte_offset` to them: packed weights bring the init
 // that takes it away again, and which nothing else may be.
 struct Dot {
   void (*bfloat16)(const Product& t, std::int64_t m, std::int64_t vectors);
   void (*int8)(const Product& t, std::int64_t m, std::int64_t vectors);
+  RowTile (*bfloat16_row)(const RowProduct& t);  // what makes such ones
   std::int32_t byte_offset;
   const char* bfloat16_by;  // what computes them, for show_config
   const char* int8_by;
