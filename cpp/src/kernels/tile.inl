@@ -193,7 +193,8 @@ struct Cut {
 };
 template <class Kind>
 SEQCORE_INLINE Cut cut(std::int64_t m, std::int64_t k, std::int64_t vectors) {
-  const bool wide = may_be_wide<Kind>(vectors) && k <= kWideDepth;
+  // Not for seven or eight rows: two low tiles would read twice from the L2 what one high one reads once.
+  const bool wide = may_be_wide<Kind>(vectors) && k <= kWideDepth && m > kTileRows;
   const int rows = wide ? kWideRows : kTileRows;
   return {rows, tile_panels(static_cast<int>(m / ((m + rows - 1) / rows)))};
 }
