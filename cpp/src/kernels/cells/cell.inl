@@ -164,25 +164,35 @@ void pack_strip(const float* from, std::int64_t row, std::int64_t k, const Strip
                 std::int64_t n, std::int64_t units, Packing packing, float* packed) {
   const std::int64_t columns = strip.gates * n, all = packed_columns(columns);
   float* const to = packed + words_at(packing.precision, all);
+  from += strip.gate * units + unit;
+  if (packing.precision == Precision::float32 && n % kPanel == 0) {
+    for (std::int64_t c = 0; c < columns; c += kPanel)
+      pack_panel(from + c / n * units + c % n, row, 1, k, units - unit - c % n, kPanel, to + c * k);
+    return;
+  }
+  if (packing.precision == Precision::float32) {
+    alignas(64) float gates[kStripColumns + W] = {};  // of a row, side by side
+    for (std::int64_t i = 0; i < k; ++i, from += row) {
+      for (std::int64_t g = 0; g < strip.gates; ++g)
+        each_vector(least(n, units - unit), [&](std::int64_t j) {
+          store(gates + g * n + j, load_upto(from + g * units + j, units - unit - j));
+        });
+      for (std::int64_t c = 0; c < all; c += kPanel) {
+        const std::int64_t width = least(kPanel, all - c);
+        each_vector(width, [&](std::int64_t j) { store(to + c * k + i * width + j, load(gates + c + j)); });
+      }
+    }
+    return;
+  }
   for (std::int64_t c = 0; c < columns; c += kPanel) {
     const std::int64_t width = least(kPanel, all - c);
-    if (n % kPanel == 0 && packing.precision == Precision::float32) {
-      const std::int64_t first = unit + c % n;
-      pack_panel(from + (strip.gate + c / n) * units + first, row, 1, k, units - first, width, to + c * k);
-      continue;
-    }
     const float* column[kPanel];  // where each begins, or null: zeros
     for (std::int64_t j = 0; j < width; ++j) {
-      const std::int64_t u = unit + (c + j) % n;
-      column[j] = c + j < columns && u < units ? from + (strip.gate + (c + j) / n) * units + u : nullptr;
+      const std::int64_t u = (c + j) % n;
+      column[j] = c + j < columns && unit + u < units ? from + (c + j) / n * units + u : nullptr;
     }
     const auto at = [&](std::int64_t i, std::int64_t j) { return column[j] ? column[j][i * row] : 0.0f; };
-    if (packing.precision != Precision::float32) {
-      pack_words(packing, k, width, at, packed + c, packed + all + c, to + c * words(packing.precision, k));
-      continue;
-    }
-    for (std::int64_t i = 0; i < k; ++i)
-      for (std::int64_t j = 0; j < width; ++j) to[c * k + i * width + j] = at(i, j);
+    pack_words(packing, k, width, at, packed + c, packed + all + c, to + c * words(packing.precision, k));
   }
 }
 
