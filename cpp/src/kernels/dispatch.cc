@@ -31,7 +31,8 @@ extern const Kernels kTable;
 }
 namespace avx512_vnni {
 void dot(const Product& t, std::int64_t m, std::int64_t vectors);
-}
+RowTile row(const RowProduct& t);
+}  // namespace avx512_vnni
 namespace avx512_bf16 {
 void dot(const Product& t, std::int64_t m, std::int64_t vectors);
 RowTile row(const RowProduct& t);
@@ -94,6 +95,7 @@ const Kernels avx512_table = [] {
   Kernels k = avx512::kTable;
   if (cpu.vnni) {
     k.dot.int8 = avx512_vnni::dot;
+    k.dot.int8_row = avx512_vnni::row;
     k.dot.byte_offset = 128;
     k.dot.int8_by = "avx512_vnni";
   }

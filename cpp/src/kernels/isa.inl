@@ -97,7 +97,7 @@ const Kernels kTable = {
     adagrad,
     adadelta,
     lion,
-    {multiply<BFloat16>, multiply<Int8>, row_tile_of<BFloat16>, kByteOffset, "float32", "int16"},
+    {multiply<BFloat16>, multiply<Int8>, row_tile_of<BFloat16>, row_tile_of<Int8>, kByteOffset, "float32", "int16"},
 };
 
 }  // namespace seqcore::SEQCORE_ISA

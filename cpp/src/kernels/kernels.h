@@ -109,6 +109,7 @@ struct RowProduct {
   float* out[3];
   int vectors[2];  // of columns, of each strip; of strip 1 maybe none
   bool twice;
+  const float* scale[2];  // int8: of the row, on each side
 };
 using RowTile = void (*)(const RowProduct& t);
 
@@ -119,6 +120,7 @@ struct Dot {
   void (*bfloat16)(const Product& t, std::int64_t m, std::int64_t vectors);
   void (*int8)(const Product& t, std::int64_t m, std::int64_t vectors);
   RowTile (*bfloat16_row)(const RowProduct& t);  // what makes such ones
+  RowTile (*int8_row)(const RowProduct& t);
   std::int32_t byte_offset;
   const char* bfloat16_by;  // what computes them, for show_config
   const char* int8_by;

@@ -8,37 +8,69 @@ namespace {
 constexpr int kRowVectors = 8;     // of strip 0, at most
 constexpr int kVectorsBeside = 4;  // of strip 1, at most
 
+// What a side adds to a strip's N chains, and two strips at once. Vector j of a strip is in panel j / 2; the last one is a
+// panel of its own where N is odd. Scaled: int32 sums that start from the strip's own, then scale of the row * scale of the
+// column * sum, as add_scaled adds it.
+template <class Kind, int N>
+struct StripSums {
+  const float* scale;  // [N * W], then as many to start from: before scaled words
+  const float* w;
+  std::ptrdiff_t panel;
+  vec sum[N > 0 ? N : 1];
+
+  SEQCORE_INLINE StripSums(const float* packed, std::int64_t k, const vec* chains)
+      : scale(packed), w(packed + (Kind::scaled ? 2 * N * W : 0)), panel(k * kPanel) {
+    unrolled<N>([&](auto j) { sum[j.value] = Kind::scaled ? load(scale + (N + j.value) * W) : chains[j.value]; });
+  }
+  SEQCORE_INLINE void accumulate(typename Kind::Word v, std::int64_t k) {
+    unrolled<N>([&](auto j) {
+      constexpr bool alone = j.value + 1 == N && N % 2;
+      const vec b = load(w + j.value / 2 * panel + (alone ? k * W : k * kPanel + j.value % 2 * W));
+      sum[j.value] = Kind::accumulate(v, b, sum[j.value]);
+    });
+  }
+  SEQCORE_INLINE void finish(const float* row_scale, vec* chains) const {
+    unrolled<N>([&](auto j) {
+      if constexpr (Kind::scaled)
+        chains[j.value] =
+            fma(mul(set1(*row_scale), load(scale + j.value * W)), to_float(bits(sum[j.value])), chains[j.value]);
+      else
+        chains[j.value] = sum[j.value];
+    });
+  }
+};
+
 // Strip 0 has N0 vectors, strip 1 N1; `twice` as RowProduct says.
 template <class Kind, int N0, int N1, bool twice>
 void row_tile(const RowProduct& t) {
-  vec acc0[N0], acc1[N1 > 0 ? N1 : 1];
-  unrolled<N0>([&](auto j) { acc0[j.value] = load(t.init[0] + j.value * W); });
-  unrolled<N1>([&](auto j) { acc1[j.value] = load(t.init[1] + j.value * W); });
+  vec chain0[N0], chain1[N1 > 0 ? N1 : 1];
+  unrolled<N0>([&](auto j) { chain0[j.value] = load(t.init[0] + j.value * W); });
+  unrolled<N1>([&](auto j) { chain1[j.value] = load(t.init[1] + j.value * W); });
   for (int side = 0; side < 2; ++side) {
     const float* const a = t.a[side];
     const std::int64_t count = t.k[side];
-    const std::ptrdiff_t panel = count * kPanel;
-    const float *const w0 = t.w[side][0], *const w1 = t.w[side][1];
-    // Vector j of N: the last is a panel of its own where N is odd.
-    const auto at = [&](const float* w, std::int64_t k, int j, int n) __attribute__((always_inline)) {
-      return load(w + j / 2 * panel + (j + 1 == n && n % 2 ? k * W : k * kPanel + j % 2 * W));
-    };
+    if (count > 0) {
+      StripSums<Kind, N0> sums0(t.w[side][0], count, chain0);
+      StripSums<Kind, N1> sums1(t.w[side][1], count, chain1);
 #pragma GCC unroll kUnroll
-    for (std::int64_t k = 0; k < count; ++k) {
-      const typename Kind::Word v = Kind::broadcast(a + k);
-      unrolled<N0>([&](auto j) { acc0[j.value] = Kind::accumulate(v, at(w0, k, j.value, N0), acc0[j.value]); });
-      unrolled<N1>([&](auto j) { acc1[j.value] = Kind::accumulate(v, at(w1, k, j.value, N1), acc1[j.value]); });
+      for (std::int64_t k = 0; k < count; ++k) {
+        const typename Kind::Word v = Kind::broadcast(a + k);
+        sums0.accumulate(v, k);
+        sums1.accumulate(v, k);
+      }
+      sums0.finish(t.scale[side], chain0);
+      sums1.finish(t.scale[side], chain1);
     }
     if constexpr (twice)
       if (side == 0)
         unrolled<N1>([&](auto j) {
-          store(t.out[1] + j.value * W, acc1[j.value]);
-          acc1[j.value] = load(t.init[2] + j.value * W);
+          store(t.out[1] + j.value * W, chain1[j.value]);
+          chain1[j.value] = load(t.init[2] + j.value * W);
         });
   }
   float *const out0 = t.out[0], *const out1 = t.out[twice ? 2 : 1];
-  unrolled<N0>([&](auto j) { store(out0 + j.value * W, acc0[j.value]); });
-  unrolled<N1>([&](auto j) { store(out1 + j.value * W, acc1[j.value]); });
+  unrolled<N0>([&](auto j) { store(out0 + j.value * W, chain0[j.value]); });
+  unrolled<N1>([&](auto j) { store(out1 + j.value * W, chain1[j.value]); });
 }
 
 // The tile of so many vectors. REQUIRES: strip 0 has 1 to kRowVectors; strip 1 none, or up to kVectorsBeside beside the most

@@ -40,21 +40,22 @@ SEQCORE_INLINE void store_upto(float* p, vec v, std::int64_t n) {
   store_n(p, v, n);
 }
 
-// What a word of A and a word of W add to a chain; others than one_instruction need registers of their own for it.
+// What a word of A and a word of W add to a chain; others than one_instruction need registers of their own for it. Sums of
+// scaled ones are int32.
 struct Float32 {
-  static constexpr bool one_instruction = true;
+  static constexpr bool one_instruction = true, scaled = false;
   using Word = vec;
   static SEQCORE_INLINE Word broadcast(const float* a) { return set1(*a); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return fma(a, w, sum); }
 };
 struct BFloat16 {
-  static constexpr bool one_instruction = false;
+  static constexpr bool one_instruction = false, scaled = false;
   using Word = halves;
   static SEQCORE_INLINE Word broadcast(const float* a) { return halves_of(set1(*a)); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return dot2(a, w, sum); }
 };
 struct Int8 {
-  static constexpr bool one_instruction = false;
+  static constexpr bool one_instruction = false, scaled = true;
   using Word = bytes;
   static SEQCORE_INLINE Word broadcast(const float* a) { return bytes_of(set1(*a)); }
   static SEQCORE_INLINE vec accumulate(Word a, vec w, vec sum) { return float_of(dot4(a, w, bits(sum))); }

@@ -19,8 +19,7 @@ struct RowGroups {
 constexpr std::int64_t kRowGroups = (sizeof(RowGroups) + 63) / 64 * 16;  // floats
 
 bool is_row(const CellForwardArgs& a) {
-  return a.precision != Precision::int8 && !is_whole(a.activation, a.recurrent_activation) && a.x_gate == 0 &&
-         !a.recurrent_scale;
+  return !is_whole(a.activation, a.recurrent_activation) && a.x_gate == 0 && !a.recurrent_scale;
 }
 
 // Chains of groups that follow each other lie apart: one waits for the next, which may be two.
@@ -65,7 +64,9 @@ void make_row(const Step& s, PassPlan& pass, float* chains, RowGroups* groups) {
                  r.step[k] = hoisted ? columns : 0;
                  if (hoisted) hoisted += kHoistRows * columns;
                });
-    r.tile = s.geometry.precision == Precision::bfloat16 ? s.dot->bfloat16_row(t) : row_tile_of<Float32>(t);
+    r.tile = s.geometry.precision == Precision::float32    ? row_tile_of<Float32>(t)
+             : s.geometry.precision == Precision::bfloat16 ? s.dot->bfloat16_row(t)
+                                                           : s.dot->int8_row(t);
   }
   pass.rows = static_cast<int>(groups - pass.row);
 }
@@ -97,6 +98,8 @@ void run_row(const Step& s, const PassPlan& pass, bool backwards) {
     // By themselves: both at once would be loaded as a vector, from what was stored as single words just now.
     t.a[0] = opaque(s.x.base);
     t.a[1] = opaque(s.state.base);
+    t.scale[0] = opaque(s.x.scale);
+    t.scale[1] = opaque(s.state.scale);
     for (int k = 0; k < 2; ++k) t.init[k] = opaque(r->init[k] + s.past * r->step[k]);
     r->tile(t);
     for (int k = 0; k < r->count; ++k) {
