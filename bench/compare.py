@@ -58,11 +58,15 @@ KINDS = {row[0] for row in ROWS}
 def case(text):
     """A row of the words of --case: the columns of ROWS. OUTPUTS, of the last Dense layer, only for epoch and train."""
     words = text.split()
-    kind, cell, activation, *sizes = words + ["0"] * (len(words) == 7)
+    kind, cell, activation, *sizes = words + [""] * (3 - len(words)) + ["0"] * (len(words) == 7)
+    if kind not in KINDS or cell not in CELLS:
+        kinds, cells = ", ".join(sorted(KINDS)), ", ".join(CELLS)
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a kind of {kinds} and a cell of {cells}")
+    if len(sizes) != 5 or not all(size.isdigit() for size in sizes) or "0" in sizes[:4]:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected I H B T, and OUTPUTS of a last Dense layer, as numbers")
     sizes = [int(size) for size in sizes]
-    valid = kind in KINDS and cell in CELLS and len(sizes) == 5 and min(sizes[:4]) > 0
-    if not valid or (sizes[4] > 0) != (kind in ("epoch", "train")):
-        raise ValueError(text)
+    if (sizes[4] > 0) != (kind in ("epoch", "train")):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected OUTPUTS for epoch and train, and only there")
     return kind, cell, activation, *sizes
 
 
