@@ -195,15 +195,20 @@ void bind_stream(py::module_& m) {
             const Which w = which_of(which);
             const std::int64_t count = which ? w.count : self.streams();
             const bool ids = self.takes_ids();
-            if ((in.ids != nullptr) != ids || x.ndim() != (ids ? 2 : 3) || in.shape[1] != count ||
-                (!ids && in.shape[2] != self.features()))
+            std::vector<std::int64_t> shape = in.shape;
+            const bool features = ids || (!shape.empty() && shape.back() == self.features());
+            if (!ids && !shape.empty()) shape.pop_back();
+            const bool joined = shape.size() == 1;
+            if ((in.ids != nullptr) != ids || !features || (!joined && (shape.size() != 2 || shape[1] != count)) ||
+                (joined && count > 0 && shape[0] % count != 0))
               throw std::invalid_argument("x: expected " + std::string(ids ? "int32" : "float32") +
                                           " of shape (steps, streams, features), got shape " + shape_text(x));
-            const std::vector<std::int64_t> shape = {in.shape[0], count, self.outputs()};
+            const std::int64_t steps = !joined ? shape[0] : count > 0 ? shape[0] / count : 0;
+            shape.push_back(self.outputs());
             py::object result = out.is_none() ? py::array_t<float>(shape) : out;
             float* const y = output_of(result, shape);
             seqcore::bindings::run([&](const Poll& poll) {
-              self.run(in.values, in.ids, in.shape[0], w.rows, count, y, poll);
+              self.run(in.values, in.ids, steps, w.rows, count, y, poll);
               return 0;
             });
             return result;

@@ -142,8 +142,8 @@ class Stream:
         # step(x, out=None) of a single stream: x is a vector of `features`, or an id; `convert` makes one of anything
         # else. out is returned, or a fresh vector of `outputs`.
     def run(self, x: Data, which: NDArray[np.int64] | None, out: Float | None) -> Float: ...
-        # x (steps, count, features), or ids (steps, count), of the streams listed, all of them if None. If it raises
-        # nothing has changed. out, or a fresh array: (steps, count, outputs).
+        # x (steps, count, features), or ids (steps, count), of the streams listed, all of them if None; steps and count
+        # may be one axis. If it raises nothing has changed. out, or a fresh array: as x, with outputs last.
     def reset(self, which: NDArray[np.int64] | None) -> None: ...
     def get_state(self) -> list[Float]: ...  # (streams, units) each: h, then c where there is one, layer by layer
     def set_state(self, arrays: list[Float]) -> None: ...

@@ -149,13 +149,17 @@ def to_mask(value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def check_shape(array: Array, expected: tuple[int | None, ...], message: str, empty: bool = False) -> None:
-    if array.shape == expected and 0 not in expected:  # most are
+    shape = array.shape
+    if shape == expected and 0 not in expected:  # most are
         return
-    if array.ndim != len(expected) or any(e not in (None, n) for e, n in zip(expected, array.shape, strict=True)):
-        raise ValueError(f"{message}: expected shape {expected}, got {array.shape}")
-    if not empty and 0 in array.shape:
-        what = "an empty batch" if array.shape[0] == 0 else "a zero-length axis"
-        raise ValueError(f"{message}: expected shape {expected}, got {what}: {array.shape}")
+    fits = len(shape) == len(expected)
+    for e, n in zip(expected, shape, strict=False):
+        fits = fits and (e is None or e == n)
+    if not fits:
+        raise ValueError(f"{message}: expected shape {expected}, got {shape}")
+    if not empty and 0 in shape:
+        what = "an empty batch" if shape[0] == 0 else "a zero-length axis"
+        raise ValueError(f"{message}: expected shape {expected}, got {what}: {shape}")
 
 
 # ---- stateless computations

@@ -80,20 +80,11 @@ class _Served:
             _engine.check_shape(array, (*lead, self.features), f"`{name}`", empty=True)
         return array
 
-    def _run(self, x: _engine.Array, which: Any, out: Any, shape: tuple[int, ...]) -> Float:
-        """x as (steps, streams, …); the result, or `out`, has `shape`."""
-        if out is None:
-            return self._core.run(x, which, None).reshape(shape)
-        if not isinstance(out, np.ndarray) or out.dtype != np.float32:
-            raise TypeError(f"`out`: expected a float32 array, got {getattr(out, 'dtype', type(out).__name__)}")
-        if out.shape != shape:
-            raise ValueError(f"`out`: expected shape {shape}, got {out.shape}")
-        if not out.flags.c_contiguous:
-            raise ValueError("`out`: expected a C-contiguous array")
-        if np.may_share_memory(x, out):
+    def _run(self, x: _engine.Array, which: Any, out: Any) -> Float:
+        """`x` as _core takes it; the result, or `out`, has its shape with outputs in place of features."""
+        if isinstance(out, np.ndarray) and np.may_share_memory(x, out):
             x = x.copy()
-        self._core.run(x, which, out.reshape(x.shape[0], x.shape[1], self.outputs))
-        return out
+        return self._core.run(x, which, out)
 
 
 class Stream(_Served):
@@ -127,8 +118,7 @@ class Stream(_Served):
         Returns:
             The outputs, (steps, outputs): what `step` gives for one row after the other.
         """
-        x = self._rows(xs, (None,), "xs")
-        return self._run(x[:, np.newaxis], None, out, (len(x), self.outputs))
+        return self._run(self._rows(xs, (None,), "xs"), None, out)
 
     def reset(self) -> None:
         """States to zero."""
@@ -170,7 +160,7 @@ class Streams(_Served):
         chosen = self._which(which)
         n = len(self) if chosen is None else len(chosen)
         rows = self._rows(x, (n,), "x")
-        return self._run(rows[np.newaxis], chosen, out, (n, self.outputs))
+        return self._run(rows, chosen, out)
 
     def run(self, xs: Any, which: Any = None, out: Any = None) -> Float:
         """A block of steps: `xs[t]` is what `step` takes, and the result's [t] what it gives. Returns the outputs, of
@@ -178,7 +168,7 @@ class Streams(_Served):
         chosen = self._which(which)
         n = len(self) if chosen is None else len(chosen)
         rows = self._rows(xs, (None, n), "xs")
-        return self._run(rows, chosen, out, (len(rows), n, self.outputs))
+        return self._run(rows, chosen, out)
 
     def reset(self, which: Any = None) -> None:
         """States of all streams, or of those listed, to zero."""
