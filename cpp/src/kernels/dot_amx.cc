@@ -13,6 +13,10 @@
 
 #include "kernels/tile.inl"
 
+namespace seqcore::avx512_vnni {
+void dot(const Product& t, std::int64_t m, std::int64_t vectors);
+}
+
 namespace seqcore::SEQCORE_ISA {
 
 extern bool allowed;  // whether the system lets this process have tiles: dispatch.cc asks
@@ -216,7 +220,7 @@ void int8(const Product& t, std::int64_t m, std::int64_t vectors) {
   if (use_tiles(m))
     in_tiles<Int8Tiles>(t, m, vectors);
   else
-    multiply<Int8>(t, m, vectors);
+    avx512_vnni::dot(t, m, vectors);
 }
 
 }  // namespace seqcore::SEQCORE_ISA

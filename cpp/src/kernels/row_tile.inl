@@ -52,12 +52,12 @@ void row_tile(const RowProduct& t) {
     if (count > 0) {
       StripSums<Kind, N0> sums0(t.w[side][0], count, chain0);
       StripSums<Kind, N1> sums1(t.w[side][1], count, chain1);
-#pragma GCC unroll kUnroll
-      for (std::int64_t k = 0; k < count; ++k) {
-        const typename Kind::Word v = Kind::broadcast(a + k);
-        sums0.accumulate(v, k);
-        sums1.accumulate(v, k);
-      }
+      each_number<Kind>(
+          count, [&](std::int64_t k) __attribute__((always_inline)) {
+            const typename Kind::Word v = Kind::broadcast(a + k);
+            sums0.accumulate(v, k);
+            sums1.accumulate(v, k);
+          });
       sums0.finish(t.scale[side], chain0);
       sums1.finish(t.scale[side], chain1);
     }

@@ -77,6 +77,19 @@ SEQCORE_INLINE void unrolled(F f) {
   }
 }
 
+// f(k) for the numbers of a summed index. Words without instructions of their own take so many others that a loop costs
+// nothing beside them, but much space where it is unrolled.
+template <class Kind, class F>
+SEQCORE_INLINE void each_number(std::int64_t count, F f) {
+  if constexpr (Kind::one_instruction || kWordInstructions) {
+#pragma GCC unroll kUnroll
+    for (std::int64_t k = 0; k < count; ++k) f(k);
+  } else {
+#pragma GCC unroll 1
+    for (std::int64_t k = 0; k < count; ++k) f(k);
+  }
+}
+
 // A pointer of which the compiler knows nothing: else it keeps differences between them, in more registers than there are.
 template <class T>
 SEQCORE_INLINE T* opaque(T* p) {
@@ -110,25 +123,28 @@ __attribute__((noinline)) void tile(const Product& t, std::int64_t row, std::int
     const std::ptrdiff_t panel = count * kPanel;
     const float* w = o->w + column * count;
     const float* next = (o->next ? o->next : w + P * panel) + t.part * count * t.ahead;
-#pragma GCC unroll kUnroll
-    for (std::int64_t k = 0; k < count; ++k, w += U * W) {
-      for (int line = 0; line < kFetch; ++line) __builtin_prefetch(next + k * t.ahead + line * kPad, 0, 2);
-      if constexpr (MR < N) {  // the fewer of the two stay in registers
-        typename Kind::Word v[MR];
-        unrolled<MR>([&](auto m) { v[m.value] = Kind::broadcast(a[m.value] + k * step); });
-        unrolled<N>([&](auto j) {
-          const vec b = load(w + j.value / U * panel + j.value % U * W);
-          unrolled<MR>([&](auto m) { acc[m.value][j.value] = Kind::accumulate(v[m.value], b, acc[m.value][j.value]); });
+    each_number<Kind>(
+        count, [&](std::int64_t k) __attribute__((always_inline)) {
+          for (int line = 0; line < kFetch; ++line) __builtin_prefetch(next + k * t.ahead + line * kPad, 0, 2);
+          if constexpr (MR < N) {  // the fewer of the two stay in registers
+            typename Kind::Word v[MR];
+            unrolled<MR>([&](auto m) { v[m.value] = Kind::broadcast(a[m.value] + k * step); });
+            unrolled<N>([&](auto j) {
+              const vec b = load(w + j.value / U * panel + j.value % U * W);
+              unrolled<MR>(
+                  [&](auto m) { acc[m.value][j.value] = Kind::accumulate(v[m.value], b, acc[m.value][j.value]); });
+            });
+          } else {
+            vec b[N];
+            unrolled<N>([&](auto j) { b[j.value] = load(w + j.value / U * panel + j.value % U * W); });
+            unrolled<MR>([&](auto m) {
+              const typename Kind::Word v = Kind::broadcast(a[m.value] + k * step);
+              unrolled<N>(
+                  [&](auto j) { acc[m.value][j.value] = Kind::accumulate(v, b[j.value], acc[m.value][j.value]); });
+            });
+          }
+          w += U * W;
         });
-      } else {
-        vec b[N];
-        unrolled<N>([&](auto j) { b[j.value] = load(w + j.value / U * panel + j.value % U * W); });
-        unrolled<MR>([&](auto m) {
-          const typename Kind::Word v = Kind::broadcast(a[m.value] + k * step);
-          unrolled<N>([&](auto j) { acc[m.value][j.value] = Kind::accumulate(v, b[j.value], acc[m.value][j.value]); });
-        });
-      }
-    }
   }
   float* out = t.out + row * t.out_row + column;
   unrolled<MR>([&](auto m) {

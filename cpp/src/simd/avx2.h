@@ -12,8 +12,9 @@ namespace seqcore::SEQCORE_ISA {
 namespace {
 
 constexpr int W = 8;
-constexpr int kRegisters = 16;  // vector registers, for the register tiles
-constexpr int kUnroll = 4;      // of the loop of a tile
+constexpr int kRegisters = 16;             // vector registers, for the register tiles
+constexpr int kUnroll = 4;                 // of the loop of a tile
+constexpr bool kWordInstructions = false;  // that are made for what tiles make of words here
 struct vec {
   __m256 v;
 };

@@ -26,6 +26,11 @@ namespace {
 constexpr int W = 16;
 constexpr int kRegisters = 32;  // vector registers, for the register tiles
 constexpr int kUnroll = 4;      // of the loop of a tile
+#if defined(SEQCORE_AVX512_BF16) || defined(SEQCORE_AVX512_VNNI)
+constexpr bool kWordInstructions = true;  // that are made for what tiles make of words here
+#else
+constexpr bool kWordInstructions = false;
+#endif
 struct vec {
   __m512 v;
 };

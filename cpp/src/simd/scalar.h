@@ -15,6 +15,7 @@ namespace {
 constexpr int W = 4;
 constexpr int kRegisters = 8;  // for the register tiles: small, since an emulated fma needs most registers itself
 constexpr int kUnroll = 1;     // of the loop of a tile
+constexpr bool kWordInstructions = false;  // that are made for what tiles make of words here
 using Floats = float __attribute__((vector_size(16)));
 using Ints = std::int32_t __attribute__((vector_size(16)));
 using Unsigned = std::uint32_t __attribute__((vector_size(16)));  // arithmetic that wraps
