@@ -8,9 +8,9 @@ namespace {
 constexpr int kRowVectors = 8;     // of strip 0, at most
 constexpr int kVectorsBeside = 4;  // of strip 1, at most
 
-// What a side adds to a strip's N chains, and two strips at once. Vector j of a strip is in panel j / 2; the last one is a
-// panel of its own where N is odd. Scaled: int32 sums that start from the strip's own, then scale of the row * scale of the
-// column * sum, as add_scaled adds it.
+// What a side adds to a strip's chains, N vectors of them. Vector j is in panel j / 2; the last one is a panel of its own where
+// N is odd. Scaled: int32 sums that start from the strip's own, then scale of the row * scale of the column * sum, as
+// add_scaled adds it.
 template <class Kind, int N>
 struct StripSums {
   const float* scale;  // [N * W], then as many to start from: before scaled words

@@ -81,7 +81,8 @@ void row_ahead(const Step& s, const PassPlan& pass) {
         s.geometry, *pass.strips, s.geometry.group_units(*pass.strips, group * width), pass.packed + group * pass.size,
         [&](const Strip& strip, std::ptrdiff_t, std::int64_t columns, const float* bias, const float* w, const float*) {
           if (!strip.input) return;
-          strip_chains(s, &ahead, &w, 1, s.steps, columns, {bias, 0, hoisted, columns, 0});
+          strip_chains(s, &ahead, &w, 1, s.steps, columns,
+                       {bias, 0, hoisted, columns, group + 1 < pass.end ? pass.size : 0});
           hoisted += kHoistRows * columns;
         });
   }
