@@ -3,6 +3,7 @@
 // Per block A is copied to tiles of a few columns, [tile][rows][columns], so that the register tile reads it in one
 // stream; the bias is the weight of a constant column of ones behind the last. Then D's columns are copied, some panels of
 // two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A, while the panels after it are copied.
+// Groups whose columns of dW follow each other are copied without gaps, so that odd widths waste less than a vector.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
@@ -51,37 +52,71 @@ void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t first,
 struct GradColumn {
   std::int64_t group, column;
 };
+// What one group gives of a vector of D: where it comes from, where it goes to, and how far apart that is from row to row. As
+// many floats are stored as are taken, behind the last column zeros too.
+struct GradPiece {
+  const float* from;
+  std::int64_t to, row, taken, stored;
+};
+constexpr std::int64_t kGradVectors = kGradColumns / W;
+constexpr int kGroupsJoined = 4;  // at most
 
 // Some vectors of D's columns, on their way to panels, kGradBlock rows apart.
 struct GradPanels {
   std::int64_t count = 0;
-  GradColumn column[kGradColumns / W] = {};
-  const float* from[kGradColumns / W] = {};
+  GradColumn column[kGradVectors] = {};
+  std::int64_t pieces = 0;
+  GradPiece piece[kGradVectors + kGroupsJoined] = {};
+  bool whole = true;        // each piece is a vector
   std::int64_t copied = 0;  // rows
 };
 
-// `some` more rows of them. kCount is their count, or 0 where it varies.
+// `some` more rows of them. kCount is their count where each is one piece, or 0.
 template <std::int64_t kCount>
 void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
-  const std::int64_t count = kCount ? kCount : p.count, end = least(p.copied + some, rows.count);
+  const std::int64_t count = kCount ? kCount : p.pieces, end = least(p.copied + some, rows.count);
   for (std::int64_t i = p.copied; i < end; ++i) {
     const std::ptrdiff_t row = rows.d[i], ahead = rows.d[least(i + kGradAhead, rows.count - 1)];
-    for (std::int64_t j = 0; j < count; j += 2) {
-      const std::int64_t wide = least(2, count - j);
-      float* const to = out + j * W * kGradBlock + i * wide * W;
-      for (std::int64_t v = 0; v < wide; ++v) {
-        if (v * W % kPad == 0) __builtin_prefetch(p.from[j + v] + ahead);  // lines
-        store(to + v * W, load(p.from[j + v] + row));
-      }
+    for (std::int64_t j = 0; j < count; ++j) {
+      const GradPiece& piece = p.piece[j];
+      if (j * W % kPad == 0 || !kCount) __builtin_prefetch(piece.from + ahead);  // lines
+      if constexpr (kCount > 0)
+        store(out + j / 2 * kPanel * kGradBlock + i * kPanel + j % 2 * W, load(piece.from + row));
+      else
+        store_upto(out + piece.to + i * piece.row, load_upto(piece.from + row, piece.taken), piece.stored);
     }
   }
   p.copied = end;
 }
 void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
-  if (p.count == kGradColumns / W)
-    gather_panels<kGradColumns / W>(rows, p, some, out);
+  if (p.count == kGradVectors && p.whole)
+    gather_panels<kGradVectors>(rows, p, some, out);
   else
     gather_panels<0>(rows, p, some, out);
+}
+
+// Vectors v0 .. of D, of which there are `all`, per_group of each group; if `joined`, of all groups without gaps.
+GradPanels panels_from(const GradArgs& g, std::int64_t v0, std::int64_t all, std::int64_t per_group, bool joined) {
+  GradPanels p;
+  p.count = least(kGradVectors, all - v0);
+  for (std::int64_t j = 0; j < p.count; ++j) {
+    const std::int64_t v = v0 + j, wide = least(2, p.count - j / 2 * 2) * W;
+    const std::int64_t to = j / 2 * kPanel * kGradBlock + j % 2 * W;
+    if (!joined) {
+      p.column[j] = {v / per_group, g.n_begin + v % per_group * W};
+      p.piece[p.pieces++] = {g.d.data + p.column[j].group * g.d_group + p.column[j].column, to, wide, W, W};
+      continue;
+    }
+    p.column[j] = {0, v * W};
+    for (std::int64_t lane = 0, taken; lane < W && v * W + lane < g.groups * g.n; lane += taken) {
+      const std::int64_t group = (v * W + lane) / g.n, column = (v * W + lane) % g.n;
+      taken = least(W - lane, g.n - column);
+      const bool last = group + 1 == g.groups && column + taken == g.n;
+      p.piece[p.pieces++] = {g.d.data + group * g.d_group + column, to + lane, wide, taken, last ? W - lane : taken};
+      p.whole = p.whole && taken == W;
+    }
+  }
+  return p;
 }
 
 void grad(const GradArgs& g) {
@@ -91,7 +126,11 @@ void grad(const GradArgs& g) {
   const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
   float* const d[2] = {g.scratch, g.scratch + kGradBlock * kGradColumns};
   float* const a = d[1] + kGradBlock * kGradColumns;
-  const std::int64_t per_group = vectors(g.n_end - g.n_begin), all = g.groups * per_group;
+  const std::int64_t without_gaps = vectors(g.groups * g.n), with_gaps = g.groups * vectors(g.n);
+  const bool joined = g.groups <= kGroupsJoined && g.n_begin == 0 && g.n_end == g.n && g.c_group == g.n &&
+                      (!g.bias || g.bias_group == g.n) && without_gaps * 32 < with_gaps * 31;  // or it is not worth it
+  const std::int64_t n_end = joined ? g.groups * g.n : g.n_end, per_group = vectors(n_end - g.n_begin);
+  const std::int64_t all = joined ? per_group : g.groups * per_group;
   if (columns == 0) return;
   const bool far = g.m * all * W * 4 >= kFar;
 
@@ -115,23 +154,13 @@ void grad(const GradArgs& g) {
     t.segments = 1;
     t.init = kZeros;
     t.init_row = 0;
-    const auto panels_from = [&](std::int64_t v0) {
-      GradPanels p;
-      p.count = least(kGradColumns / W, all - v0);
-      for (std::int64_t j = 0; j < p.count; ++j) {
-        const std::int64_t v = v0 + j;
-        p.column[j] = {v / per_group, g.n_begin + v % per_group * W};
-        p.from[j] = g.d.data + p.column[j].group * g.d_group + p.column[j].column;
-      }
-      return p;
-    };
-    GradPanels coming = panels_from(0);
+    GradPanels coming = panels_from(g, 0, all, per_group, joined);
     gather_panels(rows, coming, rows.count, d[0]);
     int turn = 0;
-    for (std::int64_t v0 = 0; v0 < all; v0 += kGradColumns / W, turn ^= 1) {
+    for (std::int64_t v0 = 0; v0 < all; v0 += kGradVectors, turn ^= 1) {
       const GradPanels now = coming;
       const float* const panels = d[turn];
-      coming = panels_from(least(v0 + kGradColumns / W, all));
+      coming = panels_from(g, least(v0 + kGradVectors, all), all, per_group, joined);
       // Rows of what is coming that are copied beside a tile: few, where memory is to be waited for meanwhile.
       const std::int64_t tiles = (columns + kGradTile - 1) / kGradTile * ((now.count + 1) / 2);
       const std::int64_t some = far ? (rows.count + tiles - 1) / tiles : rows.count;
@@ -143,7 +172,7 @@ void grad(const GradArgs& g) {
           to_bias[j] = now.column[v + j].group * g.bias_group + now.column[v + j].column;
         }
         const GradColumn &left_most = now.column[v], &right_most = now.column[v + wide - 1];
-        const bool whole = left_most.group == right_most.group && right_most.column + W <= g.n_end;
+        const bool whole = left_most.group == right_most.group && right_most.column + W <= n_end;
         split_evenly(columns, kGradTile, [&](std::int64_t k0, std::int64_t count) {
           float* to[kGradTile][2];
           for (std::int64_t m = 0; m < count; ++m) {
@@ -169,7 +198,7 @@ void grad(const GradArgs& g) {
           run_rows<Float32, Layout::interleaved, kGradTile>(count, t, 0, 0, wide);
           for (std::int64_t m = 0; m < count && !direct; ++m)
             for (std::int64_t j = 0; j < wide; ++j) {
-              const std::int64_t left = g.n_end - now.column[v + j].column;
+              const std::int64_t left = n_end - now.column[v + j].column;
               const vec sum = load(sums + m * kPanel + j * W);
               store_upto(to[m][j], overwrite ? sum : add(load_upto(to[m][j], left), sum), left);
             }
