@@ -324,7 +324,7 @@ void add_activations(const Kernels& k, std::int64_t n, Add add) {
 #define X(name) #name,
   static const char* const names[] = {SEQCORE_ACTIVATIONS(X)};
 #undef X
-  for (int i = 0; i <= static_cast<int>(Activation::log_softmax); ++i) {
+  for (int i = 0; i < kActivations; ++i) {
     const auto activation = static_cast<Activation>(i);
     const std::string name = std::string("activation/") + names[i];
     add(name + "/" + std::to_string(n), [&k, n, activation](benchmark::State& state) {

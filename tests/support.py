@@ -11,7 +11,7 @@ from reference.activations import ACTIVATIONS
 from reference.model import Model as Reference
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ELEMENTWISE = [name for name in ACTIVATIONS if name not in ("softmax", "log_softmax")]
+ELEMENTWISE = [name for name in ACTIVATIONS if name not in ("softmax", "log_softmax", "sparsemax")]
 TAME = [name for name in ELEMENTWISE if name != "exponential"]  # those whose recurrences stay moderate
 
 

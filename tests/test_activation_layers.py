@@ -89,12 +89,32 @@ def test_layers_that_are_no_named_activation(layer, shown):
         layers.Dense(2, activation=layer)
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("glu", "halves the last axis"), ("sparsemax", "not implemented"), ("threshold", "no default")]
-)
-def test_activations_of_keras_that_are_refused(name, why):
-    with pytest.raises(ValueError, match=f"`activation` of Dense: the activation '{name}' is not supported: .*{why}"):
-        layers.Dense(2, activation=name)
+@pytest.mark.parametrize(("name", "why"), [("glu", "halves the last axis"), ("threshold", "no default")])
+def test_activations_that_are_functions_alone(name, why):
+    for given in (name, getattr(activations, name)):
+        with pytest.raises(
+            ValueError, match=f"`activation` of Dense: the activation '{name}' is not supported: .*{why}"
+        ):
+            layers.Dense(2, activation=given)
+
+
+def test_glu_and_threshold():
+    x = RNG.normal(size=(3, 4, 6)).astype(np.float32)
+    for axis, (a, b) in {-1: (x[..., :3], x[..., 3:]), 1: (x[:, :2], x[:, 2:]), 2: (x[..., :3], x[..., 3:])}.items():
+        y = activations.glu(x, axis)
+        assert y.dtype == np.float32 and np.array_equal(y, a * activations.sigmoid(b))
+    assert activations.glu(x[:0]).shape == (0, 4, 3)
+    for axis in (0, 3, -4):
+        with pytest.raises(ValueError, match=r"glu: expected an axis of even size, got axis .* shape \(3, 4, 6\)"):
+            activations.glu(x, axis)
+    with pytest.raises(ValueError, match="`axis` of glu: expected an integer"):
+        activations.glu(x, None)
+    y = activations.threshold(x, 0.25, -2)
+    assert y.dtype == np.float32 and np.array_equal(y, np.where(x > np.float32(0.25), x, np.float32(-2)))
+    assert activations.threshold(0.25, 0.25, 7) == 7
+    for arguments in ((None, 1), (0, "a")):
+        with pytest.raises(ValueError, match="expected a number"):
+            activations.threshold(x, *arguments)
 
 
 def test_celu():
@@ -118,7 +138,7 @@ def test_celu():
         (lambda: layers.ReLU(threshold=None), "`threshold` of ReLU: expected a number, got None"),
         (lambda: layers.LeakyReLU(None), "`negative_slope` of LeakyReLU: expected a number, got None"),
         (lambda: layers.ELU("a"), "`alpha` of ELU: expected a number, got 'a'"),
-        (lambda: layers.Softmax(1)(np.ones((2, 3, 4))), "`axis` of Softmax: expected -1 \\(the last axis\\), got 1"),
+        (lambda: layers.Softmax(2)(np.ones((2, 3, 4, 5))), "`axis` of Softmax: expected -1 \\(the last axis\\) or 1"),
         (lambda: layers.Softmax((1, 2)), "`axis` of Softmax"),
     ],
 )
@@ -134,7 +154,7 @@ def test_bad_arguments(call, message):
         (spec("ReLU", slope=1), "unknown key 'slope'"),
         (spec("LeakyReLU", negative_slope=-1), "negative_slope must be at least 0"),
         (spec("ELU", alpha="a"), "alpha must be a finite number"),
-        (spec("Softmax", axis=1), "axis must be the last one"),
+        (spec("Softmax", axis=7), "axis must be the last one"),
     ],
     ids=str,
 )

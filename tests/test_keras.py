@@ -836,6 +836,77 @@ def test_more_activations(name):
     assert seqcore.layers.Activation(name)(x).shape == x.shape
 
 
+def test_sparsemax_is_another_function(tmp_path):
+    """Keras's (3.15) gives what does not add up to 1; where one element alone is kept, both are the same."""
+    x = np.array([[0.1, 0.2, 0.3], [1.0, 3.0, -1.0]], np.float32)
+    ours, theirs = (np.asarray(library.activations.sparsemax(x)) for library in (seqcore, keras))
+    np.testing.assert_allclose(ours.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-6)
+    assert abs(theirs[0].sum() - 1) > 0.1
+    for library in (seqcore, keras):
+        model = library.Sequential([library.Input((3,)), library.layers.Dense(2, activation="sparsemax")])
+        with pytest.raises(ValueError, match="sparsemax"):
+            model.save(tmp_path / "m.keras")
+            seqcore.models.load_model(tmp_path / "m.keras")
+
+
+def test_noise_at_inference_and_penalties(tmp_path):
+    """Noise of 0, so that both train alike; penalties and softmax over steps; files of either."""
+    penalty = spec("OrthogonalRegularizer", factor=0.3, mode="columns")
+    layers_ = [
+        spec("GaussianNoise", stddev=0.0), spec("Dense", units=4, kernel_regularizer=spec("OrthogonalRegularizer")),
+        spec("ActivityRegularization", l1=0.01, l2=0.02), spec("AlphaDropout", rate=0.0), spec("Softmax", axis=1),
+        spec("LSTM", units=3, recurrent_regularizer=penalty), spec("GaussianDropout", rate=0.0), spec("Dense", units=2),
+    ]  # fmt: skip
+    case = Case(chain((None, 5, 3), *layers_), spec("MeanSquaredError"), 8, 3)
+    _, theirs = same_losses(case, spec("SGD", learning_rate=0.05))
+    theirs.save(tmp_path / "m.keras")
+    loaded = seqcore.models.load_model(tmp_path / "m.keras")
+    predicted = theirs.predict(case.x, verbose=0)
+    np.testing.assert_allclose(loaded.predict(case.x, verbose=0), predicted, rtol=1e-5, atol=1e-6)
+    loaded.save(tmp_path / "n.keras")
+    again = keras.models.load_model(tmp_path / "n.keras")
+    np.testing.assert_allclose(again.predict(case.x, verbose=0), predicted, rtol=1e-5, atol=1e-6)
+    w = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    for mode in ("rows", "columns"):
+        given = w, keras.ops.convert_to_tensor(w)
+        ours, theirs = (
+            library.regularizers.OrthogonalRegularizer(0.5, mode)(v)
+            for library, v in zip((seqcore, keras), given, strict=True)
+        )
+        assert ours == pytest.approx(float(theirs), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("GaussianNoise", (0.5,)), ("GaussianDropout", (0.3,)), ("AlphaDropout", (0.4,))]
+)
+def test_noise_in_training(name, arguments):
+    """The same mean and deviation, of zeros, ones and normal numbers."""
+    normal = np.random.default_rng(0).normal(size=(400, 500)).astype(np.float32)
+    for x in (np.zeros_like(normal), np.ones_like(normal), normal):
+        made = [getattr(library.layers, name)(*arguments)(x, training=True) for library in (seqcore, keras)]
+        for moment in (np.mean, np.std):
+            ours, theirs = (moment(np.asarray(y)) for y in made)
+            assert ours == pytest.approx(theirs, abs=0.02)
+
+
+def test_reshape_of_steps_of_unknown_number():
+    shape = (None, None, 6)
+    assert keras.layers.Reshape((-1, 4)).compute_output_shape(shape) == (None, None, 4)
+    assert seqcore.layers.Reshape((-1, 4)).compute_output_shape(shape) == (None, None, 4)
+    case = Case(chain((None, 4, 6), spec("Reshape", target_shape=[-1, 4]), spec("LSTM", units=3)),
+                spec("MeanSquaredError"), 8, 3)  # fmt: skip
+    case.description["input"]["shape"][1] = None
+    same_losses(case, spec("SGD", learning_rate=0.05))
+
+
+def test_activations_that_are_functions_alone():
+    x = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+    for name, arguments in {"glu": (1,), "threshold": (0.3, -2.0)}.items():
+        theirs = np.asarray(getattr(keras.activations, name)(x, *arguments))
+        np.testing.assert_allclose(getattr(seqcore.activations, name)(x, *arguments), theirs, rtol=1e-6)
+
+
 def test_layers_as_activations_in_files(tmp_path):
     def saved(slope):
         dense = keras.layers.Dense(4, activation=keras.layers.LeakyReLU(slope))

@@ -1,11 +1,14 @@
 // The tests' harness: CHECK counts, main ends with `return report();`. Used by cpp/tests/test_*.cc only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace check {
 
@@ -51,6 +54,18 @@ inline bool close(double got, double want, double relative, double absolute) {
   if (std::isnan(want)) return std::isnan(got);
   if (std::isinf(want) || std::isinf(got)) return got == want;
   return std::fabs(got - want) <= absolute + relative * std::fabs(want);
+}
+
+// What sparsemax takes off each element: by the definition, from the sorted ones.
+inline double sparsemax_threshold(std::vector<double> x) {
+  std::sort(x.begin(), x.end(), std::greater<>());
+  double sum = 0, threshold = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sum += x[i];
+    const double count = static_cast<double>(i + 1);
+    if (1 + count * x[i] > sum) threshold = (sum - 1) / count;
+  }
+  return threshold;
 }
 
 // SplitMix64.

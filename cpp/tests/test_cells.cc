@@ -101,6 +101,11 @@ void activate(Activation a, std::vector<double>& x) {
     for (double& v : x) v = activate(a, v);
     return;
   }
+  if (a == Activation::sparsemax) {
+    const double t = check::sparsemax_threshold(x);
+    for (double& v : x) v = std::fmax(v - t, 0);
+    return;
+  }
   const double top = *std::max_element(x.begin(), x.end());
   double total = 0;
   for (const double v : x) total += std::exp(v - top);
@@ -135,8 +140,9 @@ std::vector<float> random_values(std::int64_t n, float size) {
 }
 
 bool bounded(Activation a) {
-  for (const Activation b : {Activation::softsign, Activation::tanh, Activation::sigmoid, Activation::hard_sigmoid,
-                             Activation::hard_tanh, Activation::sparse_sigmoid, Activation::softmax})
+  for (const Activation b :
+       {Activation::softsign, Activation::tanh, Activation::sigmoid, Activation::hard_sigmoid, Activation::hard_tanh,
+        Activation::sparse_sigmoid, Activation::softmax, Activation::sparsemax})
     if (a == b) return true;
   return false;
 }
@@ -610,9 +616,8 @@ void check_chains(CellKind kind) {
 
 int main() {
   const auto activation = [](int i) { return static_cast<Activation>(i); };
-  const int activations = static_cast<int>(Activation::log_softmax) + 1;
   for (int kind = 0; kind < kCellKinds; ++kind) {
-    for (int i = 0; i < activations; ++i) {
+    for (int i = 0; i < kActivations; ++i) {
       check_everything(random_problem(static_cast<CellKind>(kind), activation(i), Activation::sigmoid, false));
       if (kind > 0)
         check_everything(random_problem(static_cast<CellKind>(kind), Activation::tanh, activation(i), false));

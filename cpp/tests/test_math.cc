@@ -22,6 +22,7 @@ namespace {
 using check::Guarded;
 using check::Random;
 using seqcore::Activation;
+using seqcore::kActivations;
 using seqcore::Kernels;
 using seqcore::LossKind;
 using Doubles = std::vector<double>;
@@ -32,7 +33,6 @@ const char* const kActivationNames[] = {
     SEQCORE_ACTIVATIONS(X)
 #undef X
 };
-constexpr int kActivations = sizeof kActivationNames / sizeof kActivationNames[0];
 constexpr Activation activation(int i) { return static_cast<Activation>(i); }
 
 void fill(const Guarded& g, std::int64_t n, Random& random, float lo, float hi) {
@@ -97,6 +97,7 @@ double definition(Activation a, double x) {
       return clamp(x + 1, 0, 2) / 2;
     case Activation::softmax:
     case Activation::log_softmax:
+    case Activation::sparsemax:
       break;
   }
   return kNaN;
@@ -524,6 +525,39 @@ void test_rowwise(const Kernels& k) {
   }
 }
 
+void test_sparsemax(const Kernels& k) {
+  constexpr Activation a = Activation::sparsemax;
+  Random random{6};
+  for (const float size : {0.01f, 0.3f, 1.0f, 20.0f})
+    for (const std::int64_t n : {1, 2, 15, 16, 17, 33, 100, 1000}) {
+      Guarded x(n), y(n), dy(n), dx(n);
+      fill(x, n, random, -size, size);
+      fill(dy, n, random, -1, 1);
+      k.activate(a, 1, n, x.data(), n, y.data(), n);
+      k.activate_backward(a, 1, n, y.data(), n, dy.data(), n, dx.data(), n);
+      const double threshold = check::sparsemax_threshold(Doubles(x.data(), x.data() + n));
+      double sum = 0, count = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        CHECK(check::close(static_cast<double>(y[i]), std::fmax(static_cast<double>(x[i]) - threshold, 0), 1e-6,
+                           1e-6 * static_cast<double>(size) + 1e-6));
+        if (y[i] > 0) sum += static_cast<double>(dy[i]), ++count;
+      }
+      for (std::int64_t i = 0; i < n; ++i)
+        CHECK(check::close(static_cast<double>(dx[i]), y[i] > 0 ? static_cast<double>(dy[i]) - sum / count : 0, 1e-6,
+                           1e-6));
+      k.activate(a, 1, n, x.data(), n, x.data(), n);
+      for (std::int64_t i = 0; i < n; ++i) CHECK(check::same(x[i], y[i]));
+    }
+  float x[] = {1e30f, 1e30f, -HUGE_VALF};
+  k.activate(a, 1, 3, x, 3, x, 3);
+  CHECK(x[0] == 0.5f && x[1] == 0.5f && x[2] == 0);
+  for (const float bad : {-HUGE_VALF, HUGE_VALF, NAN}) {
+    float row[] = {bad, bad, bad == -HUGE_VALF ? bad : 1.0f};
+    k.activate(a, 1, 3, row, 3, row, 3);
+    CHECK(std::isnan(row[0]) && std::isnan(row[1]) && std::isnan(row[2]));
+  }
+}
+
 void test_losses(const Kernels& k) {
   Random random{9};
   for (const LossCase& c : kLossCases)
@@ -829,6 +863,7 @@ int main() {
     test_activations(best);
     test_rectify(best);
     test_rowwise(best);
+    test_sparsemax(best);
     test_losses(best);
     test_layer_norm(best);
     test_batch_norm(best);

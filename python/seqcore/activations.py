@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import _engine
-from ._config import Configurable
+from ._config import Configurable, integer, number
 
-__all__ = ["deserialize", "get", "serialize"]
+__all__ = ["deserialize", "get", "glu", "serialize", "threshold"]
 
 
 class Activation:
@@ -50,10 +50,9 @@ class Activation:
 _functions = {name: Activation(name) for name in _engine.activation_names()}
 _functions["celu"] = Activation("celu")  # elu as such, not with an alpha
 _aliases = {"swish": "silu", "hard_swish": "hard_silu"}
-# Keras's others, and why they are none here.
+# Those that are functions on arrays alone, and why.
 _REFUSED = {
-    "glu": "it halves the last axis",
-    "sparsemax": "it looks at whole rows and is not implemented; softmax is",
+    "glu": "it halves the last axis, and no layer's activation may",
     "threshold": "it has no default arguments; layers.ReLU(threshold=...) has them",
 }
 for _alias, _name in _aliases.items():
@@ -69,6 +68,47 @@ def __getattr__(name: str) -> Activation:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_functions])
+
+
+def glu(x: Any, axis: int = -1) -> _engine.Float:
+    """`a · sigmoid(b)`, a and b the halves of `x` (Dauphin and others, 2016). It is no layer's activation.
+
+    Args:
+        x: an array.
+        axis: which of its axes is halved.
+
+    Raises:
+        ValueError: there is no such axis, or its size is odd.
+
+    Example:
+        >>> from seqcore import activations
+        >>> activations.glu([[1.0, 2.0, 0.0, 0.0]]).tolist()
+        [[0.5, 1.0]]
+    """
+    array, at = _engine.to_float(x, "x"), integer(axis, "`axis` of glu")
+    if not -array.ndim <= at < array.ndim or array.shape[at] % 2:
+        raise ValueError(f"glu: expected an axis of even size, got axis {axis} of an array of shape {array.shape}")
+    a, b = np.split(array, 2, at)
+    return np.multiply(a, _engine.activation("sigmoid", b), dtype=np.float32) if a.size else a.copy()
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> _engine.Float:
+    """`x` where it is above `threshold`, else `default_value`. It is no layer's activation; `layers.ReLU(threshold=…)`
+    is a layer much like it.
+
+    Args:
+        x: an array.
+        threshold: a number.
+        default_value: a number.
+
+    Example:
+        >>> from seqcore import activations
+        >>> activations.threshold([-1.0, 0.5, 2.0], 0.5, -3).tolist()
+        [-3.0, -3.0, 2.0]
+    """
+    array = _engine.to_float(x, "x")
+    limit, below = number(threshold, "`threshold`"), number(default_value, "`default_value` of threshold")
+    return np.where(array > np.float32(limit), array, np.float32(below))
 
 
 def get(identifier: Any) -> Activation:
@@ -93,6 +133,8 @@ def convert(identifier: Any, where: str) -> Activation:
             f"{where}: expected an activation that has a name, got the layer {identifier!r}: let it stand after this "
             f"one, as a layer of its own"
         )
+    if identifier is glu or identifier is threshold:
+        identifier = identifier.__name__
     if isinstance(identifier, str) and identifier in _REFUSED:
         raise ValueError(f"{where}: the activation {identifier!r} is not supported: {_REFUSED[identifier]}")
     raise ValueError(f"{where}: unknown activation {identifier!r}; known: {', '.join(sorted(_functions))}")

@@ -36,6 +36,19 @@ def _log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
+def _sparsemax(x):
+    # Martins and Astudillo, 2016: the largest number of elements that stay above what is taken off all of them.
+    ordered = -np.sort(-x, -1)
+    sums, count = np.cumsum(ordered, -1), np.arange(1, x.shape[-1] + 1)
+    kept = (1.0 + count * ordered > sums).sum(-1, keepdims=True)
+    return np.maximum(x - (np.take_along_axis(sums, kept - 1, -1) - 1.0) / kept, 0.0)
+
+
+def _sparsemax_gradient(x, y, dy):
+    kept = y > 0
+    return kept * (dy - (kept * dy).sum(-1, keepdims=True) / kept.sum(-1, keepdims=True))
+
+
 def _elementwise(value, derivative):
     return value, lambda x, y, dy: dy * derivative(x, y)
 
@@ -92,6 +105,7 @@ ACTIVATIONS = {
     # Row-wise: over the last axis.
     "softmax": (_softmax, lambda x, y, dy: y * (dy - (dy * y).sum(-1, keepdims=True))),
     "log_softmax": (_log_softmax, lambda x, y, dy: dy - np.exp(y) * dy.sum(-1, keepdims=True)),
+    "sparsemax": (_sparsemax, _sparsemax_gradient),
 }
 
 

@@ -24,19 +24,23 @@ inline constexpr std::int64_t kGradBlock = 256;  // rows summed in one chain by 
 inline constexpr std::int64_t kSumBlock = 4096;  // elements whose sum is one float in sum_squares and sum_abs
 inline constexpr std::int64_t pad(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
-// Element-wise activations, and the row-wise ones (softmax, log_softmax) last. One list: enum, names, tests.
+// Element-wise activations, and the row-wise ones (from softmax on) last. One list: enum, names, tests.
 // X(name)
 // clang-format off
 #define SEQCORE_ACTIVATIONS(X)                                                                              \
   X(linear) X(relu) X(leaky_relu) X(relu6) X(elu) X(selu) X(softplus) X(softsign) X(silu) X(gelu) X(tanh)   \
   X(sigmoid) X(exponential) X(hard_sigmoid) X(hard_silu) X(hard_tanh) X(mish) X(log_sigmoid) X(tanh_shrink) \
-  X(soft_shrink) X(hard_shrink) X(squareplus) X(sparse_plus) X(sparse_sigmoid) X(softmax) X(log_softmax)
+  X(soft_shrink) X(hard_shrink) X(squareplus) X(sparse_plus) X(sparse_sigmoid) X(softmax) X(log_softmax) \
+  X(sparsemax)
 // clang-format on
 enum class Activation : std::int32_t {
 #define X(name) name,
   SEQCORE_ACTIVATIONS(X)
 #undef X
 };
+#define X(name) +1
+inline constexpr int kActivations = 0 SEQCORE_ACTIVATIONS(X);
+#undef X
 inline constexpr bool is_rowwise(Activation a) { return a >= Activation::softmax; }
 // Whether the derivative cannot be had from the output, so that a cache must keep the pre-activation instead.
 inline constexpr bool needs_input(Activation a) {

@@ -1,7 +1,7 @@
-// Activations on rows, softmax and log_softmax among them. Included by isa.inl, once per ISA.
+// Activations on rows, softmax, log_softmax and sparsemax among them. Included by isa.inl, once per ISA.
 //
 // softmax subtracts the row's largest element, as Keras does: a row that holds NaN or +inf, or nothing but -inf, gives
-// NaN throughout; a -inf beside finite elements gives 0 (log_softmax: -inf).
+// NaN throughout; a -inf beside finite elements gives 0 (log_softmax: -inf). sparsemax likewise.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
@@ -30,6 +30,27 @@ SEQCORE_INLINE void log_softmax_row(std::int64_t n, const float* x, float* y) {
   for_each(n, [=](auto at) { at.store(y, sub(sub(at.load(x), set1(top)), set1(log_sum))); });
 }
 
+// y = max(x - top - t, 0), with the t for which y adds up to 1 (Martins and Astudillo, 2016): x may be y. t is found by
+// Michelot's steps (1986): it is at least -1; of the elements above the last t, the next is their (sum - 1) / count,
+// which is no smaller, until none falls out.
+__attribute__((noinline)) void sparsemax_row(std::int64_t n, const float* x, float* y) {
+  const vec top = set1(row_max(n, x));
+  float t = -1.0f, count = kInfinity;
+  while (true) {
+    const vec last = set1(t);
+    const float above =
+        sum(n, [=](auto at, vec acc) { return add(acc, select(gt(sub(at.load(x), top), last), set1(1.0f), zero())); });
+    const float total = sum(n, [=](auto at, vec acc) {
+      const vec d = sub(at.load(x), top);
+      return add(acc, select(le(d, last), zero(), d));  // NaN is added
+    });
+    if (!(above < count)) break;
+    count = above;
+    t = (total - 1.0f) / count;
+  }
+  for_each(n, [=](auto at) { at.store(y, max(zero(), sub(sub(at.load(x), top), set1(t)))); });
+}
+
 void activate(Activation a, std::int64_t rows, std::int64_t n, const float* x, std::ptrdiff_t ldx, float* y,
               std::ptrdiff_t ldy) {
   for (std::int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
@@ -37,13 +58,25 @@ void activate(Activation a, std::int64_t rows, std::int64_t n, const float* x, s
       softmax_row(n, x, y);
     } else if (a == Activation::log_softmax) {
       log_softmax_row(n, x, y);
+    } else if (a == Activation::sparsemax) {
+      sparsemax_row(n, x, y);
     } else {
       for_each<Four>(n, [=](auto at) { at.store(y, activate(a, at.load(x))); });
     }
   }
 }
 
-// dx = dy activation'(x); softmax: dx = y (dy - sum of dy y); log_softmax: dx = dy - e^y sum of dy.
+// As activate_backward says.
+__attribute__((noinline)) void sparsemax_row_backward(std::int64_t n, const float* cache, const float* dy, float* dx) {
+  const auto where = [=](auto at, vec v) { return select(gt(at.load(cache), zero()), v, zero()); };
+  const float count = sum(n, [=](auto at, vec acc) { return add(acc, where(at, set1(1.0f))); });
+  const float total = sum(n, [=](auto at, vec acc) { return add(acc, where(at, at.load(dy))); });
+  const vec mean = set1(total / count);
+  for_each(n, [=](auto at) { at.store(dx, where(at, sub(at.load(dy), mean))); });
+}
+
+// dx = dy activation'(x); softmax: dx = y (dy - sum of dy y); log_softmax: dx = dy - e^y sum of dy; sparsemax: dx = dy -
+// (mean of dy where y > 0) there, else 0.
 void activate_backward(Activation a, std::int64_t rows, std::int64_t n, const float* cache, std::ptrdiff_t ldc,
                        const float* dy, std::ptrdiff_t lddy, float* dx, std::ptrdiff_t lddx) {
   for (std::int64_t r = 0; r < rows; ++r, cache += ldc, dy += lddy, dx += lddx) {
@@ -53,6 +86,8 @@ void activate_backward(Activation a, std::int64_t rows, std::int64_t n, const fl
     } else if (a == Activation::log_softmax) {
       const vec total = set1(sum(n, [=](auto at, vec acc) { return add(acc, at.load(dy)); }));
       for_each(n, [=](auto at) { at.store(dx, fnma(vexp(at.load(cache)), total, at.load(dy))); });
+    } else if (a == Activation::sparsemax) {
+      sparsemax_row_backward(n, cache, dy, dx);
     } else {
       for_each(n, [=](auto at) { at.store(dx, mul(at.load(dy), activation_gradient(a, at.load(cache)))); });
     }

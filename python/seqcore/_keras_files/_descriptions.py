@@ -17,6 +17,9 @@ _HOMES: dict[str, Registry[Any]] = {
 _INNER = ("layer", "backward_layer", "cell")  # words of layers that stand for a layer
 # Words that Keras's newer or older configs have and layers here do not, where they say what happens here anyway.
 _SAID_ANYWAY = {"data_format": "channels_last", "input_dtype": "float32"}
+# Keras's (3.15) takes off another number, so that its outputs do not add up to 1.
+_ANOTHER = "sparsemax"
+_ANOTHER_WHY = "sparsemax is another function in Keras, whose outputs do not add up to 1"
 _SEEDS = 2**31  # of layers; on PyTorch Keras has them in an int32
 _ARRAY = "__numpy__"
 NO_WORDS = "for which Keras's files have no words: save as .safetensors"
@@ -71,6 +74,8 @@ def _layer_config(kind: str, config: Any, old: bool) -> dict[str, Any]:
             value = read_layer(value, old)
         elif key.endswith("activation") and value == "hard_sigmoid" and old:
             raise ValueError(f"`{key}`: hard_sigmoid was another function in Keras 2 (slope 0.2, here 1/6)")
+        elif key.endswith("activation") and value == _ANOTHER:
+            raise ValueError(f"`{key}`: {_ANOTHER_WHY}")
         if key not in known._args and (value in (None, False, [], {}) or _SAID_ANYWAY.get(key) == value):
             continue
         ready[str(key)] = value
@@ -137,6 +142,8 @@ def described_layer(layer: Layer, trainable: bool = True) -> dict[str, Any]:
             config[key] = described_layer(given, trained)
         elif key == "cells":
             config[key] = [described_layer(cell, trained) for cell in given]
+        elif key.endswith("activation") and value == _ANOTHER:
+            raise ValueError(f'layer "{layer.name}": `{key}`: {_ANOTHER_WHY}: save as .safetensors')
         elif isinstance(given, Initializer):
             config[key] = _described_initializer(given, f'layer "{layer.name}": `{key}`')
         elif _home(key) in _HOMES and given is not None:

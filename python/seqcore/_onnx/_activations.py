@@ -51,6 +51,21 @@ def _sparse_plus(graph: Graph, x: str) -> str:
     return graph.op("Where", graph.op("Less", x, one), square, x)
 
 
+def _sparsemax(graph: Graph, x: str) -> str:
+    """By the definition: of the sorted row the first ones are kept, what is taken off makes them add up to 1."""
+    last, one, zero = graph.constant([-1], "last"), graph.constant(1.0, "one"), graph.constant(0.0, "zero")
+    below = graph.op("Sub", x, graph.op("ReduceMax", x, axes=[-1]))
+    size = graph.op("Shape", x, start=-1)
+    ordered, _ = graph.ops("TopK", [below, size], 2, axis=-1)
+    count = graph.op("CumSum", graph.op("Expand", one, size), graph.constant(0, "first"))
+    least = graph.op("Add", one, graph.op("Mul", count, ordered))
+    kept = graph.op("Less", graph.op("CumSum", ordered, graph.constant(-1, "axis")), least)
+    total = graph.op("ReduceSum", graph.op("Where", kept, ordered, zero), last)
+    number = graph.op("ReduceSum", graph.op("Where", kept, one, zero), last)
+    taken = graph.op("Div", graph.op("Sub", total, one), number)
+    return graph.op("Relu", graph.op("Sub", below, taken))
+
+
 def relu(graph: Graph, x: str, max_value: float | None, negative_slope: float, threshold: float) -> str:
     """The nodes of a ReLU with parameters."""
     if threshold == 0 and max_value is None:
@@ -94,6 +109,7 @@ _NODES: dict[str, Callable[[Graph, str], str]] = {
     "sparse_sigmoid": _node("HardSigmoid", alpha=0.5, beta=0.5),
     "softmax": _node("Softmax", axis=-1),
     "log_softmax": _node("LogSoftmax", axis=-1),
+    "sparsemax": _sparsemax,
 }
 
 # What ONNX's recurrent nodes can do: (name, alpha, beta).
