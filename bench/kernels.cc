@@ -260,6 +260,9 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
   array("lion", 5, 6, [&k, n](Memory& m) {
     return [&k, n, &m] { k.lion({n, m[0].data, m[1].data, m[2].data, 1e-4f, 0.1f, 0.01f, 0}); };
   });
+  array("ftrl", 7, 14, [&k, n](Memory& m) {
+    return [&k, n, &m] { k.ftrl({n, m[0].data, m[1].data, m[2].data, m[3].data, 0.1f, 0.5f, 0.1f, 0, 0, 0}); };
+  });
   array("add", 3, 1, [&k, n](Memory& m) { return [&k, n, &m] { k.add(n, m[0].data, m[1].data, m[2].data); }; });
   array("multiply", 3, 1,
         [&k, n](Memory& m) { return [&k, n, &m] { k.multiply(n, m[0].data, m[1].data, m[2].data); }; });

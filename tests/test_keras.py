@@ -90,6 +90,9 @@ def test_random_model(seed):
         spec("Adagrad", learning_rate=0.05, initial_accumulator_value=0.0, epsilon=1e-3),
         spec("Adadelta", learning_rate=1.0, weight_decay=0.01),
         spec("Adadelta", learning_rate=1.0, rho=0.8, epsilon=1e-4, gradient_accumulation_steps=2),
+        spec("Ftrl", learning_rate=0.05),
+        spec("Ftrl", learning_rate=0.05, learning_rate_power=-0.7, l1_regularization_strength=0.01, beta=0.1,
+             l2_regularization_strength=0.02, l2_shrinkage_regularization_strength=0.1, weight_decay=0.1),
         spec("Lion", learning_rate=0.002, weight_decay=0.1),
     ],
     ids=str,
@@ -111,7 +114,7 @@ def test_optimizers(optimizer):
 
 def test_variables_and_configs_of_optimizers():
     """Their order and shapes, beside Keras's own names; the arguments and their defaults."""
-    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"):
+    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Nadam", "Adamax", "Adagrad", "Adadelta", "Ftrl", "Lion"):
         more = {"SGD": {"momentum": 0.5}, "Adam": {"amsgrad": True}, "RMSprop": {"momentum": 0.5, "centered": True}}
         for averaged in (False, True):
             own = []
@@ -652,6 +655,7 @@ def test_files_of_random_models(seed, tmp_path):
         spec("Adamax", learning_rate=0.01),
         spec("Adagrad", learning_rate=0.02),
         spec("Adadelta", learning_rate=0.5, use_ema=True),
+        spec("Ftrl", learning_rate=0.1, beta=0.1),
         spec("Lion", learning_rate=0.001),
     ],
     ids=str,

@@ -434,6 +434,7 @@ def slots(model):
             "Adamax": [["momentum", "norm"]],
             "Adagrad": [["accumulator"]],
             "Adadelta": [["accumulated_grad", "accumulated_delta_var"]],
+            "Ftrl": [["accumulator", "linear"]],
         }.get(type(model.optimizer).__name__, [["momentum", "velocity"], ["velocity_hat"]]),
     ):
         present = [s for s in group if s in have]
@@ -463,6 +464,7 @@ OPTIMIZERS = {
     "adamax": lambda: optimizers.Adamax(0.01),
     "adagrad": lambda: optimizers.Adagrad(0.01),
     "adadelta": lambda: optimizers.Adadelta(1.0, gradient_accumulation_steps=3),
+    "ftrl": lambda: optimizers.Ftrl(0.01, beta=0.1),
     "lion": lambda: optimizers.Lion(0.001),
 }  # fmt: skip
 
@@ -563,6 +565,7 @@ BEFORE_2_11 = {
     "Nadam": ({}, {"momentum": "m", "velocity": "v"}),
     "Adamax": ({}, {"momentum": "m", "norm": "v"}),
     "Adagrad": ({}, {"accumulator": "accumulator"}),
+    "Ftrl": ({}, {"accumulator": "accumulator", "linear": "linear"}),
     "Adadelta": ({}, {"accumulated_grad": "accum_grad", "accumulated_delta_var": "accum_var"}),
 }
 

@@ -169,6 +169,7 @@ OPTIMIZERS = [
     spec("Adamax", learning_rate=0.01, clipvalue=0.1),
     spec("Adagrad", learning_rate=0.02, initial_accumulator_value=0.3),
     spec("Adadelta", learning_rate=0.5, use_ema=True),
+    spec("Ftrl", learning_rate=0.1, learning_rate_power=-0.6, l1_regularization_strength=0.001, beta=0.1),
     spec("Lion", learning_rate=spec("PolynomialDecay", initial_learning_rate=0.01, decay_steps=7, cycle=True)),
     spec("Lion", learning_rate=spec("CosineDecayRestarts", initial_learning_rate=0.01, first_decay_steps=3)),
 ]  # fmt: skip

@@ -39,6 +39,11 @@ OPTIONS = [
     spec("Adagrad", learning_rate=0.05, use_ema=True, ema_momentum=0.7, gradient_accumulation_steps=2),
     spec("Adadelta"),
     spec("Adadelta", learning_rate=1.0, rho=0.7, epsilon=1e-4, weight_decay=0.01, global_clipnorm=0.05),
+    spec("Ftrl"),
+    spec("Ftrl", learning_rate=0.05, l1_regularization_strength=0.01, l2_regularization_strength=0.02, beta=0.1),
+    spec("Ftrl", learning_rate=0.05, learning_rate_power=-0.7, l2_shrinkage_regularization_strength=0.1),
+    spec("Ftrl", learning_rate=0.05, learning_rate_power=0, initial_accumulator_value=0.0, weight_decay=0.1),
+    spec("Ftrl", learning_rate=0.05, use_ema=True, gradient_accumulation_steps=2, clipnorm=0.05),
     spec("Lion"),
     spec("Lion", learning_rate=0.01, beta_1=0.6, beta_2=0.7, weight_decay=0.1, clipvalue=0.01),
     spec("SGD"),
@@ -128,7 +133,7 @@ def test_non_finite_gradient_skips_the_update():
     "optimizer",
     [
         spec("Adam", amsgrad=True, use_ema=True, gradient_accumulation_steps=2),
-        *(spec(name) for name in ("Nadam", "Adamax", "Adagrad", "Adadelta")),
+        *(spec(name) for name in ("Nadam", "Adamax", "Adagrad", "Adadelta", "Ftrl")),
     ],
     ids=json.dumps,
 )
@@ -322,6 +327,7 @@ def test_the_order_of_variables():
         (optimizers.Adagrad(), "accumulator/0 accumulator/1"),
         (optimizers.Adadelta(),
          "accumulated_grad/0 accumulated_delta_var/0 accumulated_grad/1 accumulated_delta_var/1"),
+        (optimizers.Ftrl(), "accumulator/0 linear/0 accumulator/1 linear/1"),
         (optimizers.Lion(), "momentum/0 momentum/1"),
     ]:  # fmt: skip
         variables = small(optimizer).optimizer.variables
@@ -341,7 +347,18 @@ def test_lion_steps_by_the_sign():
     np.testing.assert_allclose(model.get_weights()[0], before[0] * (1 - 0.125), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["Nadam", "Adamax", "Adagrad", "Adadelta", "Lion"])
+def test_ftrl():
+    """A penalty leaves weights at 0; a rate of 0 leaves them as they are."""
+    model = small(optimizers.Ftrl(0.5, l1_regularization_strength=1e3))
+    model.train_on_batch(np.ones((4, 2)), np.ones(4))
+    assert all((w == 0).all() for w in model.get_weights())
+    model = small(optimizers.Ftrl(0.0))
+    before = model.get_weights()
+    model.train_on_batch(np.ones((4, 2)), np.ones(4))
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+@pytest.mark.parametrize("name", ["Nadam", "Adamax", "Adagrad", "Adadelta", "Ftrl", "Lion"])
 def test_files_hold_all_of_an_optimizer(name, tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.random((8, 2)), rng.random(8)
@@ -366,7 +383,8 @@ def test_files_hold_all_of_an_optimizer(name, tmp_path):
     [
         ("Nadam", {"beta_1": -0.1}), ("Adamax", {"epsilon": -1}), ("Adagrad", {"initial_accumulator_value": -0.1}),
         ("Adadelta", {"rho": 1.5}), ("Lion", {"beta_2": "x"}), ("Lion", {"epsilon": 1e-7}),
-        ("Adagrad", {"momentum": 0.9}),
+        ("Adagrad", {"momentum": 0.9}), ("Ftrl", {"learning_rate_power": 0.5}), ("Ftrl", {"beta": -1}),
+        ("Ftrl", {"l1_regularization_strength": -1}), ("Ftrl", {"epsilon": 1e-7}),
     ],
 )  # fmt: skip
 def test_bad_arguments_of_the_others(name, arguments):

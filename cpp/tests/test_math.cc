@@ -404,6 +404,8 @@ std::vector<float> everything(const Kernels& k) {
     k.adagrad({n, p.data(), a.data(), v.data(), 0.01f, 1e-7f, decay});
     k.adadelta({n, p.data(), b.data(), v.data(), vhat.data(), 0.1f, 0.05f, 1e-7f, decay});
     k.lion({n, p.data(), a.data(), m.data(), 0.01f, 0.1f, 0.01f, decay});
+    for (const float power : {0.5f, 0.0f, 0.7f})
+      k.ftrl({n, p.data(), a.data(), v.data(), m.data(), 0.1f, power, 0.1f, 0.2f, 0.3f, decay});
     for (const Guarded* g : {&p, &m, &v, &vhat}) keep(*g, n);
   }
   return results;

@@ -184,4 +184,22 @@ class Lion(Optimizer):
         return w - lr * np.sign(to)
 
 
-OPTIMIZERS = {c.__name__: c for c in (SGD, Adam, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Lion)}
+class Ftrl(Optimizer):
+    LEARNING_RATE = 0.001
+
+    def make_slots(self, w):
+        initial = self.config.get("initial_accumulator_value", 0.1)
+        return {"v": np.full_like(w, initial), "linear": np.zeros_like(w)}
+
+    def step(self, w, g, slot, lr):
+        power, beta = -self.config.get("learning_rate_power", -0.5), self.config.get("beta", 0.0)
+        l1, l2, shrinkage = (
+            self.config.get(f"{name}_regularization_strength", 0.0) for name in ("l1", "l2", "l2_shrinkage")
+        )
+        before, slot["v"] = slot["v"], slot["v"] + g**2
+        sigma = (slot["v"] ** power - before**power) / lr
+        linear = slot["linear"] = slot["linear"] + g + 2.0 * shrinkage * w - sigma * w
+        return (np.clip(linear, -l1, l1) - linear) / (slot["v"] ** power / lr + 2.0 * (l2 + beta / (2.0 * lr)))
+
+
+OPTIMIZERS = {c.__name__: c for c in (SGD, Adam, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Ftrl, Lion)}

@@ -97,6 +97,7 @@ const Kernels kTable = {
     adagrad,
     adadelta,
     lion,
+    ftrl,
     {multiply<BFloat16>, multiply<Int8>, row_tile_of<BFloat16>, row_tile_of<Int8>, kByteOffset, "float32", "int16"},
 };
 

@@ -483,6 +483,17 @@ struct AdadeltaArgs {
   float* d;  // of the steps what v is of the gradients
   float lr, one_minus_rho, epsilon, decay;
 };
+struct FtrlArgs {
+  std::int64_t n;
+  float* p;
+  const float* g;
+  float* v;
+  float* linear;
+  float lr, power;  // of v: minus learning_rate_power
+  float l1, l2;     // l2: 2 (l2_regularization_strength + beta / (2 lr))
+  float shrinkage;  // 2 l2_shrinkage_regularization_strength
+  float decay;
+};
 struct LionArgs {
   std::int64_t n;
   float* p;
@@ -577,6 +588,7 @@ struct Kernels {
   void (*adagrad)(const AdagradArgs& args);
   void (*adadelta)(const AdadeltaArgs& args);
   void (*lion)(const LionArgs& args);
+  void (*ftrl)(const FtrlArgs& args);
 
   Dot dot;
 };

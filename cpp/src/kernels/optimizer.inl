@@ -132,5 +132,26 @@ void lion(const LionArgs& args) {
   });
 }
 
+// v' = v + g g; linear += g + shrinkage p - (v'^power - v^power) p / lr;
+// p = (linear clipped to [-l1, l1] - linear) / (v'^power / lr + l2).
+void ftrl(const FtrlArgs& args) {
+  const vec lr = set1(args.lr), power = set1(args.power);
+  const auto raised = [=](vec v) {
+    return args.power == 0.5f ? sqrt(v) : args.power == 0.0f ? set1(1.0f) : vexp(mul(power, vlog(v)));
+  };
+  for_each(args.n, [=](auto at) {
+    const vec g = at.load(args.g);
+    const vec p = decayed(at.load(args.p), args.decay);
+    const vec before = at.load(args.v);
+    const vec v = fma(g, g, before);
+    const vec after = raised(v);
+    const vec sigma = div(sub(after, raised(before)), lr);
+    const vec linear = add(at.load(args.linear), fnma(sigma, p, fma(set1(args.shrinkage), p, g)));
+    at.store(args.v, v);
+    at.store(args.linear, linear);
+    at.store(args.p, div(sub(clamp(linear, -args.l1, args.l1), linear), add(div(after, lr), set1(args.l2))));
+  });
+}
+
 }  // namespace
 }  // namespace seqcore::SEQCORE_ISA

@@ -60,6 +60,12 @@ double Config::number(const char* key, double fallback) {
   return j->as_number();
 }
 
+double Config::not_negative(const char* key, double fallback) {
+  const double value = number(key, fallback);
+  if (!(value >= 0)) fail(key, "at least 0");
+  return value;
+}
+
 double Config::rate(const char* key) {
   const double r = number(key, 0);
   if (!(r >= 0 && r <= 1)) fail(key, "in [0, 1]");

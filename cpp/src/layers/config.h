@@ -19,6 +19,7 @@ class Config {
   std::int64_t integer(const char* key, std::int64_t fallback);
   std::int64_t positive(const char* key);  // required
   double number(const char* key, double fallback);
+  double not_negative(const char* key, double fallback);
   double rate(const char* key);  // in [0, 1], 0 if absent
   bool boolean(const char* key, bool fallback);
   std::string string(const char* key, const char* fallback);

@@ -44,9 +44,9 @@ double sum_squares(std::int64_t n, const float* x, const Run& run) {
 
 Optimizer::Optimizer(const Json& description) {
   static constexpr std::pair<const char*, Kind> kOptimizers[] = {
-      {"Adadelta", Kind::adadelta}, {"Adagrad", Kind::adagrad}, {"Adam", Kind::adam},
-      {"AdamW", Kind::adam},        {"Adamax", Kind::adamax},   {"Lion", Kind::lion},
-      {"Nadam", Kind::nadam},       {"RMSprop", Kind::rmsprop}, {"SGD", Kind::sgd},
+      {"Adadelta", Kind::adadelta}, {"Adagrad", Kind::adagrad}, {"Adam", Kind::adam}, {"AdamW", Kind::adam},
+      {"Adamax", Kind::adamax},     {"Ftrl", Kind::ftrl},       {"Lion", Kind::lion}, {"Nadam", Kind::nadam},
+      {"RMSprop", Kind::rmsprop},   {"SGD", Kind::sgd},
   };
   Config c(description);
   const std::string& name = c.class_name();
@@ -82,16 +82,23 @@ Optimizer::Optimizer(const Json& description) {
     if (!(momentum_ >= 0 && momentum_ <= 1)) c.fail("momentum", "in [0, 1]");
   }
   if (kind_ == Kind::sgd) nesterov_ = c.boolean("nesterov", false);
-  if (kind_ != Kind::sgd && kind_ != Kind::lion) epsilon_ = c.number("epsilon", 1e-7);
+  if (kind_ != Kind::sgd && kind_ != Kind::lion && kind_ != Kind::ftrl) epsilon_ = c.number("epsilon", 1e-7);
   if (kind_ == Kind::rmsprop) {
     rho_ = unit("rho", 0.9);
     centered_ = c.boolean("centered", false);
   }
   if (kind_ == Kind::adamax) velocity_name_ = "norm";
-  if (kind_ == Kind::adagrad) {
+  if (kind_ == Kind::adagrad || kind_ == Kind::ftrl) {
     velocity_name_ = "accumulator";
-    initial_accumulator_ = c.number("initial_accumulator_value", 0.1);
-    if (!(initial_accumulator_ >= 0)) c.fail("initial_accumulator_value", "0 or more");
+    initial_accumulator_ = c.not_negative("initial_accumulator_value", 0.1);
+  }
+  if (kind_ == Kind::ftrl) {
+    power_ = -c.number("learning_rate_power", -0.5);
+    if (!(power_ >= 0)) c.fail("learning_rate_power", "0 or less");
+    l1_ = c.not_negative("l1_regularization_strength", 0);
+    l2_ = c.not_negative("l2_regularization_strength", 0);
+    shrinkage_ = c.not_negative("l2_shrinkage_regularization_strength", 0);
+    beta_ = c.not_negative("beta", 0);
   }
   if (kind_ == Kind::adadelta) {
     velocity_name_ = "accumulated_grad";
@@ -123,6 +130,7 @@ void Optimizer::build(std::int64_t size) {
   if (averages() || momentum_ != 0) momentum_slot_.assign(n, 0.0f);
   if (kind_ != Kind::sgd && kind_ != Kind::lion) velocity_slot_.assign(n, static_cast<float>(initial_accumulator_));
   if (kind_ == Kind::adadelta) delta_slot_.assign(n, 0.0f);
+  if (kind_ == Kind::ftrl) linear_slot_.assign(n, 0.0f);
   if (amsgrad_) velocity_hat_slot_.assign(n, 0.0f);
   if (centered_) average_gradient_slot_.assign(n, 0.0f);
   if (options_.use_ema) average_slot_.assign(n, 0.0f);
@@ -139,6 +147,7 @@ std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
   add("momentum", momentum_slot_);
   add(velocity_name_, velocity_slot_);
   add("accumulated_delta_var", delta_slot_);
+  add("linear", linear_slot_);
   add("velocity_hat", velocity_hat_slot_);
   add("average_gradient", average_gradient_slot_);
   return all;
@@ -254,6 +263,19 @@ void Optimizer::step(float* weights, const float* grads, const Variable& v, Run&
         args.one_minus_rho = static_cast<float>(1 - rho_);
         args.epsilon = static_cast<float>(epsilon_);
         return run.k.adadelta(args);
+      }
+      case Kind::ftrl: {
+        if (learning_rate == 0) return;  // which Keras divides by
+        FtrlArgs args{};
+        begin(args);
+        args.v = slot(velocity_slot_);
+        args.linear = slot(linear_slot_);
+        args.lr = static_cast<float>(learning_rate);
+        args.power = static_cast<float>(power_);
+        args.l1 = static_cast<float>(l1_);
+        args.l2 = static_cast<float>(2 * l2_ + beta_ / learning_rate);
+        args.shrinkage = static_cast<float>(2 * shrinkage_);
+        return run.k.ftrl(args);
       }
       case Kind::lion: {
         LionArgs args{};

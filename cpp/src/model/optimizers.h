@@ -60,15 +60,16 @@ class Optimizer {
   bool averages() const;  // whether it has beta_1, beta_2 and a slot of momentum
   double nadam_momentum(std::int64_t t) const;
 
-  enum class Kind { sgd, adam, rmsprop, nadam, adamax, adagrad, adadelta, lion };
+  enum class Kind { sgd, adam, rmsprop, nadam, adamax, adagrad, adadelta, ftrl, lion };
 
   OptimizerOptions options_;
   Kind kind_;
   double beta_1_ = 0, beta_2_ = 0, rho_ = 0, epsilon_ = 0, momentum_ = 0, initial_accumulator_ = 0;
+  double power_ = 0, l1_ = 0, l2_ = 0, shrinkage_ = 0, beta_ = 0;  // Ftrl's
   bool amsgrad_ = false, nesterov_ = false, centered_ = false;
   const char* velocity_name_ = "velocity";  // what steps are divided by has other names elsewhere
   std::vector<float> momentum_slot_, velocity_slot_, velocity_hat_slot_, average_gradient_slot_, delta_slot_,
-      average_slot_, accumulator_slot_;
+      linear_slot_, average_slot_, accumulator_slot_;
   float momentum_product_ = 1;
 };
 

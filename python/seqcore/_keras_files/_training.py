@@ -21,8 +21,8 @@ from ._weights import put_group
 
 # How the optimizers before TensorFlow 2.11 end the names of their slots.
 _OLD_SLOTS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "momentum": "momentum", "rms": "velocity",
-              "mg": "average_gradient", "accumulator": "accumulator", "accum_grad": "accumulated_grad",
-              "accum_var": "accumulated_delta_var"}  # fmt: skip
+              "mg": "average_gradient", "accumulator": "accumulator", "linear": "linear",
+              "accum_grad": "accumulated_grad", "accum_var": "accumulated_delta_var"}  # fmt: skip
 _PRODUCT = "u_product"  # Nadam's number
 
 

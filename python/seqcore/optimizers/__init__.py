@@ -17,6 +17,7 @@ from .._config import (
     boolean,
     fraction,
     non_negative,
+    number,
     optional,
     positive_int,
     snake_case,
@@ -28,8 +29,8 @@ from . import schedules
 from .schedules import LearningRateSchedule
 
 __all__ = [
-    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam", "Optimizer", "RMSprop", "deserialize",
-    "get", "schedules", "serialize",
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "Optimizer", "RMSprop",
+    "deserialize", "get", "schedules", "serialize",
 ]  # fmt: skip
 
 LearningRate = float | LearningRateSchedule | dict[str, Any] | Callable[[], float]
@@ -54,6 +55,12 @@ def _learning_rate(value: Any, where: str) -> Any:
     if callable(value) and not isinstance(value, type):
         return _Called(value)
     return float(np.float32(schedules.rate(value, where)))  # Keras keeps it as a float32
+
+
+def _not_positive(value: Any, where: str) -> float:
+    if number(value, where) > 0:
+        raise ValueError(f"{where}: expected a number <= 0, got {value!r}")
+    return float(value)
 
 
 class Optimizer(Configurable):
@@ -406,6 +413,29 @@ class Adadelta(Optimizer):
     _slots = (("accumulated_grad", "accumulated_delta_var"),)
 
 
+class Ftrl(Optimizer):
+    """Follow the regularized leader, with one learning rate a weight (McMahan and others, 2013). A learning rate of 0
+    leaves the weights as they are.
+
+    Args:
+        learning_rate: a number, a schedule or a function.
+        learning_rate_power: how the rate falls with the sum of all squared gradients; 0 or less.
+        initial_accumulator_value: what that sum begins with.
+        l1_regularization_strength, l2_regularization_strength: penalties on what the weights become; >= 0.
+        l2_shrinkage_regularization_strength: a penalty on what they are, which is not in the sum; >= 0.
+        beta: the paper's; >= 0.
+    """
+
+    learning_rate_power: float = arg(_not_positive, default=-0.5)
+    initial_accumulator_value: float = arg(non_negative, default=0.1)
+    l1_regularization_strength: float = arg(non_negative, default=0.0)
+    l2_regularization_strength: float = arg(non_negative, default=0.0)
+    l2_shrinkage_regularization_strength: float = arg(non_negative, default=0.0)
+    beta: float = arg(non_negative, default=0.0)
+
+    _slots = (("accumulator", "linear"),)
+
+
 class Lion(Optimizer):
     """Steps of one size, in the direction of the momentum's sign (Chen and others, 2023). Its learning rate is best a
     third to a tenth of Adam's, and `weight_decay` as many times larger.
@@ -425,7 +455,7 @@ class Lion(Optimizer):
 _registry: Registry[Optimizer] = Registry(
     "optimizer",
     Optimizer,
-    [SGD, Adam, AdamW, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Lion],
+    [SGD, Adam, AdamW, RMSprop, Nadam, Adamax, Adagrad, Adadelta, Ftrl, Lion],
     adamw=AdamW,
     rmsprop=RMSprop,
 )
