@@ -97,6 +97,7 @@ WORDS = {
         spec("RNN", cell=spec("GRUCell", units=5, kernel_initializer=spec("VarianceScaling", distribution="uniform")),
              return_sequences=True, zero_output_for_mask=True, activity_regularizer=spec("L2")),
         spec("Dropout", rate=0.1, noise_shape=[None, 1, None], trainable=False),
+        spec("Dense", units=5, kernel_regularizer=spec("OrthogonalRegularizer", factor=0.5, mode="columns")),
         spec("LayerNormalization", epsilon=0.1, gamma_constraint=spec("NonNeg")),
         spec("BatchNormalization", momentum=0.5, beta_regularizer=spec("L2", l2=0.3), trainable=False),
         spec("Dense", units=4, activation="gelu", kernel_constraint=spec("MaxNorm", axis=[0, 1]), trainable=False,

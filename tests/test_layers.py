@@ -265,6 +265,97 @@ def test_steps_of_any_number_reshaped():
             _core.Model(json.dumps({"input": {"shape": [None, None, 6], "dtype": "float32"}, "layers": layers}), 0)
 
 
+def test_another_number_of_steps_of_an_unknown_one():
+    """Trained and run as with that number; numbers that do not come out even are refused with the data."""
+    both = [
+        chain((None, steps, 6), spec("Dense", units=6), spec("Reshape", target_shape=[-1, 4]), spec("LSTM", units=3),
+              spec("RepeatVector", n=2), spec("Reshape", target_shape=[-1, 2]), spec("Dense", units=1))
+        for steps in (None, 4)
+    ]  # fmt: skip
+    for description in both:
+        case = Case(chain((None, 4, 6), *description["layers"]), MSE, 5, seed=1)
+        case.description = description
+        check_layer(case)
+    model = seqcore.Sequential([seqcore.Input((None, 6)), seqcore.layers.Reshape((-1, 4))])
+    assert model.output_shape == (None, None, 4)
+    for steps in (2, 8):
+        x = np.random.default_rng(0).normal(size=(3, steps, 6)).astype(np.float32)
+        assert np.array_equal(model.predict(x, verbose=0), x.reshape(3, -1, 4))
+    with pytest.raises(ValueError, match=r"Reshape: the total size must stay.*4.*3, 6"):
+        model.predict(np.ones((3, 3, 6)), verbose=0)
+    model = seqcore.Sequential([seqcore.Input((None, 6)), seqcore.layers.Reshape((4, 3)), seqcore.layers.Flatten()])
+    assert model.output_shape == (None, 12)
+    assert np.array_equal(model.predict(x[:, :2], verbose=0), x[:, :2].reshape(3, 12))
+    with pytest.raises(ValueError, match="Reshape: the total size must stay"):
+        model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("axis", [1, -2])
+def test_softmax_over_steps(axis, masked):
+    """Masked steps are 0, whatever they hold, and the others add up to 1."""
+    item = spec("Softmax", axis=axis)
+    begin = [spec("Masking", mask_value=0.5)] if masked else []
+    for last in ([spec("LSTM", units=3)], [], [spec("Dense", units=2), item]):
+        layers = [*begin, spec("Dense", units=19), item, *last]
+        for batch in (5, 70):
+            check_layer(Case(chain((None, 7, 3), *layers), MSE, batch, seed=batch))
+    layer = seqcore.layers.Softmax(axis=axis)
+    assert layer.named_activation() is None and layer.compute_output_shape((None, None, 3)) == (None, None, 3)
+    x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
+    x[~mask] = np.nan
+    y = layer(x, mask=mask)
+    assert (y[~mask] == 0).all() and np.array_equal(layer.compute_mask(x, mask), mask)
+    np.testing.assert_allclose(y.sum(1), np.repeat([[1], [1], [0], [1]], 3, 1), atol=1e-6)
+
+
+def test_softmax_over_steps_of_any_rank():
+    item = spec("Softmax", axis=1)
+    check_layer(Case(chain((None, 5, 3, 2), spec("Dense", units=4), item, spec("Dense", units=2)), MSE, 3, seed=1))
+    inside = spec("TimeDistributed", layer=spec("Softmax", axis=-2))
+    check_layer(Case(chain((None, 5, 3, 2), spec("Dense", units=4), inside, spec("Dense", units=2)), MSE, 3, seed=1))
+    for axis, shape in ((2, (None, 4, 3, 2)), (0, (None, 4, 3)), (3, (None, 4, 3)), (-3, (None, 4, 3))):
+        with pytest.raises(ValueError, match=r"`axis` of Softmax: expected -1 \(the last axis\) or 1 \(the steps\)"):
+            seqcore.layers.Softmax(axis=axis).compute_output_shape(shape)
+        with pytest.raises(ValueError, match="Softmax: axis must be the last one"):
+            _core.Model(json.dumps(chain(shape, spec("Softmax", axis=axis))), 0)
+    model = seqcore.Sequential([seqcore.Input((None, 3)), seqcore.layers.Softmax(axis=1)])
+    with pytest.raises(ValueError, match=r"Softmax\).*the whole sequence"):
+        model.stream()
+
+
+def test_orthogonal_regularizer():
+    """Of every kind of weight with two axes, rows and columns, more of them than elements in each and fewer."""
+    for mode in ("rows", "columns"):
+        penalty = spec("OrthogonalRegularizer", factor=0.7, mode=mode)
+        more = {"kernel_regularizer": penalty, "recurrent_regularizer": penalty}
+        for units in (2, 33):
+            layers = [spec("Dense", units=17, kernel_regularizer=penalty), spec("LSTM", units=units, **more)]
+            check_layer(Case(chain((None, 4, 5), *layers, spec("Dense", units=2)), MSE, 5, seed=units))
+        table = spec("Embedding", input_dim=11, output_dim=6, embeddings_regularizer=penalty)
+        check_layer(Case(chain((None, 4), table, spec("GRU", units=2), dtype="int32"), MSE, 5, seed=1))
+    call = seqcore.regularizers.OrthogonalRegularizer(0.5)
+    assert call(np.ones((1, 4))) == 0 and call(np.zeros((3, 4))) == 0
+    assert call([[1.0, 1.0], [-2.0, -2.0]]) == pytest.approx(0.5)
+    assert seqcore.regularizers.get("orthogonal_regularizer").get_config() == {"factor": 0.01, "mode": "rows"}
+    with pytest.raises(ValueError, match="OrthogonalRegularizer: expected a weight of 2 axes, got one of 1"):
+        call(np.ones(3))
+    with pytest.raises(ValueError, match="OrthogonalRegularizer: expected a weight of 2 axes, got one of 1"):
+        seqcore.layers.Dense(3, bias_regularizer=call).build((None, 2))
+    with pytest.raises(ValueError, match="activity_regularizer must be L1, L2 or L1L2"):
+        seqcore.layers.Dense(3, activity_regularizer=call).build((None, 2))
+    with pytest.raises(ValueError, match="`mode` of OrthogonalRegularizer: expected one of"):
+        seqcore.regularizers.OrthogonalRegularizer(mode="both")
+    with pytest.raises(ValueError, match="`factor` of OrthogonalRegularizer: expected a number >= 0"):
+        seqcore.regularizers.OrthogonalRegularizer(-1)
+    seen = set()
+    for threads in (1, 2, 3):
+        seqcore.set_num_threads(threads)
+        seen.add(call(np.random.default_rng(0).normal(size=(700, 300))))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -142,6 +142,39 @@ def test_layers_that_move_numbers():
     check_gradients(description, spec("MeanSquaredError"), rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 6)))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_softmax_over_steps(masked):
+    description = chain(
+        (None, 4, 3), *([spec("Masking")] if masked else []), spec("Dense", units=2), spec("Softmax", axis=1),
+        spec("GRU", units=3),
+    )  # fmt: skip
+    rng = RNG(5)
+    x = rng.normal(size=(3, 4, 3))
+    x[0, 1:3] = x[1] = 0
+    check_gradients(description, spec("MeanSquaredError"), x, rng.normal(size=(3, 3)))
+
+
+@pytest.mark.parametrize("mode", ["rows", "columns"])
+def test_penalties_of_directions_and_outputs(mode):
+    penalty = spec("OrthogonalRegularizer", factor=0.7, mode=mode)
+    description = chain(
+        (None, 4, 3), spec("Dense", units=5, kernel_regularizer=penalty), spec("ActivityRegularization", l2=0.2),
+        spec("LSTM", units=3, recurrent_regularizer=penalty),
+    )  # fmt: skip
+    rng = RNG(5)
+    check_gradients(description, spec("MeanSquaredError"), rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 3)))
+
+
+@pytest.mark.parametrize("name", ["GaussianNoise", "GaussianDropout", "AlphaDropout"])
+def test_noise(name):
+    item = spec(name, stddev=0.5) if name == "GaussianNoise" else spec(name, rate=0.4)
+    rng = RNG(5)
+    noise = {1: rng.random((3, 4, 5)) > 0.4 if name == "AlphaDropout" else rng.normal(size=(3, 4, 5))}
+    description = chain((None, 4, 3), spec("Dense", units=5), item, spec("LSTM", units=3))
+    x, y = rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 3))
+    check_gradients(description, spec("MeanSquaredError"), x, y, noise=noise)
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("options", [{}, {"center": False, "scale": False}, {"gamma_regularizer": spec("L2", l2=0.1)}])

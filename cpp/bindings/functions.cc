@@ -6,6 +6,7 @@
 #include "layers/config.h"
 #include "model/initializers.h"
 #include "model/losses.h"
+#include "model/model.h"
 
 namespace seqcore::bindings {
 
@@ -113,8 +114,12 @@ py::array_t<float> constrain_array(const std::string& config, const Array& array
 double regularize(const std::string& config, const Array& array) {
   const Input in = floats_of(array, "w");
   const Penalty p = parse_penalty(Json::parse(config));
-  return p.l1 * kernels().sum_abs(size_of(in.shape), in.values) +
-         p.l2 * kernels().sum_squares(size_of(in.shape), in.values);
+  check_penalty(p, in.shape.size());
+  return run([&](const Poll& poll) {
+    Run call(kernels(), num_threads());
+    call.poll = poll;
+    return penalize(p, in.shape, in.values, nullptr, call);
+  });
 }
 
 // Fisher-Yates from the last place down; a draw is the high word of word * n, whose bias (n / 2^64) nobody can see.

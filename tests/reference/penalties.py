@@ -10,9 +10,27 @@ def regularize(spec, w):
     """(penalty, its gradient); sums, not means."""
     if spec is None:
         return 0.0, np.zeros_like(w)
+    if spec["class_name"] == "OrthogonalRegularizer":
+        return _orthogonal(spec["config"].get("factor", 0.01), spec["config"].get("mode", "rows"), w)
     l1, l2 = _L_DEFAULTS[spec["class_name"]]
     l1, l2 = spec["config"].get("l1", l1), spec["config"].get("l2", l2)
     return l1 * np.abs(w).sum() + l2 * (w * w).sum(), l1 * np.sign(w) + 2.0 * l2 * w
+
+
+def _orthogonal(factor, mode, w):
+    """The mean of |u_i · u_j| over pairs of rows i < j, u = w / |w|."""
+    rows = w if mode == "rows" else w.T
+    norms = np.maximum(np.sqrt((rows * rows).sum(1, keepdims=True)), EPSILON)
+    unit = rows / norms
+    products = unit @ unit.T
+    np.fill_diagonal(products, 0.0)
+    pairs = len(rows) * (len(rows) - 1) / 2
+    if not pairs:
+        return 0.0, np.zeros_like(w)
+    moved = np.sign(products) @ unit
+    moved -= np.where(norms > EPSILON, (moved * unit).sum(1, keepdims=True), 0.0) * unit
+    gradient = factor / pairs * moved / norms
+    return factor * 0.5 * np.abs(products).sum() / pairs, gradient if mode == "rows" else gradient.T
 
 
 def constrain(spec, w):

@@ -106,7 +106,11 @@ Json Config::initializer(const char* key, const char* fallback) {
   return Json(Json::Object{{"class_name", Json(fallback)}, {"config", Json(Json::Object{})}});
 }
 
-Penalty Config::penalty(const char* key) { return parse_penalty(any(key)); }
+Penalty Config::penalty(const char* key) {
+  const Penalty p = parse_penalty(any(key));
+  if (p.orthogonal != 0 && std::string(key) == "activity_regularizer") fail(key, "L1, L2 or L1L2");
+  return p;
+}
 
 Json Config::constraint(const char* key) {
   Json j = any(key);
@@ -146,10 +150,17 @@ Penalty parse_penalty(const Json& description) {
   if (description.is_null()) return p;
   Config c(description);
   const std::string& name = c.class_name();
-  if (name != "L1" && name != "L2" && name != "L1L2")
-    throw std::invalid_argument("unknown regularizer '" + name + "'; expected L1, L2 or L1L2");
-  if (name != "L2") p.l1 = c.number("l1", name == "L1" ? 0.01 : 0);
-  if (name != "L1") p.l2 = c.number("l2", name == "L2" ? 0.01 : 0);
+  if (name == "OrthogonalRegularizer") {
+    p.orthogonal = c.not_negative("factor", 0.01);
+    const std::string mode = c.string("mode", "rows");
+    if (mode != "rows" && mode != "columns") c.fail("mode", "rows or columns");
+    p.of_columns = mode == "columns";
+  } else {
+    if (name != "L1" && name != "L2" && name != "L1L2")
+      throw std::invalid_argument("unknown regularizer '" + name + "'; expected L1, L2, L1L2 or OrthogonalRegularizer");
+    if (name != "L2") p.l1 = c.number("l1", name == "L1" ? 0.01 : 0);
+    if (name != "L1") p.l2 = c.number("l2", name == "L2" ? 0.01 : 0);
+  }
   c.done();
   return p;
 }
@@ -157,6 +168,12 @@ Penalty parse_penalty(const Json& description) {
 void check_last_axis(const char* layer, std::int64_t axis, const Dims& input) {
   if (axis != -1 && axis != input.rank)
     throw std::invalid_argument(std::string(layer) + ": axis must be the last one (-1), got " + std::to_string(axis));
+}
+
+void check_penalty(const Penalty& penalty, std::size_t rank) {
+  if (penalty.orthogonal != 0 && rank != 2)
+    throw std::invalid_argument("OrthogonalRegularizer: expected a weight of 2 axes, got one of " +
+                                std::to_string(rank));
 }
 
 void check_constraint(const Json& description, std::size_t rank) {

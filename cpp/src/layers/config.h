@@ -44,10 +44,11 @@ class Config {
 };
 
 Activation parse_activation(const std::string& name);  // throws std::invalid_argument with the list
-Penalty parse_penalty(const Json& description);        // null, or {"class_name": L1 | L2 | L1L2}
+Penalty parse_penalty(const Json& description);  // null, or {"class_name": L1 | L2 | L1L2 | OrthogonalRegularizer}
 // Throws std::invalid_argument unless it is the input's last one; the batch counts as the first.
 void check_last_axis(const char* layer, std::int64_t axis, const Dims& input);
 // Null, or a known one that fits a weight of that many axes.
+void check_penalty(const Penalty& penalty, std::size_t rank);
 void check_constraint(const Json& description, std::size_t rank);
 // Along which axes its norms are, a bit each. Null stands for all, nothing for the first.
 unsigned constraint_axes(const Json& description, std::size_t rank);

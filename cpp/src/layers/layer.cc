@@ -111,6 +111,7 @@ int Layer::add_weight(WeightSpec spec) {
   for (const std::int64_t d : spec.shape) size *= static_cast<double>(d);
   if (size > static_cast<double>(std::numeric_limits<std::int32_t>::max()))
     throw std::invalid_argument("weight '" + spec.name + "' would have more than 2^31 elements");
+  check_penalty(spec.regularizer, spec.shape.size());
   check_constraint(spec.constraint, spec.shape.size());
   specs_.push_back(std::move(spec));
   return static_cast<int>(specs_.size()) - 1;

@@ -29,7 +29,9 @@ struct Cancelled : std::exception {
 
 struct Penalty {  // l1 * sum|x| + l2 * sum x^2, over a weight or a layer's output
   double l1 = 0, l2 = 0;
-  explicit operator bool() const { return l1 != 0 || l2 != 0; }
+  double orthogonal = 0;  // of a weight with two axes, alone: times the mean cosine of two rows, without its sign
+  bool of_columns = false;
+  explicit operator bool() const { return l1 != 0 || l2 != 0 || orthogonal != 0; }
 };
 
 struct WeightSpec {

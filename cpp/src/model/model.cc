@@ -462,21 +462,12 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
   return p;
 }
 
-double Model::add_regularizers(float* grads) const {
+double Model::add_regularizers(float* grads, const Run& run) const {
   double sum = 0;
   for (std::size_t i = 0; i < weights().size(); i++) {
     const WeightSpec& spec = *weights()[i].spec;
     if (!spec.regularizer || !trains_[i]) continue;
-    const float* w = data_ + spec.offset;
-    sum += spec.regularizer.l1 * network_->kernels().sum_abs(spec.size(), w) +
-           spec.regularizer.l2 * network_->kernels().sum_squares(spec.size(), w);
-    if (!grads) continue;
-    const auto l1 = static_cast<float>(spec.regularizer.l1), l2 = static_cast<float>(2 * spec.regularizer.l2);
-    float* g = grads + spec.offset;
-    for (std::int64_t j = 0; j < spec.size(); j++) {
-      const float sign = w[j] > 0 ? l1 : w[j] < 0 ? -l1 : 0.0f;
-      g[j] = g[j] + (sign + l2 * w[j]);
-    }
+    sum += penalize(spec.regularizer, spec.shape, data_ + spec.offset, grads ? grads + spec.offset : nullptr, run);
   }
   return sum;
 }
@@ -525,7 +516,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
     for (std::size_t i = network_->layers().size(); i-- > lowest;)
       dy = network_->layers()[i]->backward(dy, caches[i], run, i > lowest);
   }
-  loss += run.penalty + add_regularizers(backward ? grads_.data() : nullptr);
+  loss += run.penalty + add_regularizers(backward ? grads_.data() : nullptr, run);
   run.check();
   run.poll = nullptr;
   if (update_metrics) {

@@ -99,7 +99,7 @@ class Model {
   void check_labels(const Input& y, std::int64_t n, std::int64_t per_sample) const;
   Prepared prepare(const Batch& batch, const Tensor& pred, Run& run) const;
   double evaluate(const Batch& batch, Run& run, bool update_metrics, bool backward, Result* seen);
-  double add_regularizers(float* grads) const;
+  double add_regularizers(float* grads, const Run& run) const;
   void constrain();
   std::vector<Moving> moving(const std::vector<bool>& trainable) const;  // by weight; empty: all
   void move(const std::vector<Moving>& moving);                          // to their values
@@ -131,5 +131,9 @@ class Model {
 // Applies {"class_name": "MaxNorm", …} to a weight in place.
 // REQUIRES: check_constraint, which layers ask as they declare their weights.
 void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w);
+
+// The penalty of a weight; its gradient is added to `grad`, if given. REQUIRES: check_penalty.
+double penalize(const Penalty& penalty, const std::vector<std::int64_t>& shape, const float* w, float* grad,
+                const Run& run);
 
 }  // namespace seqcore
