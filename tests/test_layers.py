@@ -256,7 +256,7 @@ def test_steps_of_any_number_reshaped():
         x = np.random.default_rng(0).normal(size=(3, steps, 6)).astype(np.float32)
         np.testing.assert_array_equal(model.predict(x, verbose=0), x.reshape(3, steps, 2, 3))
     reshape, permute = seqcore.layers.Reshape, seqcore.layers.Permute
-    for layer in (reshape((6, -1)), reshape((12,)), reshape((-1, 2, 4)), permute((2, 1))):
+    for layer in (reshape((6, -1)), reshape((-1,)), reshape((2, 3, -1)), permute((2, 1))):
         with pytest.raises(ValueError, match="known"):
             seqcore.Sequential([seqcore.Input((None, 6)), layer, seqcore.layers.Dense(1)]).predict(np.ones((2, 4, 6)))
         own = {k: v for k, v in layer.get_config().items() if k in ("target_shape", "dims")}

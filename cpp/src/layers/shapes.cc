@@ -40,15 +40,20 @@ class Reshape final : public Layer {
       throw std::invalid_argument(name_ + ": too many dimensions");
   }
 
-  // A number of steps that is not known may only stay what it is.
+  // Of an unknown number of steps another one may be made. Whether the numbers come out even is seen with the data.
   Dims build(const Dims& input) override {
-    Dims one = input;
-    one.d[0] = 1;
-    if (input.d[0] < 0 && (target_.size() < 2 || target_[0] != -1 || sample_size(one) != sample_size(target(1))))
+    if (input.d[0] < 0 && std::count(target_.begin() + (target_.size() > 1), target_.end(), -1) > 0)
       throw std::invalid_argument(name_ + ": every dimension must be known, got " + to_string(input));
+    input_ = input;
     const Dims dims = input.d[0] < 0 ? target(-1) : shape(input);
     identity_ = input.rank == 1 && dims.rank == 1;
     return dims;
+  }
+
+  std::int64_t output_steps(std::int64_t input) const override {
+    Dims dims = input_;
+    dims.d[0] = input;
+    return shape(dims).d[0];
   }
 
   const char* stream_refusal() const override { return identity_ ? nullptr : kWholeSequence; }
@@ -114,6 +119,7 @@ class Reshape final : public Layer {
 
   std::string name_;
   std::vector<std::int64_t> target_;
+  Dims input_;
   bool identity_ = false;
 };
 

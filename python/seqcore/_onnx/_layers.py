@@ -78,10 +78,16 @@ def _named(layer: Layer, given: Dims, shape: Shape) -> Dims:
     if isinstance(layer, TimeDistributed):
         inner = _named(layer.layer, (given[0], *given[2:]), (shape[0], *shape[2:]))
         return given[0], given[1], *inner[1:]
-    if isinstance(layer, _WINDOWS):
+    if isinstance(layer, _WINDOWS) or (isinstance(layer, Reshape) and _other_steps(layer, given)):
         return given[0], *shape[1:]
     names = [n for n in given if not isinstance(n, int)]
     return tuple(names.pop(0) if n is None else n for n in shape)
+
+
+def _other_steps(layer: Reshape, given: Dims) -> bool:
+    """Whether it makes another number of steps, where that of the input is not known."""
+    step = [n for n in given[2:] if isinstance(n, int)]
+    return not isinstance(given[1], int) and math.prod(step) != math.prod(layer.target_shape[1:])
 
 
 def _dense(graph: Graph, layer: Any, x: Value) -> Made:

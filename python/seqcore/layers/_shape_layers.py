@@ -50,7 +50,8 @@ class Reshape(Layer):
     """Gives each sample another shape; its numbers keep their order. A mask ends here.
 
     Args:
-        target_shape: without the batch. One -1 stands for what is left. Steps of unknown number keep it.
+        target_shape: without the batch. One -1 stands for what is left; it comes first where the number of
+            steps is unknown, as is the number of those that are made of them then.
 
     Example:
         >>> import numpy as np
@@ -66,13 +67,13 @@ class Reshape(Layer):
     def output_shape_for(self, input_shape: Shape) -> Shape:
         self._features(input_shape)
         sizes, known = input_shape[1:], math.prod(n for n in self.target_shape if n != -1)
-        if None in sizes:  # a number of steps that may only stay what it is
-            if self.target_shape[0] != -1 or len(self.target_shape) < 2 or math.prod(n or 1 for n in sizes) != known:
+        if None in sizes:  # whether the numbers come out even is seen with the data
+            if -1 in self.target_shape[len(self.target_shape) > 1 :]:
                 raise ValueError(
-                    f'input 0 of layer "{self.name}": expected known sizes (the steps may be unknown where each keeps '
-                    f"its size and target_shape begins with -1), got shape {input_shape}"
+                    f'input 0 of layer "{self.name}": expected known sizes (steps may be unknown where target_shape '
+                    f"has no -1, or begins with it and goes on), got shape {input_shape}"
                 )
-            return (input_shape[0], None, *self.target_shape[1:])
+            return (input_shape[0], *(None if n == -1 else n for n in self.target_shape))
         size = math.prod(n for n in sizes if n is not None)
         if size % known or (-1 not in self.target_shape and size != known):
             raise ValueError(
