@@ -280,6 +280,7 @@ void add_array_kernels(const Kernels& k, std::int64_t n, Add add) {
   });
   array("dropout_mask", 1, 0,
         [&k, n](Memory& m) { return [&k, n, &m] { k.dropout_mask(1, 2, 0, n, 0.3f, m[0].data); }; });
+  array("normals", 1, 0, [&k, n](Memory& m) { return [&k, n, &m] { k.normals(1, 2, 0, n, 0, 1, m[0].data); }; });
   array("layer_norm", 2, 0, [&k, n](Memory& m) {
     return [&k, n, &m] {
       k.layer_norm({n / kColumns, kColumns, m[0].data, kColumns, m[1].data, m[1].data, 1e-3f, m[2].data, kColumns,

@@ -33,7 +33,9 @@ EVERY_LAYER = {
         spec("GRU", units=3, return_sequences=True), spec("SimpleRNN", units=2, use_bias=False, return_sequences=True),
         spec("LayerNormalization"), spec("TimeDistributed", layer=spec("Dense", units=2, use_bias=False)),
         spec("Activation", activation="relu"), spec("ReLU", max_value=2.0, negative_slope=0.1, threshold=0.2),
-        spec("LeakyReLU"), spec("ELU", alpha=0.5), spec("Flatten"), spec("Softmax"), DENSE,
+        spec("LeakyReLU"), spec("ELU", alpha=0.5), spec("GaussianNoise", stddev=0.1), spec("GaussianDropout", rate=0.1),
+        spec("AlphaDropout", rate=0.1), spec("ActivityRegularization", l1=0.1), spec("Flatten"),
+        spec("Softmax"), DENSE,
     ),
     "inside": chain((3, 6, 4, 2), spec("TimeDistributed", layer=spec("Bidirectional", layer=spec("LSTM", units=2)))),
     "cells": chain(
@@ -117,6 +119,8 @@ NAMES = {
     "LayerNormalization": "layer_normalization", "SimpleRNNCell": "simple_rnn_cell", "LSTMCell": "lstm_cell",
     "GRUCell": "gru_cell", "StackedRNNCells": "stacked_rnn_cells",
     "BatchNormalization": "batch_normalization", "ReLU": "re_lu", "LeakyReLU": "leaky_re_lu",
+    "GaussianNoise": "gaussian_noise", "GaussianDropout": "gaussian_dropout", "AlphaDropout": "alpha_dropout",
+    "ActivityRegularization": "activity_regularization",
 }  # fmt: skip
 
 

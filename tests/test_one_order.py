@@ -54,6 +54,20 @@ def cases():
         ),
         ENTROPY, batch=67, seed=4,
     )  # fmt: skip
+    yield Case(
+        chain(
+            (None, 5, 40),
+            spec("GaussianNoise", stddev=0.2),
+            spec("Dense", units=130, activation="selu", kernel_regularizer=spec("OrthogonalRegularizer", factor=0.1)),
+            spec("AlphaDropout", rate=0.2, noise_shape=[None, 1, None]),
+            spec("GaussianDropout", rate=0.3),
+            spec("ActivityRegularization", l1=0.01, l2=0.02),
+            spec("Softmax", axis=1),
+            spec("LSTM", units=33, recurrent_regularizer=spec("OrthogonalRegularizer", mode="columns")),
+            spec("Dense", units=7, activation="sparsemax"),
+        ),
+        spec("MeanSquaredError"), batch=67, seed=5,
+    )  # fmt: skip
     for seed in range(100, 112):
         yield random_case(rng_pick(seed))
         yield random_window_case(rng_pick(seed))
@@ -84,7 +98,7 @@ def digest():
         for value in results(case):
             h.update(np.ascontiguousarray(value).tobytes())
     case = Case(chain((None, 3, 5), spec("GRU", units=18), spec("Dense", units=1)), spec("MeanSquaredError"), 9, seed=4)
-    for name in ("Nadam", "Adamax", "Adagrad", "Adadelta", "Lion", "RMSprop"):
+    for name in ("Nadam", "Adamax", "Adagrad", "Adadelta", "Ftrl", "Lion", "RMSprop"):
         model = _core.Model(json.dumps(case.description), 5)
         model.compile(compiling(case.loss, spec(name, learning_rate=0.01, weight_decay=0.01)))
         for _ in range(10):

@@ -329,6 +329,8 @@ std::vector<float> everything(const Kernels& k) {
     Guarded dropped(n);
     k.dropout_mask(3, 5, 7 + static_cast<std::uint64_t>(n), n, 0.3f, dropped.data());
     keep(dropped, n);
+    k.normals(3, 5, 7 + static_cast<std::uint64_t>(n), n, 0.5f, 2.0f, dropped.data());
+    keep(dropped, n);
 
     k.layer_norm(
         {rows, n, a.data(), ld, column.data(), column.data(), 1e-3f, y.data(), ld, per_row.data(), per_row2.data()});
@@ -796,6 +798,27 @@ void test_dropout(const Kernels& k) {
   }
 }
 
+void test_normals(const Kernels& k) {
+  const std::int64_t n = 20000;
+  Guarded whole(n), part(n - 129);
+  const seqcore::Philox stream{0x123456789abcdefull, 0xfedcba9876543210ull};
+  for (const std::uint64_t index : {0ull, 3ull, (1ull << 34) - 5}) {
+    k.normals(stream.key, stream.counter, index, n, 0, 1, whole.data());
+    for (std::int64_t i = 0; i < n; ++i) {
+      // One step of Newton's from what came out to the quantile.
+      const double p = (static_cast<double>(stream.word(index + static_cast<std::uint64_t>(i)) >> 8) + 0.5) * 0x1p-24;
+      const auto z = static_cast<double>(whole[i]), tail = std::fmin(p, 1 - p);
+      const double beyond = 0.5 * std::erfc(std::fabs(z) / std::sqrt(2.0));
+      const double step = (beyond - tail) * std::sqrt(2 * 3.14159265358979323846) * std::exp(z * z / 2);
+      CHECK(std::fabs(step) <= 1e-6 * std::fabs(z) && (z > 0) == (p > 0.5));
+    }
+    k.normals(stream.key, stream.counter, index + 129, n - 129, 0, 1, part.data());
+    CHECK(std::memcmp(part.data(), whole.data() + 129, sizeof(float) * static_cast<std::size_t>(n - 129)) == 0);
+    k.normals(stream.key, stream.counter, index, n - 129, -2, 0.5f, part.data());
+    for (std::int64_t i = 0; i < n - 129; ++i) CHECK(part[i] == std::fma(0.5f, whole[i], -2.0f));
+  }
+}
+
 void test_optimizers(const Kernels& k) {
   const double p = 0.5, g = -0.25, m = 0.125, v = 0.0625, alpha = 0.01, b1 = 0.1, b2 = 0.001, eps = 1e-7, decay = 0.01;
   for (const bool amsgrad : {false, true}) {
@@ -872,6 +895,7 @@ int main() {
     test_sums(best);
     test_elementwise(best);
     test_dropout(best);
+    test_normals(best);
     test_optimizers(best);
     test_rmsprop(best);
   }

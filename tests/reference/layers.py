@@ -1,9 +1,9 @@
 """Every layer: `build` declares the weights, `forward` keeps what `backward` needs, `backward` fills `g`.
 
 `noise` is None at inference; in training it holds the dropout multipliers (0 or 1/(1-rate)), given by the caller:
-an array for Dropout, {"input": (1 or G, B, I), "recurrent": (G, B, H)} for recurrent layers, {"forward_layer": …,
-"backward_layer": …} for Bidirectional, {"cell": …} or {"cell/cells/0": …, …} for RNN, anything but None for
-BatchNormalization, whose statistics move then.
+an array for Dropout and its like (GaussianNoise: what is added), {"input": (1 or G, B, I), "recurrent": (G, B, H)} for
+recurrent layers, {"forward_layer": …, "backward_layer": …} for Bidirectional, {"cell": …} or {"cell/cells/0": …, …} for
+RNN, anything but None for BatchNormalization, whose statistics move then.
 """
 
 import numpy as np
@@ -131,6 +131,43 @@ class SpatialDropout1D(Dropout):
     pass
 
 
+class GaussianDropout(Dropout):
+    pass
+
+
+class GaussianNoise(Layer):
+    def forward(self, x, mask, noise):
+        return x + (0.0 if noise is None else noise), mask
+
+    def backward(self, dy):
+        return dy
+
+
+class AlphaDropout(Layer):
+    def forward(self, x, mask, noise):
+        if noise is None:
+            self.cache = 1.0
+            return x, mask
+        rate, low = self.config["rate"], -1.6732632423543772 * 1.0507009873554805
+        slope = ((1.0 - rate) * (1.0 + rate * low**2)) ** -0.5
+        self.cache = slope * (noise != 0)
+        return slope * np.where(noise != 0, x, low) - slope * low * rate, mask
+
+    def backward(self, dy):
+        return dy * self.cache
+
+
+class ActivityRegularization(Layer):
+    def __init__(self, config):
+        super().__init__({"activity_regularizer": {"class_name": "L1L2", "config": config}})
+
+    def forward(self, x, mask, noise):
+        return x, mask
+
+    def backward(self, dy):
+        return dy
+
+
 class Activation(Layer):
     def forward(self, x, mask, noise):
         self.cache, self.logits = mask, (self.config["activation"], x)
@@ -144,6 +181,20 @@ class Activation(Layer):
 class Softmax(Activation):
     def __init__(self, config):
         super().__init__({**config, "activation": "softmax"})
+
+    def forward(self, x, mask, noise):
+        self.over_steps = x.ndim > 2 and self.config.get("axis", -1) in (1, 1 - x.ndim)
+        if not self.over_steps:
+            return super().forward(x, mask, noise)
+        kept = True if mask is None else mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+        e = np.where(kept, np.exp(x - np.where(kept, x, -np.inf).max(1, keepdims=True)), 0.0)
+        self.y = e / np.maximum(e.sum(1, keepdims=True), np.finfo(float).tiny)
+        return self.y, mask
+
+    def backward(self, dy, dz=0.0):
+        if not self.over_steps:
+            return super().backward(dy, dz)
+        return self.y * (dy - (dy * self.y).sum(1, keepdims=True))
 
 
 class ReLU(Layer):
@@ -186,7 +237,10 @@ class Flatten(Layer):
 
 class Reshape(Layer):
     def build(self, shape):
-        return np.empty((shape[0] or 1, *shape[1:])).reshape(shape[0] or 1, *self.config["target_shape"]).shape
+        target = self.config["target_shape"]
+        if None in shape[1:]:
+            return (shape[0], *(None if n == -1 else n for n in target))
+        return np.empty((shape[0] or 1, *shape[1:])).reshape(shape[0] or 1, *target).shape
 
     def forward(self, x, mask, noise):
         self.cache = x.shape
@@ -640,7 +694,8 @@ class TimeDistributed(Wrapper):
 LAYERS = {
     cls.__name__: cls
     for cls in (
-        Dense, Embedding, Masking, Dropout, SpatialDropout1D, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten,
+        Dense, Embedding, Masking, Dropout, SpatialDropout1D, GaussianDropout, GaussianNoise, AlphaDropout,
+        ActivityRegularization, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten,
         Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D,
         AveragePooling1D, LayerNormalization, BatchNormalization, RNN, Bidirectional, TimeDistributed,
     )

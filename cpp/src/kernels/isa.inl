@@ -81,6 +81,7 @@ const Kernels kTable = {
     read_all,
     column_sums,
     dropout_mask,
+    normals,
     layer_norm,
     layer_norm_backward,
     batch_moments,

@@ -569,6 +569,9 @@ struct Kernels {
   // index .. index+n-1 of stream (key, counter): element e uses word e % 4 of block e / 4.
   void (*dropout_mask)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float rate,
                        float* y);
+  // The same elements as normal numbers, of that mean and standard deviation.
+  void (*normals)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float mean,
+                  float deviation, float* y);
 
   void (*layer_norm)(const LayerNormArgs& args);
   void (*layer_norm_backward)(const LayerNormGradArgs& args);

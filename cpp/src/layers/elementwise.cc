@@ -1,5 +1,6 @@
-// The layers without weights that keep their input's shape: Masking, Dropout, Activation, ReLU and the like.
+// The layers without weights that keep their input's shape: Masking, Dropout and other noise, Activation, ReLU and the like.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -82,17 +83,41 @@ class Masking::MaskingStep final : public Step {
 
 std::unique_ptr<Step> Masking::make_step(const StepPlace& at) const { return std::make_unique<MaskingStep>(*this, at); }
 
-// Inverted dropout, active in training only. Along the axes where noise_shape has a 1, one draw serves all entries.
-// SpatialDropout1D's draws serve all steps.
-class Dropout final : public Layer {
+// What is random in training and nothing at inference. Along the axes where noise_shape has a 1, one draw serves all
+// entries.
+//
+//   Dropout           x times a mask's 0 or 1 / (1 - rate); SpatialDropout1D's draws serve all steps
+//   GaussianDropout   x times a normal number of mean 1 and variance rate / (1 - rate)
+//   GaussianNoise     x plus a normal number of mean 0
+//   AlphaDropout      x, or where the mask has 0 what selu tends to, and then the map that makes of mean 0 and variance 1
+//                     the same again (Klambauer and others, 2017)
+class Noise final : public Layer {
  public:
-  explicit Dropout(const Json& description) {
+  explicit Noise(const Json& description) {
     Config c(description);
-    rate_ = static_cast<float>(c.rate("rate"));
+    const std::string& name = c.class_name();
+    kind_ = name == "GaussianNoise"     ? Kind::added
+            : name == "GaussianDropout" ? Kind::gaussian
+            : name == "AlphaDropout"    ? Kind::alpha
+                                        : Kind::dropout;
+    const char* const word = kind_ == Kind::added ? "stddev" : "rate";
+    const double rate = c.rate(word);
+    if (rate == 1 && (kind_ == Kind::gaussian || kind_ == Kind::alpha)) c.fail(word, "at least 0 and below 1");
+    rate_ = static_cast<float>(rate);
+    if (kind_ == Kind::gaussian) deviation_ = static_cast<float>(std::sqrt(rate / (1 - rate)));
+    if (kind_ == Kind::alpha) {
+      constexpr double kLow = -1.6732632423543772848 * 1.0507009873554804934;
+      const double slope = 1 / std::sqrt((1 - rate) * (1 + rate * kLow * kLow));
+      slope_ = static_cast<float>(slope);
+      kept_ = static_cast<float>(-slope * kLow * rate);
+      dropped_ = static_cast<float>(slope * kLow * (1 - rate));
+    }
     seed_ = c.any("seed");
-    spatial_ = c.class_name() == "SpatialDropout1D";
-    noise_shape_ = spatial_ ? Json(Json::Array{{}, std::int64_t{1}, {}}) : c.any("noise_shape");
+    spatial_ = name == "SpatialDropout1D";
+    if (spatial_) noise_shape_ = Json(Json::Array{{}, std::int64_t{1}, {}});
+    if (name == "Dropout" || kind_ == Kind::alpha) noise_shape_ = c.any("noise_shape");
     if (!noise_shape_.is_null() && !noise_shape_.is_array()) c.fail("noise_shape", "a list of integers and nulls");
+    name_ = name;
     c.done();
   }
 
@@ -110,7 +135,7 @@ class Dropout final : public Layer {
       fits = size == 1 || (axis > 0 && size == input.d[axis - 1]);
     }
     if (!fits)
-      throw std::invalid_argument("noise_shape of Dropout: expected for each axis of an input of shape " +
+      throw std::invalid_argument("noise_shape of " + name_ + ": expected for each axis of an input of shape " +
                                   to_string(input) + " 1, None or (but for the batch) its size, got " +
                                   noise_shape_.dump());
     return input;
@@ -142,18 +167,25 @@ class Dropout final : public Layer {
     Tensor y = make_tensor(run, x, x.features());
     const std::int64_t n = x.features(), ld = pad(n);
     const std::int64_t drawn = shared_[x.dims.rank] ? 1 : n;
-    float* scale = run.arena->floats(x.rows() * ld);
+    float* scale = kind_ == Kind::added ? y.data : run.arena->floats(x.rows() * ld);
     const std::uint64_t key = random_key(run, 0);
     run.rows(x.rows(), 20.0 * static_cast<double>(n), 1, [&](std::int64_t from, std::int64_t to, int) {
       for (std::int64_t r = from; r < to; r++) {
-        float* row = scale + r * ld;
-        run.k.dropout_mask(key, run.counter, static_cast<std::uint64_t>(noise_row(x, r) * pad(drawn)), drawn, rate_,
-                           row);
+        const float* const in = x.data + r * x.ld;
+        float *const row = scale + r * ld, *const out = y.data + r * y.ld;
+        draw(key, run, static_cast<std::uint64_t>(noise_row(x, r) * pad(drawn)), drawn, row);
         std::fill(row + drawn, row + n, row[0]);
-        run.k.multiply(n, x.data + r * x.ld, scale + r * ld, y.data + r * y.ld);
+        if (kind_ == Kind::alpha)
+          for (std::int64_t i = 0; i < n; i++) {
+            const bool kept = row[i] != 0;
+            row[i] = kept ? slope_ : 0.0f;
+            out[i] = kept ? slope_ * in[i] + kept_ : dropped_;
+          }
+        else
+          (kind_ == Kind::added ? run.k.add : run.k.multiply)(n, in, row, out);
       }
     });
-    *cache = scale;
+    *cache = kind_ == Kind::added ? nullptr : scale;
     return y;
   }
 
@@ -168,13 +200,47 @@ class Dropout final : public Layer {
     return dy;
   }
 
-  float rate_;
+  void draw(std::uint64_t key, const Run& run, std::uint64_t index, std::int64_t n, float* y) const {
+    if (kind_ == Kind::added)
+      run.k.normals(key, run.counter, index, n, 0, rate_, y);
+    else if (kind_ == Kind::gaussian)
+      run.k.normals(key, run.counter, index, n, 1, deviation_, y);
+    else
+      run.k.dropout_mask(key, run.counter, index, n, rate_, y);
+  }
+
+  enum class Kind { dropout, gaussian, added, alpha };
+
+  std::string name_;
+  Kind kind_;
+  float rate_;  // GaussianNoise: its standard deviation
+  float deviation_ = 0, slope_ = 0, kept_ = 0, dropped_ = 0;
   bool spatial_;
   Json noise_shape_;                      // or null
   bool shared_[Dims::kMaxRank + 1] = {};  // by axis, the batch first
 };
 
-// Activation and Softmax.
+// Its input, whose penalty is added to the loss.
+class ActivityRegularization final : public Layer {
+ public:
+  explicit ActivityRegularization(const Json& description) {
+    Config c(description);
+    activity.l1 = c.not_negative("l1", 0);
+    activity.l2 = c.not_negative("l2", 0);
+    c.done();
+  }
+
+  Dims build(const Dims& input) override { return input; }
+
+ private:
+  Tensor do_forward(const Tensor& x, Run&, void** cache) const override {
+    *cache = nullptr;
+    return x;
+  }
+  Tensor do_backward(const Tensor& dy, void*, Run&, bool) const override { return dy; }
+};
+
+// Activation and Softmax. The latter may go over the steps: of those that are not masked; masked ones are 0 then.
 class ActivationLayer final : public Layer {
  public:
   explicit ActivationLayer(const Json& description) {
@@ -190,11 +256,13 @@ class ActivationLayer final : public Layer {
   }
 
   Dims build(const Dims& input) override {
-    check_last_axis("Softmax", axis_, input);
     features_ = input.features();
+    over_steps_ = input.rank >= 2 && (axis_ == 1 || axis_ == -input.rank);
+    if (!over_steps_) check_last_axis("Softmax", axis_, input);
     return input;
   }
-  const Layer* logits_source() const override { return activity ? nullptr : this; }
+  const Layer* logits_source() const override { return activity || over_steps_ ? nullptr : this; }
+  const char* stream_refusal() const override { return over_steps_ ? "it needs the whole sequence" : nullptr; }
   Activation output_activation() const override { return activation_; }
   Tensor logits(const void* cache) const override { return static_cast<const Cache*>(cache)->x; }
   std::unique_ptr<Step> make_step(const StepPlace& at) const override;
@@ -209,16 +277,30 @@ class ActivationLayer final : public Layer {
     auto* c = run.arena->allocate<Cache>(1);
     *c = {x, make_tensor(run, x, x.features())};
     const Tensor& y = c->y;
+    *cache = c;
+    if (over_steps_) {
+      each_column(x, nullptr, y, run, [&](std::int64_t rows, std::int64_t n, float* block, const float*) {
+        run.k.activate(activation_, rows, n, block, pad(n), block, pad(n));
+      });
+      return y;
+    }
     run.rows(x.rows(), 40.0 * static_cast<double>(x.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
       run.k.activate(activation_, to - from, x.features(), x.data + from * x.ld, x.ld, y.data + from * y.ld, y.ld);
     });
-    *cache = c;
     return y;
   }
 
   Tensor do_backward(const Tensor& dy, void* cache, Run& run, bool) const override {
     if (hands_over_logits(run)) return dy;
     const Cache& c = *static_cast<const Cache*>(cache);
+    if (over_steps_) {
+      Tensor dx = dy;
+      dx.mask = c.x.mask;
+      each_column(c.y, &dy, dx, run, [&](std::int64_t rows, std::int64_t n, float* g, const float* y) {
+        run.k.activate_backward(activation_, rows, n, y, pad(n), g, pad(n), g, pad(n));
+      });
+      return dx;
+    }
     const Tensor& from_cache = needs_input(activation_) ? c.x : c.y;
     run.rows(dy.rows(), 10.0 * static_cast<double>(dy.features()), 1, [&](std::int64_t from, std::int64_t to, int) {
       float* g = dy.data + from * dy.ld;
@@ -228,8 +310,49 @@ class ActivationLayer final : public Layer {
     return dy;
   }
 
+  // to = f's block, of `more` if given, else of x: for each sample, and each place in it but for step and feature, the
+  // valid steps of a feature lie in a row of the block, x's in a second one. Masked steps become 0.
+  template <class F>
+  static void each_column(const Tensor& x, const Tensor* more, const Tensor& to, Run& run, F&& f) {
+    const std::int64_t steps = x.steps(), n = x.features(), inner = x.inner(), size = n * pad(steps);
+    const int blocks = more ? 2 : 1;
+    float* const scratch = run.scratch->only(run.threads * blocks * size);
+    const double cost = 40.0 * static_cast<double>(steps * n);
+    run.rows(x.batch * inner, cost, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+      float *const block = scratch + worker * blocks * size, *const second = block + (blocks - 1) * size;
+      for (std::int64_t at = begin; at < end; at++) {
+        const auto row = [&](const Tensor& t, std::int64_t step) {
+          return t.data + (step * x.batch * inner + at) * t.ld;
+        };
+        const auto valid = [&](std::int64_t step) { return !to.mask || to.mask[step * x.batch + at / inner]; };
+        std::int64_t count = 0;
+        for (std::int64_t step = 0; step < steps; step++) count += valid(step);
+        const auto each = [&](auto&& move) {
+          std::int64_t i = 0;
+          for (std::int64_t step = 0; step < steps; step++)
+            if (valid(step)) move(step, i++);
+        };
+        const auto take = [&](const Tensor& t, float* into) {
+          each([&](std::int64_t step, std::int64_t i) {
+            const float* from = row(t, step);
+            for (std::int64_t j = 0; j < n; j++) into[j * pad(count) + i] = from[j];
+          });
+        };
+        take(more ? *more : x, block);
+        if (more) take(x, second);
+        f(n, count, block, second);
+        for (std::int64_t step = 0; step < steps; step++)
+          if (!valid(step)) std::memset(row(to, step), 0, static_cast<std::size_t>(n) * sizeof(float));
+        each([&](std::int64_t step, std::int64_t i) {
+          for (std::int64_t j = 0; j < n; j++) row(to, step)[j] = block[j * pad(count) + i];
+        });
+      }
+    });
+  }
+
   Activation activation_;
   std::int64_t axis_ = -1, features_ = 0;
+  bool over_steps_ = false;
 };
 
 class ActivationLayer::ActivationStep final : public Step {
@@ -262,11 +385,11 @@ class Rectifier final : public Layer {
       args_.exponential = true;
       args_.slope = static_cast<float>(c.number("alpha", 1));
     } else if (c.class_name() == "LeakyReLU") {
-      args_.slope = not_negative(c, "negative_slope", 0.3);
+      args_.slope = static_cast<float>(c.not_negative("negative_slope", 0.3));
     } else {
-      args_.slope = not_negative(c, "negative_slope", 0);
-      args_.threshold = not_negative(c, "threshold", 0);
-      if (!c.any("max_value").is_null()) args_.max = not_negative(c, "max_value", 0);
+      args_.slope = static_cast<float>(c.not_negative("negative_slope", 0));
+      args_.threshold = static_cast<float>(c.not_negative("threshold", 0));
+      if (!c.any("max_value").is_null()) args_.max = static_cast<float>(c.not_negative("max_value", 0));
     }
     c.done();
   }
@@ -284,12 +407,6 @@ class Rectifier final : public Layer {
   }
 
  private:
-  static float not_negative(Config& c, const char* key, double fallback) {
-    const double value = c.number(key, fallback);
-    if (!(value >= 0)) c.fail(key, "at least 0");
-    return static_cast<float>(value);
-  }
-
   Tensor do_forward(const Tensor& x, Run& run, void** cache) const override {
     const Tensor y = make_tensor(run, x, x.features());
     over_rows(run.k.rectify, x, y, run);
@@ -323,7 +440,10 @@ class Rectifier final : public Layer {
 }  // namespace
 
 std::unique_ptr<Layer> make_masking(const Json& description) { return std::make_unique<Masking>(description); }
-std::unique_ptr<Layer> make_dropout(const Json& description) { return std::make_unique<Dropout>(description); }
+std::unique_ptr<Layer> make_noise(const Json& description) { return std::make_unique<Noise>(description); }
+std::unique_ptr<Layer> make_activity_regularization(const Json& description) {
+  return std::make_unique<ActivityRegularization>(description);
+}
 std::unique_ptr<Layer> make_activation(const Json& description) {
   return std::make_unique<ActivationLayer>(description);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..layers import (
     LSTM,
     RNN,
     Activation,
+    ActivityRegularization,
+    AlphaDropout,
     AveragePooling1D,
     BatchNormalization,
     Bidirectional,
@@ -22,6 +25,8 @@ from ..layers import (
     Dropout,
     Embedding,
     Flatten,
+    GaussianDropout,
+    GaussianNoise,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Layer,
@@ -133,7 +138,14 @@ def _elu(graph: Graph, layer: Any, x: Value) -> Made:
 
 
 def _softmax(graph: Graph, layer: Any, x: Value) -> Made:
-    return [graph.op("Softmax", x.name, axis=-1)], x.mask
+    if layer.axis in (-1, len(x.shape) - 1):
+        return [graph.op("Softmax", x.name, axis=-1)], x.mask
+    if x.mask is None:
+        return [graph.op("Softmax", x.name, axis=1)], None
+    valid = graph.op("Unsqueeze", x.mask, graph.constant(list(range(2, len(x.shape))), "rest"))
+    kept = graph.op("Where", valid, x.name, graph.constant(-np.inf, "nothing"))
+    y = graph.op("Softmax", kept, axis=1)
+    return [graph.op("Where", valid, y, graph.constant(0.0, "zero"))], x.mask
 
 
 def _layer_normalization(graph: Graph, layer: Any, x: Value) -> Made:
@@ -201,7 +213,7 @@ def _bidirectional(graph: Graph, layer: Any, x: Value) -> Made:
 
 def _time_distributed(graph: Graph, layer: Any, x: Value) -> Made:
     """Steps and batch together are the inner layer's batch; no need to where that looks at the last axis alone."""
-    if isinstance(layer.layer, _BY_LAST_AXIS):
+    if isinstance(layer.layer, _BY_LAST_AXIS) and getattr(layer.layer, "axis", -1) == -1:
         return [emit(graph, layer.layer, x._replace(mask=None))[0].name], x.mask
     all_steps = graph.op("Concat", graph.constant([-1], "all"), _sizes(graph, x, 2), axis=0)
     folded = Value(graph.op("Reshape", x.name, all_steps), (None, *x.shape[2:]))
@@ -219,11 +231,14 @@ def _sizes(graph: Graph, value: Value, start: int) -> str:
 
 _FLOAT, _INT32, _BOOL = 1, 6, 9  # of onnx.TensorProto
 _BY_LAST_AXIS = (
-    ELU, Activation, BatchNormalization, Dense, Dropout, Embedding, LayerNormalization, LeakyReLU, ReLU, Softmax,
+    ELU, Activation, ActivityRegularization, AlphaDropout, BatchNormalization, Dense, Dropout, Embedding,
+    GaussianDropout, GaussianNoise, LayerNormalization, LeakyReLU, ReLU, Softmax,
 )  # fmt: skip
 _WINDOWS = (AveragePooling1D, Conv1D, MaxPooling1D)
 _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     Activation: _activation,
+    ActivityRegularization: _nothing,
+    AlphaDropout: _nothing,
     AveragePooling1D: _over_windows,
     BatchNormalization: _batch_normalization,
     Bidirectional: _bidirectional,
@@ -233,6 +248,8 @@ _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     ELU: _elu,
     Embedding: _embedding,
     Flatten: _flatten,
+    GaussianDropout: _nothing,
+    GaussianNoise: _nothing,
     GRU: _recurrent,
     GlobalAveragePooling1D: _global_average,
     GlobalMaxPooling1D: _global_max,

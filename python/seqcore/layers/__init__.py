@@ -11,9 +11,13 @@ from ._base import Layer
 from ._batch_normalization import BatchNormalization
 from ._cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from ._core_layers import (
+    ActivityRegularization,
+    AlphaDropout,
     Dense,
     Dropout,
     Embedding,
+    GaussianDropout,
+    GaussianNoise,
     Input,
     InputLayer,
     LayerNormalization,
@@ -35,20 +39,22 @@ from ._window_layers import AveragePooling1D, AvgPool1D, Conv1D, MaxPool1D, MaxP
 from ._wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
-    "ELU", "GRU", "LSTM", "RNN", "Activation", "AveragePooling1D", "AvgPool1D", "BatchNormalization", "Bidirectional",
-    "Conv1D", "Dense", "Dropout", "Embedding", "Flatten", "GRUCell", "GlobalAveragePooling1D", "GlobalAvgPool1D",
-    "GlobalMaxPool1D", "GlobalMaxPooling1D", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization",
-    "LeakyReLU", "Masking", "MaxPool1D", "MaxPooling1D", "Permute", "ReLU", "RepeatVector", "Reshape", "SimpleRNN",
-    "SimpleRNNCell", "Softmax", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
+    "ELU", "GRU", "LSTM", "RNN", "Activation", "ActivityRegularization", "AlphaDropout", "AveragePooling1D",
+    "AvgPool1D", "BatchNormalization", "Bidirectional", "Conv1D", "Dense", "Dropout", "Embedding", "Flatten",
+    "GRUCell", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D",
+    "GlobalMaxPooling1D", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization", "LeakyReLU", "Masking",
+    "MaxPool1D", "MaxPooling1D", "Permute", "ReLU", "RepeatVector", "Reshape", "SimpleRNN", "SimpleRNNCell",
+    "Softmax", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
 _registry: Registry[Layer] = Registry(
     "layer",
     Layer,
     [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
-     TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, Activation, ReLU, LeakyReLU,
-     ELU, Softmax, Flatten, Reshape, Permute, RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D,
-     GlobalMaxPooling1D, LayerNormalization, BatchNormalization],
+     TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, GaussianDropout, GaussianNoise,
+     AlphaDropout, ActivityRegularization, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten, Reshape, Permute,
+     RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization,
+     BatchNormalization],
 )  # fmt: skip
 
 

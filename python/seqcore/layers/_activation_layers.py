@@ -81,11 +81,22 @@ class ELU(Layer):
 
 
 class Softmax(OverLastAxis):
-    """Positive numbers along the last axis that add up to 1, in proportion to `exp(x)`.
+    """Positive numbers along an axis that add up to 1, in proportion to `exp(x)`.
 
     Args:
-        axis: -1, the last axis.
+        axis: -1, the last axis; or 1, the steps of an input of shape (batch, steps, …, features): masked steps are 0
+            then, and the others add up to 1.
+
+    Example:
+        >>> from seqcore import layers
+        >>> layers.Softmax(axis=1)([[[0.0, 1.0], [0.0, 1.0]]]).tolist()
+        [[[0.5, 0.5], [0.5, 0.5]]]
     """
+
+    _expected = "-1 (the last axis) or 1 (the steps)"
+
+    def _other_axes(self, rank: int) -> tuple[int, ...]:
+        return (1, 1 - rank) if rank > 2 else ()
 
     def named_activation(self) -> str | None:
         return "softmax" if self.axis == -1 else None

@@ -1,9 +1,10 @@
-"""The layers without time: Input, Dense, Embedding, Masking, Dropout, LayerNormalization."""
+"""The layers without time: Input, Dense, Embedding, Masking, Dropout and other noise, ActivityRegularization,
+LayerNormalization."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -218,7 +219,14 @@ class Masking(Layer):
     mask_value: float = arg(number, default=0.0)
 
 
-class Dropout(Layer):
+class _Noise(Layer):
+    _strength: ClassVar[str] = "rate"  # the argument that says how much of it there is
+
+    def as_at_inference(self, change: bool = True) -> bool:
+        return bool(getattr(self, self._strength) == 0)
+
+
+class Dropout(_Noise):
     """In training, sets a share `rate` of the inputs to zero and scales the others by 1 / (1 - rate).
 
     Args:
@@ -232,11 +240,8 @@ class Dropout(Layer):
     noise_shape: Sequence[int | None] | None = arg(optional(sizes), default=None)
     seed: int | None = arg(seed_or_none, default=None)
 
-    def as_at_inference(self, change: bool = True) -> bool:
-        return self.rate == 0
 
-
-class SpatialDropout1D(Layer):
+class SpatialDropout1D(_Noise):
     """As `Dropout`, of whole features: one draw of a sample's serves all its steps.
 
     Args:
@@ -247,12 +252,70 @@ class SpatialDropout1D(Layer):
     rate: float = arg(fraction)
     seed: int | None = arg(seed_or_none, default=None)
 
-    def as_at_inference(self, change: bool = True) -> bool:
-        return self.rate == 0
-
     def output_shape_for(self, input_shape: Shape) -> Shape:
         self._check_rank(input_shape, 3, "(batch, steps, features)")
         return input_shape
+
+
+def _below_1(value: Any, where: str) -> float:
+    if fraction(value, where) == 1:
+        raise ValueError(f"{where}: expected a float of at least 0 and below 1, got {value!r}")
+    return float(value)
+
+
+class AlphaDropout(_Noise):
+    """In training, sets a share `rate` of the inputs to what `selu` tends to far below zero, -1.758, and then scales
+    and shifts all of them so that what had mean 0 and variance 1 has it again (Klambauer and others, 2017). For
+    networks of `selu`.
+
+    Args:
+        rate: the share, in [0, 1).
+        noise_shape: as Dropout's.
+        seed: an integer, for draws of its own.
+    """
+
+    rate: float = arg(_below_1)
+    noise_shape: Sequence[int | None] | None = arg(optional(sizes), default=None)
+    seed: int | None = arg(seed_or_none, default=None)
+
+
+class GaussianDropout(_Noise):
+    """In training, multiplies each input by a normal number of mean 1 and of the variance that Dropout's factors have,
+    rate / (1 - rate) (Srivastava and others, 2014).
+
+    Args:
+        rate: in [0, 1).
+        seed: an integer, for draws of its own.
+    """
+
+    rate: float = arg(_below_1)
+    seed: int | None = arg(seed_or_none, default=None)
+
+
+class GaussianNoise(_Noise):
+    """In training, adds a normal number of mean 0 to each input.
+
+    Args:
+        stddev: its standard deviation, in [0, 1].
+        seed: an integer, for draws of its own.
+    """
+
+    stddev: float = arg(fraction)
+    seed: int | None = arg(seed_or_none, default=None)
+
+    _strength = "stddev"
+
+
+class ActivityRegularization(Layer):
+    """Gives its input as it is, and adds `l1 · Σ|x| + l2 · Σx²`, divided by the batch's size, to the loss.
+
+    Args:
+        l1: >= 0.
+        l2: >= 0.
+    """
+
+    l1: float = arg(non_negative, default=0.0)
+    l2: float = arg(non_negative, default=0.0)
 
 
 class OverLastAxis(Layer):
@@ -260,19 +323,27 @@ class OverLastAxis(Layer):
 
     axis: int = arg(anything, default=-1)
 
+    _expected: ClassVar[str] = "-1 (the last axis)"
+
     def _setup(self) -> None:
         super()._setup()
         if isinstance(self.axis, (list, tuple)) and len(self.axis) == 1:
             self.axis = self.axis[0]
         if isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer)):
-            raise ValueError(f"`axis` of {type(self).__name__}: expected -1 (the last axis), got {self.axis!r}")
+            raise ValueError(f"`axis` of {type(self).__name__}: expected {self._expected}, got {self.axis!r}")
         self.axis = int(self.axis)
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         self._features(input_shape)
-        if self.axis not in (-1, len(input_shape) - 1):
-            raise ValueError(f"`axis` of {type(self).__name__}: expected -1 (the last axis), got {self.axis!r}")
+        if self.axis not in (-1, len(input_shape) - 1, *self._other_axes(len(input_shape))):
+            raise ValueError(
+                f"`axis` of {type(self).__name__}: expected {self._expected} for an input of shape {input_shape}, got "
+                f"{self.axis!r}"
+            )
         return input_shape
+
+    def _other_axes(self, rank: int) -> tuple[int, ...]:
+        return ()
 
 
 class LayerNormalization(OverLastAxis):
