@@ -510,6 +510,44 @@ def test_models_can_be_copied():
     assert any(w.any() for w in model.layers[0].get_weights()[:1])
 
 
+def numbered(shape, dtype=None):
+    """A function in an initializer's place, which pickles find by its name."""
+    return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))])
+@pytest.mark.parametrize("given", [numbered, np.full((3, 4), 2.5, np.float32)])
+def test_copies_before_there_are_weights(copied, given):
+    """They keep initializers that no config can hold, also those inside of what layers wrap."""
+    model = models.Sequential([
+        layers.TimeDistributed(layers.Dense(4, kernel_initializer=given)),
+        layers.Bidirectional(layers.LSTM(2, bias_initializer=numbered),
+                             backward_layer=layers.LSTM(2, go_backwards=True)),
+        layers.RepeatVector(2), layers.RNN([layers.GRUCell(2), layers.GRUCell(3, recurrent_initializer=numbered)]),
+    ])  # fmt: skip
+    other = copied(model)
+    assert not other.built and other.get_config() == model.get_config()
+    for one in (model, other):
+        one.build((None, 5, 3))
+    for one in (model, other):
+        cells = one.layers[3].cell.cells
+        assert np.array_equal(one.layers[0].layer.kernel, numbered((3, 4)) if given is numbered else given)
+        assert np.asarray(one.layers[1].forward_layer.cell.bias)[-2:].all()
+        assert not np.asarray(one.layers[1].backward_layer.cell.bias)[-2:].any()
+        assert np.array_equal(cells[1].recurrent_kernel, numbered((3, 9)))
+        assert not np.array_equal(cells[0].recurrent_kernel, numbered((2, 6)))
+
+
+def test_copies_of_models_that_know_their_input():
+    """Like those of Keras, which has made the weights then."""
+    model = models.Sequential([layers.Input((3,)), layers.Dense(4), layers.Dropout(0.5)], name="whole")
+    model.trainable = False
+    other = copy.deepcopy(model)
+    assert other.name == "whole" and not other.trainable and other.get_config() == model.get_config()
+    assert all(map(np.array_equal, model.get_weights(), other.get_weights()))
+    assert other.layers[0] is not model.layers[0]
+
+
 def test_weights_have_names():
     layer = layers.LSTM(3)
     with pytest.raises(AttributeError, match="kernel"):

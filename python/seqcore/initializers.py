@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -85,7 +86,11 @@ class _Given(Initializer):
         return _Given(self.function)
 
 
-def is_own(value: Any) -> bool:
+def _of_array(array: _engine.Array, shape: Any, dtype: Any = None) -> _engine.Array:
+    return array.astype(dtype or np.float32)
+
+
+def is_own(value: Any) -> TypeGuard[Initializer]:
     """Whether it is an initializer of the user's: asked in Python, unknown to the core."""
     return isinstance(value, Initializer) and type(value).__call__ is not Initializer.__call__
 
@@ -236,7 +241,7 @@ def convert(value: Any, where: str = "") -> Initializer | None:
         value = value()
     if isinstance(value, np.ndarray) or (hasattr(value, "shape") and hasattr(value, "__array__")):
         array = _engine.to_array(value, where.strip("`").partition("`")[0] or "initializer")
-        return _Given(lambda shape, dtype=None: array.astype(dtype or np.float32))
+        return _Given(functools.partial(_of_array, array))
     if callable(value) and not isinstance(value, (type, Initializer)):
         return _Given(value)
     found = _registry.get(value, where)

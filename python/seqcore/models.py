@@ -639,7 +639,8 @@ class Sequential(Model):
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles go the way of files, so that no two models share weights by accident.
         if self._existing_network() is None:
-            return Sequential.from_config, (self.get_config(),)
+            given = [] if self._shape is None else [InputLayer.from_config(self._input_config())]
+            return Sequential, ([*given, *self._layers], self.trainable, self.name)
         from ._saving import own_metrics, pack, unpack
 
         return unpack, (*pack(self), "", True, own_metrics(self))

@@ -297,12 +297,22 @@ class Layer(Configurable):
 
     def take_initializers(self, other: Layer) -> None:
         """Takes over the initializers that no config can hold from the layer whose config made this one."""
-        for name, a in self._args.items():
-            value = getattr(other, a.attribute or name, None)
-            if is_own(value):
-                setattr(self, name, value)
-            elif isinstance(value, Layer):
-                getattr(self, name).take_initializers(value)
+        self._put_initializers(other._own_initializers())
+
+    def _inside(self) -> list[Layer]:
+        """The layer, and those that it wraps, in one row."""
+        values = [getattr(self, a.attribute or name) for name, a in self._args.items()]
+        return [self, *(inner for value in values if isinstance(value, Layer) for inner in value._inside())]
+
+    def _own_initializers(self) -> list[dict[str, Initializer]]:
+        """Of each layer inside, by name, the initializers that no config can hold."""
+        given = [{name: getattr(layer, name, None) for name in layer._args} for layer in self._inside()]
+        return [{name: value for name, value in values.items() if is_own(value)} for values in given]
+
+    def _put_initializers(self, own: Sequence[dict[str, Initializer]]) -> None:
+        for layer, given in zip(self._inside(), own, strict=True):
+            for name, value in given.items():
+                setattr(layer, name, value)
 
     def set_network(self, core: _engine.CoreModel, index: int) -> None:
         if self.stateful:
@@ -406,17 +416,20 @@ class Layer(Configurable):
         self.reset_state()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy is a new layer; it takes these weights when it is built.
-        weights = self.get_weights() if self.built else None
-        return _copy, (type(self), self.get_config(), weights, self.inference_only)
+        # A copy is a new layer; it takes these weights when it is built. Without any it makes its own.
+        weights, own = (self.get_weights(), None) if self.built else (None, self._own_initializers())
+        return _copy, (type(self), self.get_config(), weights, self.inference_only, own)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.bound}>"
 
 
-def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None, inference_only: bool) -> Layer:
+def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None, inference_only: bool,
+          own: list[dict[str, Initializer]] | None) -> Layer:  # fmt: skip
     layer = cls.from_config(config)
     layer._initial_weights = weights
+    if own is not None:
+        layer._put_initializers(own)
     if inference_only:
         layer.as_at_inference()
     return layer

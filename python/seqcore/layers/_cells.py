@@ -246,9 +246,8 @@ class StackedRNNCells(RunnableCell):
     def get_initial_state(self, batch_size: int) -> list[Any]:
         return [cell.get_initial_state(batch_size) for cell in self.cells]
 
-    def take_initializers(self, other: Layer) -> None:
-        for mine, its in zip(self.cells, getattr(other, "cells", ()), strict=True):
-            mine.take_initializers(its)
+    def _inside(self) -> list[Layer]:
+        return [*super()._inside(), *(inner for cell in self.cells for inner in cell._inside())]
 
     def join(self, make: Callable[[], Any] | None) -> None:
         super().join(make)
