@@ -1,4 +1,5 @@
-// Dropout multipliers and normal numbers from Philox4x32-10 (base/philox.h), many blocks at a time. Included by isa.inl, once per ISA.
+// Dropout multipliers and normal numbers from Philox4x32-10 (base/philox.h), many blocks at a time. Included by isa.inl,
+// once per ISA.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
