@@ -2,50 +2,52 @@
 //
 // Per block A is copied to tiles of a few columns, [tile][rows][columns], so that the register tile reads it in one
 // stream; the bias is the weight of a constant column of ones behind the last. Then D's columns are copied, some panels of
-// two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A, while the panels after it are copied.
+// two vectors at a time, each to [rows][2][W], and each panel meets all tiles of A. To copy a few rows beside every tile
+// instead takes longer: each time it has to wait for memory anew.
 // Groups whose columns of dW follow each other are copied without gaps, so that odd widths waste less than a vector.
 
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
 // Columns of D that are copied at once: rows may lie a page apart, and then what costs is to come to a row at all.
-constexpr std::int64_t kGradColumns = 64;
-constexpr std::int64_t kGradAhead = 8;  // rows
+constexpr std::int64_t kGradColumns = 128;
+constexpr std::int64_t kGradAhead = 8;    // rows
+constexpr std::int64_t kGradAtOnce = 32;  // rows of A that are copied to all tiles before those after them
 // Columns of A in a tile, whose rows are interleaved: one pointer for all of them leaves registers for more than kTileRows.
 constexpr int kGradTile = kRegisters >= 32 ? 12 : kTileRows;
 
 // Floats of scratch for k columns of A.
-std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + 2 * kGradColumns) + 2 * kPad; }
+std::int64_t grad_scratch(std::int64_t k) { return kGradBlock * (k + 1 + kGradColumns) + 2 * kPad; }
 
 struct GradRows {  // offsets of a block's rows in each A, in its scale, and in D
   std::int64_t count;
   std::ptrdiff_t a[2][kGradBlock], scale[2][kGradBlock], d[kGradBlock];
 };
 
-// Columns first .. first + count of the A's, side by side, to [rows][count]; column `ones` is 1.
-void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t first, std::int64_t count, std::int64_t ones,
-                    float* out) {
+// Of rows begin .. end columns first .. first + count of the A's, side by side, to [rows][count]; column `ones` is 1.
+void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t begin, std::int64_t end, std::int64_t first,
+                    std::int64_t count, std::int64_t ones, float* out) {
   std::int64_t done = 0;
-  for (std::int64_t begin = 0, f = 0; f < g.factors; begin += g.a[f++].k) {
+  for (std::int64_t k0 = 0, f = 0; f < g.factors; k0 += g.a[f++].k) {
     const GradFactor& from = g.a[f];
-    const std::int64_t at = first + done - begin;
-    const std::int64_t some = least(least(first + count, ones), begin + from.k) - (first + done);
+    const std::int64_t at = first + done - k0;
+    const std::int64_t some = least(least(first + count, ones), k0 + from.k) - (first + done);
     for (std::int64_t j = 0; j < some; j += W) {
       const std::int64_t n = least(some - j, W);
-      // The very first columns may be stored as a whole vector: what runs over is written after it.
-      const std::int64_t stored = done + j == 0 ? W : n, left = from.k - at - j;
+      // The very first columns may be stored as a whole vector where there is a next row: what runs over is written after it.
+      const std::int64_t left = from.k - at - j, over = done + j == 0 ? rows.count - 1 : 0;
       const float* a = from.a.data + at + j;
-      for (std::int64_t i = 0; i < rows.count; ++i) {
-        __builtin_prefetch(a + rows.a[f][least(i + kGradAhead, rows.count - 1)]);
+      for (std::int64_t i = begin; i < end; ++i) {
+        __builtin_prefetch(a + rows.a[f][least(i + kGradAtOnce, rows.count - 1)]);
         vec v = load_upto(a + rows.a[f][i], left);
         if (from.scale) v = mul(v, load_upto(from.scale + rows.scale[f][i] + at + j, left));
-        store_upto(out + i * count + done + j, v, stored);
+        store_upto(out + i * count + done + j, v, i < over ? W : n);
       }
     }
     if (some > 0) done += some;
   }
   for (; done < count; ++done)
-    for (std::int64_t i = 0; i < rows.count; ++i) out[i * count + done] = 1.0f;
+    for (std::int64_t i = begin; i < end; ++i) out[i * count + done] = 1.0f;
 }
 
 // Vector v of the columns of all groups.
@@ -67,15 +69,14 @@ struct GradPanels {
   GradColumn column[kGradVectors] = {};
   std::int64_t pieces = 0;
   GradPiece piece[kGradVectors + kGroupsJoined] = {};
-  bool whole = true;        // each piece is a vector
-  std::int64_t copied = 0;  // rows
+  bool whole = true;  // each piece is a vector
 };
 
-// `some` more rows of them. kCount is their count where each is one piece, or 0.
+// kCount is their count where each is one piece, or 0.
 template <std::int64_t kCount>
-void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
-  const std::int64_t count = kCount ? kCount : p.pieces, end = least(p.copied + some, rows.count);
-  for (std::int64_t i = p.copied; i < end; ++i) {
+void gather_panels(const GradRows& rows, const GradPanels& p, float* out) {
+  const std::int64_t count = kCount ? kCount : p.pieces;
+  for (std::int64_t i = 0; i < rows.count; ++i) {
     const std::ptrdiff_t row = rows.d[i], ahead = rows.d[least(i + kGradAhead, rows.count - 1)];
     for (std::int64_t j = 0; j < count; ++j) {
       const GradPiece& piece = p.piece[j];
@@ -86,13 +87,12 @@ void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float
         store_upto(out + piece.to + i * piece.row, load_upto(piece.from + row, piece.taken), piece.stored);
     }
   }
-  p.copied = end;
 }
-void gather_panels(const GradRows& rows, GradPanels& p, std::int64_t some, float* out) {
+void gather_panels(const GradRows& rows, const GradPanels& p, float* out) {
   if (p.count == kGradVectors && p.whole)
-    gather_panels<kGradVectors>(rows, p, some, out);
+    gather_panels<kGradVectors>(rows, p, out);
   else
-    gather_panels<0>(rows, p, some, out);
+    gather_panels<0>(rows, p, out);
 }
 
 // Vectors v0 .. of D, of which there are `all`, per_group of each group; if `joined`, of all groups without gaps.
@@ -124,15 +124,13 @@ void grad(const GradArgs& g) {
   alignas(64) float sums[kGradTile * kPanel];
   const std::int64_t ones = g.k_end;
   const std::int64_t columns = g.k_end - g.k_begin + (g.bias && g.k_begin == 0 ? 1 : 0);
-  float* const d[2] = {g.scratch, g.scratch + kGradBlock * kGradColumns};
-  float* const a = d[1] + kGradBlock * kGradColumns;
+  float *const panels = g.scratch, *const a = panels + kGradBlock * kGradColumns;
   const std::int64_t without_gaps = vectors(g.groups * g.n), with_gaps = g.groups * vectors(g.n);
   const bool joined = g.groups <= kGroupsJoined && g.n_begin == 0 && g.n_end == g.n && g.c_group == g.n &&
                       (!g.bias || g.bias_group == g.n) && without_gaps * 32 < with_gaps * 31;  // or it is not worth it
   const std::int64_t n_end = joined ? g.groups * g.n : g.n_end, per_group = vectors(n_end - g.n_begin);
   const std::int64_t all = joined ? per_group : g.groups * per_group;
   if (columns == 0) return;
-  const bool far = g.m * all * W * 4 >= kFar;
 
   std::int64_t first = 0;
   do {
@@ -147,23 +145,18 @@ void grad(const GradArgs& g) {
         rows.scale[f][i] = cursor.in(0, g.a[f].scale_row);
       }
     }
-    split_evenly(columns, kGradTile, [&](std::int64_t at, std::int64_t count) {
-      gather_columns(g, rows, g.k_begin + at, count, ones, a + at * kGradBlock);
-    });
+    for (std::int64_t i = 0; i < rows.count; i += kGradAtOnce)
+      split_evenly(columns, kGradTile, [&](std::int64_t at, std::int64_t count) {
+        gather_columns(g, rows, i, least(i + kGradAtOnce, rows.count), g.k_begin + at, count, ones,
+                       a + at * kGradBlock);
+      });
     Product t;
     t.segments = 1;
     t.init = kZeros;
     t.init_row = 0;
-    GradPanels coming = panels_from(g, 0, all, per_group, joined);
-    gather_panels(rows, coming, rows.count, d[0]);
-    int turn = 0;
-    for (std::int64_t v0 = 0; v0 < all; v0 += kGradVectors, turn ^= 1) {
-      const GradPanels now = coming;
-      const float* const panels = d[turn];
-      coming = panels_from(g, least(v0 + kGradVectors, all), all, per_group, joined);
-      // Rows of what is coming that are copied beside a tile: few, where memory is to be waited for meanwhile.
-      const std::int64_t tiles = (columns + kGradTile - 1) / kGradTile * ((now.count + 1) / 2);
-      const std::int64_t some = far ? (rows.count + tiles - 1) / tiles : rows.count;
+    for (std::int64_t v0 = 0; v0 < all; v0 += kGradVectors) {
+      const GradPanels now = panels_from(g, v0, all, per_group, joined);
+      gather_panels(rows, now, panels);
       for (std::int64_t v = 0; v < now.count; v += 2) {
         const std::int64_t wide = least(2, now.count - v);
         std::ptrdiff_t to_weight[2], to_bias[2];  // from the first column of D to these
@@ -185,10 +178,7 @@ void grad(const GradArgs& g) {
               __builtin_prefetch(to[m][j], 1);
             }
           }
-          if (coming.count > 0 && coming.copied < rows.count) gather_panels(rows, coming, some, d[turn ^ 1]);
-          const float* const next = a + (k0 + count < columns ? k0 + count : 0) * kGradBlock;
-          t.a[0] = {a + k0 * kGradBlock, nullptr, rows.count, panels + v * W * kGradBlock, nullptr, next};
-          t.ahead = count;
+          t.a[0] = {a + k0 * kGradBlock, nullptr, rows.count, panels + v * W * kGradBlock};
           // Where rows and columns are evenly spaced, the tile adds to them itself.
           const std::int64_t begin = g.k_begin + k0, end = begin + count;
           const bool direct = whole && end <= ones && (g.factors == 1 || end <= g.a[0].k || begin >= g.a[0].k);

@@ -164,7 +164,7 @@ SEQCORE_INLINE void run_tile(const Product& t, std::int64_t row, std::int64_t co
       if (t.ahead > kPad) return tile<Kind, layout, MR, P, U, 2>(t, row, column);
     if (t.ahead > 0) return tile<Kind, layout, MR, P, U, 1>(t, row, column);
   }
-  tile<Kind, layout, MR, P, U, layout == Layout::interleaved && MR >= kFetchRows>(t, row, column);
+  tile<Kind, layout, MR, P, U, 0>(t, row, column);
 }
 
 // MR rows, `panels` panels from `column` on, as many at a time as pays.
