@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "base/philox.h"
+#include "kernels/dispatch.h"
 #include "model/initializers.h"
 #include "says.h"
 
@@ -161,6 +162,56 @@ void test_orthogonal() {
   CHECK(std::abs(trace / 1600) < 0.05);
 }
 
+// What kernels.h says of `reflect`, element by element.
+void reflect_plainly(const ReflectArgs& a) {
+  for (std::int64_t k = 0; k < a.columns; ++k) {
+    double* const c = a.c + k * a.column;
+    const std::int64_t step = a.first <= a.last ? 1 : -1;
+    const double* v = a.v;
+    for (std::int64_t j = a.first; j != a.last + step; j += step, v += step * a.column) {
+      double lane[kReflectLanes] = {};
+      for (std::int64_t i = 0; i < a.rows; ++i) lane[i % kReflectLanes] += c[i] * v[i];
+      for (std::int64_t half = kReflectLanes / 2; half > 0; half /= 2)
+        for (std::int64_t l = 0; l < half; ++l) lane[l] += lane[l + half];
+      for (std::int64_t i = 0; i < a.rows; ++i) c[i] -= lane[0] * v[i];
+    }
+  }
+}
+
+void test_reflections() {
+  std::uint64_t drawn = 0;
+  const Philox stream{3, 0};
+  const auto numbers = [&](std::int64_t n) {
+    std::vector<double> x(static_cast<std::size_t>(n));
+    for (double& value : x) value = static_cast<double>(stream.word(drawn++)) * 0x1p-31 - 1;
+    return x;
+  };
+  for (const char* isa : available_isas()) {
+    const Kernels& k = *kernels_for(isa);
+    for (const std::int64_t rows : {8, 16, 40})
+      for (const std::int64_t columns : {0, 1, 2, 3, 4, 5, 7, 8})
+        for (const auto& [first, last] :
+             {std::pair<int, int>{0, 0}, {0, 5}, {5, 0}, {7, 7}, {3, 7}, {7, 2}, {6, 9}, {9, 6}}) {
+          if (std::max(first, last) >= rows) continue;
+          const std::int64_t ld = rows + 8, count = std::abs(last - first) + 1;
+          std::vector<double> v = numbers(ld * count), c = numbers(ld * (columns + 1));
+          for (std::int64_t j = 0; j < count; ++j)  // number min + j is zero before its row
+            std::fill_n(v.begin() + j * ld, std::min(first, last) + j, 0.0);
+          std::vector<double> plain = c;
+          const double* const from = v.data() + (first <= last ? 0 : (count - 1) * ld);
+          k.reflect({rows, ld, c.data(), columns, from, first, last});
+          reflect_plainly({rows, ld, plain.data(), columns, from, first, last});
+          CHECK(c == plain);
+        }
+    const std::vector<double> x = numbers(24);
+    double lane[kReflectLanes];
+    for (std::size_t l = 0; l < 8; ++l) lane[l] = x[l] * x[l] + x[l + 8] * x[l + 8] + x[l + 16] * x[l + 16];
+    CHECK(k.squared_norm(24, x.data()) ==
+          ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])));
+    CHECK(k.squared_norm(0, nullptr) == 0);
+  }
+}
+
 void test_one_order() {
   for (const char* name : {"Orthogonal", "GlorotUniform", "HeNormal"}) {
     set_num_threads(1);
@@ -223,6 +274,7 @@ int main() {
   test_distributions();
   test_fans();
   test_orthogonal();
+  test_reflections();
   test_one_order();
   test_bad_configs();
   return check::report();

@@ -17,6 +17,7 @@
 #include "kernels/random.inl"
 #include "kernels/tile.inl"
 #include "kernels/row_tile.inl"
+#include "kernels/reflect.inl"
 #include "kernels/words.inl"
 #include "kernels/product.inl"
 #include "kernels/gradient.inl"
@@ -82,6 +83,8 @@ const Kernels kTable = {
     column_sums,
     dropout_mask,
     normals,
+    squared_norm,
+    reflect,
     layer_norm,
     layer_norm_backward,
     batch_moments,

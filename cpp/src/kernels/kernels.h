@@ -502,6 +502,20 @@ struct LionArgs {
   float lr, one_minus_beta1, one_minus_beta2, decay;
 };
 
+// ----------------------------------------------------------------------------------------------------- reflections
+
+// Columns c of float64 become c - (c . v) v for one v after another, from number `first` to number `last`, upwards or
+// downwards. Number j is zero before row j.
+constexpr std::int64_t kReflectLanes = 8;
+struct ReflectArgs {
+  std::int64_t rows;      // a multiple of kReflectLanes
+  std::ptrdiff_t column;  // from one column, and from one v, to the next
+  double* c;
+  std::int64_t columns;
+  const double* v;  // number `first`
+  std::int64_t first, last;
+};
+
 // ------------------------------------------------------------------------------------------------------- the table
 
 struct Kernels {
@@ -572,6 +586,9 @@ struct Kernels {
   // The same elements as normal numbers, of that mean and standard deviation.
   void (*normals)(std::uint64_t key, std::uint64_t counter, std::uint64_t index, std::int64_t n, float mean,
                   float deviation, float* y);
+
+  double (*squared_norm)(std::int64_t n, const double* x);  // n is a multiple of kReflectLanes
+  void (*reflect)(const ReflectArgs& args);
 
   void (*layer_norm)(const LayerNormArgs& args);
   void (*layer_norm_backward)(const LayerNormGradArgs& args);

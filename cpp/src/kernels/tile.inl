@@ -11,12 +11,13 @@
 namespace seqcore::SEQCORE_ISA {
 namespace {
 
-constexpr int kPanel = 2 * W;                           // columns
-constexpr std::int64_t kRowBlock = 64;                  // rows whose offsets are computed at once
-constexpr std::int64_t kFar = INT64_C(2) << 20;         // bytes that no L2 holds
-constexpr std::int64_t kFarWeights = INT64_C(1) << 19;  // bytes that not every L2 keeps until they are read again
-constexpr int kWideRows = 6;                            // of a tile with two panels
-constexpr std::int64_t kWideDepth = 768;                // of a sum over two panels, at most: 192 KB with AVX-512
+constexpr int kPanel = 2 * W;                    // columns
+constexpr std::int64_t kRowBlock = 64;           // rows whose offsets are computed at once
+constexpr std::int64_t kFar = INT64_C(2) << 20;  // bytes that no L2 holds
+// Bytes that not every L2 keeps until they are read again: those of processors with 32 registers have a megabyte and more.
+constexpr std::int64_t kFarWeights = kRegisters >= 32 ? INT64_C(3) << 19 : INT64_C(1) << 19;
+constexpr int kWideRows = 6;              // of a tile with two panels
+constexpr std::int64_t kWideDepth = 768;  // of a sum over two panels, at most: 192 KB with AVX-512
 constexpr int kTileRows = kRegisters >= 32 ? 8 : kRegisters >= 16 ? 6 : 2;
 constexpr int kFetchRows = kTileRows < 4 ? kTileRows : 4;  // fewer leave the bus no time but for their own weights
 // Panels side by side: with few rows it takes several to have enough chains in flight.
@@ -265,8 +266,11 @@ void multiply(const Product& product, std::int64_t m, std::int64_t vectors) {
   }
   const Cut c = cut<Kind>(m, k, vectors);
   const std::int64_t step = c.panels * 2, tiles = (m + c.rows - 1) / c.rows;
-  // By half a line with each number at least, else most of it is fetched again and again.
-  const std::int64_t ahead = !t.far ? 0 : step * W >= tiles * kPad / 2 ? (step * W + tiles - 1) / tiles : kPad / 2;
+  // By half a line with each number at least, else most of it is fetched again and again. One tile alone reads what it
+  // fetches as soon as it has fetched it: the processor does as well.
+  const std::int64_t ahead = !t.far || tiles == 1           ? 0
+                             : step * W >= tiles * kPad / 2 ? (step * W + tiles - 1) / tiles
+                                                            : kPad / 2;
   for (std::int64_t v = 0; v < vectors; v += step) {
     if (v + step >= vectors)
       for (int s = 0; s < t.segments; ++s) t.a[s].next = t.a[s].after;

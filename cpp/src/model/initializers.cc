@@ -11,6 +11,7 @@
 #include "base/json_reader.h"
 #include "base/parallel.h"
 #include "base/philox.h"
+#include "kernels/dispatch.h"
 
 namespace seqcore {
 namespace {
@@ -244,56 +245,29 @@ struct Sampler {
 
 // ---------------------------------------------------------------------------------------------------------- orthogonal
 
-constexpr std::int64_t kLanes = 8;  // partial sums of a dot product: element i goes to lane i % 8
-constexpr std::int64_t kGroup = 8;  // reflections applied while they are in the cache; no bit depends on it
-
-double sum_lanes(double (&lane)[kLanes]) {
-  for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::int64_t l = 0; l < half; ++l) lane[l] += lane[l + half];
-  }
-  return lane[0];
-}
-
-// All for elements begin .. end, multiples of kLanes: c.w; c -= s * v; the second followed by the first, in one pass.
-double dot(const double* c, const double* w, std::int64_t begin, std::int64_t end) {
-  double lane[kLanes] = {};
-  for (std::int64_t i = begin; i < end; i += kLanes) {
-    for (std::int64_t l = 0; l < kLanes; ++l) lane[l] += c[i + l] * w[i + l];
-  }
-  return sum_lanes(lane);
-}
-void update(double* __restrict c, double s, const double* __restrict v, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t i = begin; i < end; ++i) c[i] -= s * v[i];
-}
-double update_and_dot(double* __restrict c, double s, const double* __restrict v, const double* __restrict w,
-                      std::int64_t begin, std::int64_t end) {
-  double lane[kLanes] = {};
-  for (std::int64_t i = begin; i < end; i += kLanes) {
-    for (std::int64_t l = 0; l < kLanes; ++l) {
-      c[i + l] -= s * v[i + l];
-      lane[l] += c[i + l] * w[i + l];
-    }
-  }
-  return sum_lanes(lane);
-}
+constexpr std::int64_t kGroup = 16;  // reflections applied while they are in the cache; no bit depends on it
 
 // The Q of a normal m x n matrix (m >= n) with the signs that make R's diagonal positive, by Householder reflections
 // I - v vT. Every column meets the reflections one by one in order, so neither kGroup nor the threads change a bit.
 class Orthonormal {
  public:
   Orthonormal(const Sampler& sampler, std::int64_t m, std::int64_t n)
-      : m_(m), n_(n), ld_((m + kLanes - 1) / kLanes * kLanes), columns_(static_cast<std::size_t>(ld_ * n)) {
+      : m_(m),
+        n_(n),
+        ld_((m + kReflectLanes - 1) / kReflectLanes * kReflectLanes),
+        columns_(static_cast<std::size_t>(ld_ * n)) {
     std::vector<double> sign(static_cast<std::size_t>(n));
-    each_column(0, [&](std::int64_t k) {
-      for (std::int64_t r = 0; r < m; ++r) column(k)[r] = sampler.normal(static_cast<std::uint64_t>(r * n + k));
+    each_group(0, [&](std::int64_t from, std::int64_t to) {
+      for (std::int64_t k = from; k < to; ++k)
+        for (std::int64_t r = 0; r < m; ++r) column(k)[r] = sampler.normal(static_cast<std::uint64_t>(r * n + k));
     });
     for (std::int64_t begin = 0; begin < n; begin += kGroup) {
       const std::int64_t end = std::min(n, begin + kGroup);
       for (std::int64_t k = begin; k < end; ++k) {
-        if (k > begin) reflect(column(k), column(begin), begin, begin, k - 1);
+        if (k > begin) reflect(k, k + 1, column(begin), begin, k - 1);
         sign[static_cast<std::size_t>(k)] = make_reflection(k);
       }
-      each_column(end, [&](std::int64_t k) { reflect(column(k), column(begin), begin, begin, end - 1); });
+      each_group(end, [&](std::int64_t from, std::int64_t to) { reflect(from, to, column(begin), begin, end - 1); });
     }
     // Column k of Q is H_0 … H_k e_k (later reflections leave e_k alone); it takes the place of v_k, by then in `group`.
     std::vector<double> group(static_cast<std::size_t>(ld_ * kGroup));
@@ -301,18 +275,23 @@ class Orthonormal {
       const std::int64_t end = std::min(n, begin + kGroup);
       std::copy(column(begin), column(begin) + (end - begin) * ld_, group.data());
       std::fill(column(begin), column(begin) + (end - begin) * ld_, 0.0);
-      for (std::int64_t k = begin; k < end; ++k) column(k)[k] = sign[static_cast<std::size_t>(k)];
-      each_column(begin, [&](std::int64_t k) { reflect(column(k), group.data(), begin, std::min(k, end - 1), begin); });
+      const auto v = [&](std::int64_t k) { return group.data() + (k - begin) * ld_; };
+      for (std::int64_t k = begin; k < end; ++k) {
+        column(k)[k] = sign[static_cast<std::size_t>(k)];
+        reflect(k, k + 1, v(k), k, begin);
+      }
+      each_group(end, [&](std::int64_t from, std::int64_t to) { reflect(from, to, v(end - 1), end - 1, begin); });
     }
   }
   double* column(std::int64_t k) { return columns_.data() + k * ld_; }
 
  private:
+  // work(from, to) for kGroup columns at a time.
   template <class F>
-  void each_column(std::int64_t begin, F&& work) const {
+  void each_group(std::int64_t begin, F&& work) const {
     parallel_for((n_ - begin + kGroup - 1) / kGroup, 0, [&](std::int64_t task, int) {
       const std::int64_t from = begin + task * kGroup;
-      for (std::int64_t k = from; k < std::min(n_, from + kGroup); ++k) work(k);
+      work(from, std::min(n_, from + kGroup));
     });
   }
 
@@ -320,7 +299,7 @@ class Orthonormal {
   double make_reflection(std::int64_t k) {
     double* v = column(k);
     std::fill(v, v + k, 0.0);
-    const double norm = std::sqrt(dot(v, v, lane_of(k), ld_));
+    const double norm = std::sqrt(kernels().squared_norm(ld_, v));
     const double sign = v[k] > 0 ? -1 : 1;
     v[k] -= sign * norm;
     const double scale = norm > 0 ? 1 / std::sqrt(norm * std::abs(v[k])) : 0;
@@ -328,18 +307,10 @@ class Orthonormal {
     return sign;
   }
 
-  // Applies reflections first … last, upwards or downwards, to c; reflection j lies at v + (j - origin) * ld.
-  void reflect(double* c, const double* v, std::int64_t origin, std::int64_t first, std::int64_t last) const {
-    const std::int64_t step = first <= last ? 1 : -1;
-    const auto at = [&](std::int64_t j) { return v + (j - origin) * ld_; };
-    double s = dot(c, at(first), lane_of(first), ld_);
-    for (std::int64_t j = first; j != last; j += step) {
-      s = update_and_dot(c, s, at(j), at(j + step), lane_of(std::min(j, j + step)), ld_);
-    }
-    update(c, s, at(last), lane_of(last), ld_);
+  // Applies reflections first … last, upwards or downwards, to columns from .. to; `v` is the first.
+  void reflect(std::int64_t from, std::int64_t to, const double* v, std::int64_t first, std::int64_t last) {
+    kernels().reflect({ld_, ld_, column(from), to - from, v, first, last});
   }
-
-  static std::int64_t lane_of(std::int64_t row) { return row / kLanes * kLanes; }
 
   std::int64_t m_, n_, ld_;
   std::vector<double> columns_;
