@@ -2,11 +2,14 @@
 #include "arrays.h"
 #include "base/parallel.h"
 #include "base/philox.h"
+#include "base/shape.h"
 #include "kernels/dispatch.h"
 #include "layers/config.h"
+#include "model/constraints.h"
 #include "model/initializers.h"
 #include "model/losses.h"
 #include "model/model.h"
+#include "model/penalties.h"
 
 namespace seqcore::bindings {
 
@@ -17,16 +20,10 @@ __extension__ using Wide = unsigned __int128;
 
 std::int64_t columns_of(const std::vector<std::int64_t>& shape) { return shape.empty() ? 1 : shape.back(); }
 
-std::int64_t size_of(const std::vector<std::int64_t>& shape) {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  return n;
-}
-
 py::array_t<float> activation(const std::string& name, const Array& array) {
   const Activation a = parse_activation(name);
   const Input x = floats_of(array, "x");
-  const std::int64_t n = columns_of(x.shape), rows = n == 0 ? 0 : size_of(x.shape) / n;
+  const std::int64_t n = columns_of(x.shape), rows = n == 0 ? 0 : elements(x.shape) / n;
   std::vector<float> y(static_cast<std::size_t>(rows * n));
   {
     const py::gil_scoped_release release;
@@ -40,7 +37,7 @@ py::array_t<float> activation_gradient(const std::string& name, const Array& arr
   const Activation a = parse_activation(name);
   const Input x = floats_of(array, "x"), dy = floats_of(gradient, "dy");
   if (x.shape != dy.shape) throw std::invalid_argument("dy must have the shape of x");
-  const std::int64_t n = columns_of(x.shape), rows = n == 0 ? 0 : size_of(x.shape) / n;
+  const std::int64_t n = columns_of(x.shape), rows = n == 0 ? 0 : elements(x.shape) / n;
   std::vector<float> dx(static_cast<std::size_t>(rows * n)), cache(x.values, x.values + rows * n);
   {
     const py::gil_scoped_release release;
@@ -55,14 +52,14 @@ py::array_t<float> loss(const std::string& config, const py::array& y_true, cons
   const Loss loss(Json::parse(config));
   const Input pred = floats_of(y_pred, "y_pred");
   const Input target = loss.takes_labels() ? input_of(y_true, "y_true") : floats_of(y_true, "y_true");
-  if (pred.shape.empty() || size_of(pred.shape) == 0)
+  if (pred.shape.empty() || elements(pred.shape) == 0)
     throw std::invalid_argument("y_pred: expected at least one row, got an empty array");
   std::vector<std::int64_t> shape(pred.shape.begin(), pred.shape.end() - 1);
   if (loss.takes_labels() ? !target.ids || target.shape != shape : target.shape != pred.shape)
     throw std::invalid_argument("y_true: expected " + std::string(loss.takes_labels()
                                                                       ? "int32 labels, one a row of y_pred"
                                                                       : "the shape of y_pred"));
-  const std::int64_t n = pred.shape.back(), rows = size_of(shape);
+  const std::int64_t n = pred.shape.back(), rows = elements(shape);
   loss.check_classes(n);
   std::vector<std::uint8_t> skip;
   if (loss.takes_labels())
@@ -93,7 +90,7 @@ py::array_t<float> initialize_array(const std::string& config, const std::vector
                                     std::uint64_t seed) {
   for (const std::int64_t d : shape)
     if (d < 0) throw std::invalid_argument("shape: dimensions must not be negative, got " + std::to_string(d));
-  std::vector<float> w(static_cast<std::size_t>(size_of(shape)));
+  std::vector<float> w(static_cast<std::size_t>(elements(shape)));
   const Json json = Json::parse(config);
   run([&](const Poll&) {
     initialize(json, shape, seed, w.data());
@@ -104,7 +101,7 @@ py::array_t<float> initialize_array(const std::string& config, const std::vector
 
 py::array_t<float> constrain_array(const std::string& config, const Array& array) {
   const Input in = floats_of(array, "w");
-  std::vector<float> w(in.values, in.values + size_of(in.shape));
+  std::vector<float> w(in.values, in.values + elements(in.shape));
   const Json description = Json::parse(config);
   check_constraint(description, in.shape.size());
   constrain(description, in.shape, w.data());

@@ -9,7 +9,7 @@
 #include <system_error>
 #include <utility>
 
-#include "base/json_reader.h"
+#include "base/utf8.h"
 
 namespace seqcore {
 namespace {

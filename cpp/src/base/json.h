@@ -3,6 +3,7 @@
 // out of range are refused. Numbers are parsed and printed independently of the locale, and round-trip.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

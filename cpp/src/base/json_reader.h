@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
-
-#include "base/json.h"
 
 namespace seqcore {
 
@@ -21,7 +22,8 @@ class JsonReader {
   void expect(char c);
   void word(std::string_view name);  // true, false, null
   std::string string();
-  Json number();
+  using Number = std::variant<std::int64_t, double>;  // the latter where it has a point or an exponent
+  Number number();
   void end();
   [[noreturn]] void fail(const std::string& expected) const;  // "expected …, found …"
 
@@ -55,8 +57,5 @@ class JsonReader {
 
 // Throws std::invalid_argument if two keys are equal.
 void check_unique(std::vector<std::string_view> keys);
-
-// Any bytes, made fit for an error message: in quotes, valid UTF-8, without control characters, not long.
-std::string quoted(std::string_view bytes);
 
 }  // namespace seqcore

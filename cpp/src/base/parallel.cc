@@ -12,12 +12,11 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <shared_mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <shared_mutex>
 #include <thread>
-#include <vector>
 
 #include "base/processors.h"
 

@@ -13,7 +13,9 @@
 #include <string_view>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/json_reader.h"
+#include "base/utf8.h"
 
 namespace seqcore {
 namespace {
@@ -57,9 +59,13 @@ struct Header {
 };
 
 std::int64_t read_size(JsonReader& in) {
-  const Json n = in.number();
-  if (!n.is_integer() || n.as_integer() < 0) bad("header: a size must be an integer not below 0, got " + n.dump());
-  return n.as_integer();
+  const JsonReader::Number n = in.number();
+  const std::int64_t* const size = std::get_if<std::int64_t>(&n);
+  if (!size || *size < 0) {
+    bad("header: a size must be an integer not below 0, got " +
+        std::visit([](auto value) { return Json(value).dump(); }, n));
+  }
+  return *size;
 }
 
 // One entry of the header; returns its data_offsets.

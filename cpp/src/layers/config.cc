@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace seqcore {
 
@@ -112,10 +113,7 @@ Penalty Config::penalty(const char* key) {
   return p;
 }
 
-Json Config::constraint(const char* key) {
-  Json j = any(key);
-  return j;
-}
+Json Config::constraint(const char* key) { return any(key); }
 
 void Config::ignore(std::initializer_list<const char*> keys) {
   for (const char* key : keys) taken_.emplace_back(key);

@@ -1,12 +1,15 @@
-// Reading a layer's config: every key by name, unknown ones refused, errors that say whose key it was.
+// Reading configs of layers, losses, optimizers: each key by name, unknown ones refused, errors that say whose it was.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "kernels/kernels.h"
-#include "layers/layer.h"
+#include "layers/tensor.h"
+#include "layers/weight_spec.h"
 
 namespace seqcore {
 

@@ -1,8 +1,5 @@
 #include "layers/layer.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "base/philox.h"
@@ -10,25 +7,6 @@
 #include "layers/step.h"
 
 namespace seqcore {
-
-std::string to_string(const Dims& dims, std::int64_t batch) {
-  const auto entry = [](std::int64_t n) { return n < 0 ? std::string("None") : std::to_string(n); };
-  std::string s = "(" + entry(batch);
-  for (int i = 0; i < dims.rank; i++) s += ", " + entry(dims.d[i]);
-  return s + (dims.rank == 0 ? ",)" : ")");
-}
-
-std::int64_t WeightSpec::size() const {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  return n;
-}
-
-int Run::workers(double flops) const {
-  if (flops < (several ? kSplitAgain : kSplitFlops)) return 1;
-  const double most = flops / (several ? kThreadAgain : kThreadFlops);
-  return std::clamp(static_cast<int>(std::min(most, 1e6)), 1, threads);
-}
 
 // What watch keeps around do_forward's own cache.
 struct Layer::Wrapped {
@@ -121,29 +99,6 @@ std::uint64_t Layer::random_key(const Run& run, std::uint64_t purpose) const {
   const std::uint64_t seed = seed_.is_null() ? mix_seed(run.seed, static_cast<std::uint64_t>(stream_))
                                              : static_cast<std::uint64_t>(seed_.as_integer());
   return mix_seed(seed, purpose);
-}
-
-Tensor make_tensor(Run& run, const Dims& dims, std::int64_t batch) {
-  Tensor t;
-  t.dims = dims;
-  t.batch = batch;
-  t.ld = pad(dims.features());
-  t.data = run.arena->floats(t.rows() * t.ld);
-  return t;
-}
-
-Tensor make_tensor(Run& run, const Tensor& like, std::int64_t features) {
-  Dims dims = like.dims;
-  dims.d[dims.rank - 1] = features;
-  Tensor t = make_tensor(run, dims, like.batch);
-  t.mask = like.mask;
-  return t;
-}
-
-Tensor make_zeros(Run& run, const Tensor& like, std::int64_t features) {
-  Tensor t = make_tensor(run, like, features);
-  std::memset(t.data, 0, static_cast<std::size_t>(t.rows() * t.ld) * sizeof(float));
-  return t;
 }
 
 }  // namespace seqcore

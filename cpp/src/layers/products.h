@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
-#include "layers/layer.h"
+#include "layers/run.h"
 
 namespace seqcore {
 

@@ -6,7 +6,8 @@
 
 #include "base/arena.h"
 #include "base/parallel.h"
-#include "layers/layer.h"
+#include "kernels/kernels.h"
+#include "layers/run.h"
 
 namespace seqcore {
 

@@ -1,9 +1,10 @@
-// Constraints: Keras's projections of a weight after each update, in double, in one order.
+#include "model/constraints.h"
+
 #include <algorithm>
 #include <cmath>
 
+#include "base/shape.h"
 #include "layers/config.h"
-#include "model/model.h"
 
 namespace seqcore {
 
@@ -28,8 +29,7 @@ struct Axes {
 template <class F>
 void scale_along(const std::vector<std::int64_t>& shape, unsigned along, float* w, F&& scale) {
   Axes inside, outside;
-  std::int64_t stride = 1;
-  for (const std::int64_t n : shape) stride *= n;
+  std::int64_t stride = elements(shape);
   if (stride == 0) return;
   for (std::size_t i = 0; i < shape.size(); i++) {
     Axes& axes = along >> i & 1 ? inside : outside;
@@ -51,10 +51,8 @@ void constrain(const Json& description, const std::vector<std::int64_t>& shape, 
   if (description.is_null()) return;
   Config c(description);
   const std::string& name = c.class_name();
-  std::int64_t size = 1;
-  for (const std::int64_t d : shape) size *= d;
   if (name == "NonNeg") {
-    for (std::int64_t i = 0; i < size; i++)
+    for (std::int64_t i = 0, size = elements(shape); i < size; i++)
       if (w[i] < 0) w[i] = 0;
     return;
   }

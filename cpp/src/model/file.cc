@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "base/safetensors.h"
+#include "base/shape.h"
 
 namespace seqcore {
 

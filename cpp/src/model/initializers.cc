@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
-#include "base/json_reader.h"
 #include "base/parallel.h"
 #include "base/philox.h"
+#include "base/shape.h"
+#include "base/utf8.h"
 #include "kernels/dispatch.h"
 
 namespace seqcore {
@@ -382,8 +381,7 @@ void initialize(const Json& config, const std::vector<std::int64_t>& shape, std:
   const Spec spec = resolve(read_spec(config), shape);
   if (spec.seed != nullptr) seed = static_cast<std::uint64_t>(spec.seed->as_integer());
   const Sampler sampler{{mix_seed(seed, 0x696E6974), 0}};  // "init": no other user's numbers
-  std::int64_t n = 1;
-  for (const std::int64_t size : shape) n *= size;
+  const std::int64_t n = elements(shape);
   const auto axes = std::to_string(shape.size());
   const auto each = [&](auto value) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(value(static_cast<std::uint64_t>(i)));
@@ -413,7 +411,5 @@ void initialize(const Json& config, const std::vector<std::int64_t>& shape, std:
     }
   }
 }
-
-void check_initializer(const Json& config) { read_spec(config); }
 
 }  // namespace seqcore

@@ -17,7 +17,4 @@ namespace seqcore {
 // two axes or more, Identity two (std::invalid_argument).
 void initialize(const Json& config, const std::vector<std::int64_t>& shape, std::uint64_t seed, float* out);
 
-// The same without sampling: throws what `initialize` would throw.
-void check_initializer(const Json& config);
-
 }  // namespace seqcore

@@ -1,6 +1,7 @@
 #include "model/losses.h"
 
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "layers/config.h"

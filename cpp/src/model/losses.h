@@ -1,12 +1,12 @@
 // Losses: Keras's, per row of predictions, with their gradients. The arithmetic is Kernels::loss.
 #pragma once
 
-#include <string>
+#include <cstdint>
 #include <vector>
 
 #include "base/json.h"
 #include "kernels/kernels.h"
-#include "layers/layer.h"
+#include "layers/run.h"
 
 namespace seqcore {
 
@@ -22,7 +22,6 @@ class Loss {
   // {"class_name": "Huber", "config": {"delta": 1.0, …}}
   explicit Loss(const Json& description);
 
-  LossKind kind() const { return kind_; }
   bool takes_labels() const { return kind_ == LossKind::sparse_categorical_crossentropy; }
   // Whether the loss, right after an output layer of that activation, is better computed from the logits.
   bool fuses(Activation output) const;

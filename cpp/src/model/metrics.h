@@ -1,8 +1,8 @@
 // Metrics: running means over the rows of all batches since the last reset, in double and in row order.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <string>
 
 #include "model/losses.h"
 

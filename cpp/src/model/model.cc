@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 
 #include "base/philox.h"
+#include "model/constraints.h"
 #include "model/initializers.h"
+#include "model/penalties.h"
 
 namespace seqcore {
 
@@ -170,7 +170,7 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   if (mask) {
     const std::int64_t steps = x.shape[1];
     auto* time_major = run.masks->allocate<std::uint8_t>(steps * x.shape[0]);
-    to_time_major(mask, nullptr, 0, x.shape[0], steps, 1, time_major, 1, run);
+    to_time_major(mask, nullptr, 0, x.shape[0], steps, 1, time_major, run);
     input.mask = time_major;
   }
   std::vector<Tensor> initial, finals;
@@ -393,11 +393,11 @@ Model::Prepared Model::prepare(const Batch& batch, const Tensor& pred, Run& run)
   const std::int64_t per_row = elements(batch.y.shape) / batch.y.shape[0] / (steps * inner);  // 1, or n
   if (batch.y.ids) {
     auto* labels = run.arena->allocate<std::int32_t>(rows * per_row);
-    to_time_major(batch.y.ids, pick, 0, count, steps, inner * per_row, labels, inner * per_row, run);
+    to_time_major(batch.y.ids, pick, 0, count, steps, inner * per_row, labels, run);
     p.y.labels = labels;
   } else {
     float* values = run.arena->floats(rows * per_row);
-    to_time_major(batch.y.values, pick, 0, count, steps, inner * per_row, values, inner * per_row, run);
+    to_time_major(batch.y.values, pick, 0, count, steps, inner * per_row, values, run);
     p.y.values = values;
     p.y.ld = per_row;
   }

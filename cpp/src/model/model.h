@@ -6,11 +6,12 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -64,7 +65,6 @@ class Model {
 
   // ---- training
   void compile(const std::string& config);
-  bool compiled() const { return loss_ != nullptr; }
   // Shapes, ids, labels in range, finite targets and weights of a whole data set, so that a bad sample is named before the
   // first step. Steps check their own shapes, ids and labels.
   void check_data(const Batch& batch) const;
@@ -127,13 +127,5 @@ class Model {
   std::vector<Moving> moving_;  // the statistics that training moves
   double loss_total_ = 0, loss_count_ = 0;
 };
-
-// Applies {"class_name": "MaxNorm", …} to a weight in place.
-// REQUIRES: check_constraint, which layers ask as they declare their weights.
-void constrain(const Json& description, const std::vector<std::int64_t>& shape, float* w);
-
-// The penalty of a weight; its gradient is added to `grad`, if given. REQUIRES: check_penalty.
-double penalize(const Penalty& penalty, const std::vector<std::int64_t>& shape, const float* w, float* grad,
-                const Run& run);
 
 }  // namespace seqcore

@@ -32,19 +32,6 @@ void to_batch_major(const Tensor& y, float* to, std::int64_t first, const Run& r
 
 }  // namespace
 
-std::string text(const std::vector<std::int64_t>& shape) {
-  std::string s = "(";
-  for (std::size_t i = 0; i < shape.size(); i++)
-    s += (i ? ", " : "") + (shape[i] < 0 ? std::string("None") : std::to_string(shape[i]));
-  return s + (shape.size() == 1 ? ",)" : ")");
-}
-
-std::int64_t elements(const std::vector<std::int64_t>& shape) {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  return n;
-}
-
 Output to_output(const Tensor& y, const Run& run) {
   Output out;
   out.shape.push_back(y.batch);
@@ -230,7 +217,7 @@ Tensor Network::gather(const Input& x, const std::int64_t* rows, std::int64_t fi
     t.dims.d[i] = x.shape[static_cast<std::size_t>(i) + 1];
     if (i > 0) block *= t.dims.d[i];
   }
-  const bool has_time = x.ids ? true : t.dims.rank >= 2;
+  const bool has_time = x.ids || t.dims.rank >= 2;
   const std::int64_t steps = has_time ? t.dims.d[0] : 1;
   if (!has_time) block = t.dims.d[0];
   t.ld = t.dims.features();
@@ -246,11 +233,11 @@ Tensor Network::gather(const Input& x, const std::int64_t* rows, std::int64_t fi
   }
   if (x.ids) {
     auto* ids = arena.allocate<std::int32_t>(count * steps * block);
-    to_time_major(x.ids, rows, first, count, steps, block, ids, block, run);
+    to_time_major(x.ids, rows, first, count, steps, block, ids, run);
     t.ids = ids;
   } else {
     t.data = arena.floats(count * steps * block);
-    to_time_major(x.values, rows, first, count, steps, block, t.data, block, run);
+    to_time_major(x.values, rows, first, count, steps, block, t.data, run);
   }
   return t;
 }

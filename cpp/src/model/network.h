@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +14,7 @@
 #include "base/floats.h"
 #include "base/json.h"
 #include "base/parallel.h"
+#include "base/shape.h"
 #include "layers/layer.h"
 
 namespace seqcore {
@@ -29,8 +30,6 @@ struct Output {
   Floats values;
   std::vector<std::int64_t> shape;
 };
-
-using Poll = std::function<bool()>;  // asked between regions of work; true = stop, by throwing Cancelled
 
 // The weights to run with: all of them, and the layers' packed copies, forward's of `precision`.
 struct Weights {
@@ -145,18 +144,15 @@ class Network {
   mutable std::atomic<Memory*> spare_{nullptr};
 };
 
-std::string text(const std::vector<std::int64_t>& shape);  // "(2, None, 3)"
-std::int64_t elements(const std::vector<std::int64_t>& shape);
-
 // Rearranges [n][T][block] (picking rows) into [T][count][block].
 template <class T>
 void to_time_major(const T* from, const std::int64_t* rows, std::int64_t first, std::int64_t count, std::int64_t steps,
-                   std::int64_t block, T* to, std::int64_t ld, const Run& run) {
+                   std::int64_t block, T* to, const Run& run) {
   const double cost = kCopyFlops * static_cast<double>(sizeof(T)) / sizeof(float);
   run.rows(count, cost * static_cast<double>(steps * block), 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = begin; b < end; b++) {
       const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
-      for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * ld);
+      for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * block);
     }
   });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
 
 #include "layers/config.h"
 
@@ -71,7 +72,7 @@ Optimizer::Optimizer(const Json& description) {
     if (!(value > 0)) c.fail(key, "positive");
     return value;
   };
-  options_.learning_rate = c.number("learning_rate", kind_ == Kind::sgd ? 0.01 : 0.001);
+  learning_rate = c.number("learning_rate", kind_ == Kind::sgd ? 0.01 : 0.001);
   if (averages()) {
     beta_1_ = unit("beta_1", 0.9);
     beta_2_ = unit("beta_2", kind_ == Kind::lion ? 0.99 : 0.999);
@@ -104,21 +105,20 @@ Optimizer::Optimizer(const Json& description) {
     velocity_name_ = "accumulated_grad";
     rho_ = unit("rho", 0.95);
   }
-  options_.weight_decay = c.number("weight_decay", name == "AdamW" ? 0.004 : 0);
-  options_.clipnorm = positive("clipnorm");
-  options_.clipvalue = positive("clipvalue");
-  options_.global_clipnorm = positive("global_clipnorm");
-  if ((options_.clipnorm > 0) + (options_.clipvalue > 0) + (options_.global_clipnorm > 0) > 1)
+  weight_decay_ = c.number("weight_decay", name == "AdamW" ? 0.004 : 0);
+  clipnorm_ = positive("clipnorm");
+  clipvalue_ = positive("clipvalue");
+  global_clipnorm_ = positive("global_clipnorm");
+  if ((clipnorm_ > 0) + (clipvalue_ > 0) + (global_clipnorm_ > 0) > 1)
     throw std::invalid_argument(name + ": only one of clipnorm, clipvalue and global_clipnorm may be set");
-  options_.use_ema = c.boolean("use_ema", false);
-  options_.ema_momentum = c.number("ema_momentum", 0.99);
-  if (!(options_.ema_momentum >= 0 && options_.ema_momentum <= 1)) c.fail("ema_momentum", "in [0, 1]");
-  options_.ema_overwrite_frequency = c.integer("ema_overwrite_frequency", 0);
-  options_.gradient_accumulation_steps = c.integer("gradient_accumulation_steps", 1);
-  if (options_.gradient_accumulation_steps < 1) c.fail("gradient_accumulation_steps", "at least 1");
+  use_ema_ = c.boolean("use_ema", false);
+  ema_momentum_ = c.number("ema_momentum", 0.99);
+  if (!(ema_momentum_ >= 0 && ema_momentum_ <= 1)) c.fail("ema_momentum", "in [0, 1]");
+  ema_overwrite_frequency_ = c.integer("ema_overwrite_frequency", 0);
+  accumulation_steps_ = c.integer("gradient_accumulation_steps", 1);
+  if (accumulation_steps_ < 1) c.fail("gradient_accumulation_steps", "at least 1");
   c.ignore({"loss_scale_factor"});  // a scale of float32 losses that is taken back changes nothing
   c.done();
-  learning_rate = options_.learning_rate;
 }
 
 bool Optimizer::averages() const {
@@ -133,8 +133,8 @@ void Optimizer::build(std::int64_t size) {
   if (kind_ == Kind::ftrl) linear_slot_.assign(n, 0.0f);
   if (amsgrad_) velocity_hat_slot_.assign(n, 0.0f);
   if (centered_) average_gradient_slot_.assign(n, 0.0f);
-  if (options_.use_ema) average_slot_.assign(n, 0.0f);
-  if (options_.gradient_accumulation_steps > 1) accumulator_slot_.assign(n, 0.0f);
+  if (use_ema_) average_slot_.assign(n, 0.0f);
+  if (accumulation_steps_ > 1) accumulator_slot_.assign(n, 0.0f);
 }
 
 std::vector<std::pair<std::string, std::vector<float>*>> Optimizer::slots() {
@@ -159,17 +159,16 @@ bool Optimizer::clip(float* grads, const std::vector<Variable>& variables, Run& 
     const double sum = sum_squares(v.size, grads + v.offset, run);
     if (!std::isfinite(sum) && !finite(grads + v.offset, v.size)) return false;
     total += sum;
-    if (options_.clipnorm > 0 && std::sqrt(sum) > options_.clipnorm)
-      run.k.scale(v.size, static_cast<float>(options_.clipnorm / std::sqrt(sum)), grads + v.offset, grads + v.offset);
-    if (options_.clipvalue > 0) {
-      const auto limit = static_cast<float>(options_.clipvalue);
+    if (clipnorm_ > 0 && std::sqrt(sum) > clipnorm_)
+      run.k.scale(v.size, static_cast<float>(clipnorm_ / std::sqrt(sum)), grads + v.offset, grads + v.offset);
+    if (clipvalue_ > 0) {
+      const auto limit = static_cast<float>(clipvalue_);
       run.k.clip(v.size, -limit, limit, grads + v.offset);
     }
   }
-  if (options_.global_clipnorm > 0 && std::sqrt(total) > options_.global_clipnorm)
+  if (global_clipnorm_ > 0 && std::sqrt(total) > global_clipnorm_)
     for (const Variable& v : variables)
-      run.k.scale(v.size, static_cast<float>(options_.global_clipnorm / std::sqrt(total)), grads + v.offset,
-                  grads + v.offset);
+      run.k.scale(v.size, static_cast<float>(global_clipnorm_ / std::sqrt(total)), grads + v.offset, grads + v.offset);
   return true;
 }
 
@@ -185,7 +184,7 @@ void Optimizer::step(float* weights, const float* grads, const Variable& v, Run&
       args.n = to - from;
       args.p = weights + at;
       args.g = grads + at;
-      args.decay = v.decays ? static_cast<float>(options_.weight_decay * learning_rate) : 0.0f;
+      args.decay = v.decays ? static_cast<float>(weight_decay_ * learning_rate) : 0.0f;
     };
     switch (kind_) {
       case Kind::sgd: {
@@ -292,11 +291,11 @@ void Optimizer::step(float* weights, const float* grads, const Variable& v, Run&
 
 bool Optimizer::apply(float* weights, float* grads, const std::vector<Variable>& variables, Run& run) {
   run.poll = nullptr;  // from here on weights change: all or nothing
-  if (options_.gradient_accumulation_steps > 1) {
+  if (accumulation_steps_ > 1) {
     for (const Variable& v : variables)
       if (!finite(grads + v.offset, v.size)) return false;
-    const bool last = ++accumulated == options_.gradient_accumulation_steps;
-    const float share = 1.0f / static_cast<float>(options_.gradient_accumulation_steps);
+    const bool last = ++accumulated == accumulation_steps_;
+    const float share = 1.0f / static_cast<float>(accumulation_steps_);
     for (const Variable& v : variables) {
       float* sum = accumulator_slot_.data() + v.offset;
       run.k.add(v.size, sum, grads + v.offset, sum);
@@ -321,15 +320,14 @@ bool Optimizer::apply(float* weights, float* grads, const std::vector<Variable>&
 }
 
 void Optimizer::average(float* weights, const std::vector<Variable>& variables, Run& run) {
-  if (!options_.use_ema) return;
-  const auto momentum = static_cast<float>(iterations == 0 ? 0 : options_.ema_momentum);
+  if (!use_ema_) return;
+  const auto momentum = static_cast<float>(iterations == 0 ? 0 : ema_momentum_);
   for (const Variable& v : variables) {
     float* mean = average_slot_.data() + v.offset;
     run.k.scale(v.size, momentum, mean, mean);
     run.k.axpy(v.size, 1 - momentum, weights + v.offset, mean);
   }
-  if (options_.ema_overwrite_frequency > 0 && (iterations + 1) % options_.ema_overwrite_frequency == 0)
-    overwrite(weights, variables);
+  if (ema_overwrite_frequency_ > 0 && (iterations + 1) % ema_overwrite_frequency_ == 0) overwrite(weights, variables);
 }
 
 void Optimizer::overwrite(float* weights, const std::vector<Variable>& variables) const {
@@ -337,7 +335,7 @@ void Optimizer::overwrite(float* weights, const std::vector<Variable>& variables
 }
 
 void Optimizer::finalize_ema(float* weights, const std::vector<Variable>& variables) const {
-  if (options_.use_ema && iterations + accumulated > 0) overwrite(weights, variables);
+  if (use_ema_ && iterations + accumulated > 0) overwrite(weights, variables);
 }
 
 }  // namespace seqcore

@@ -1,25 +1,16 @@
 // Optimizers: Keras's updates over the flat arenas, with all that Keras does around a step. The arithmetic is in the kernels.
 #pragma once
 
-#include <memory>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "kernels/kernels.h"
-#include "layers/layer.h"
+#include "layers/run.h"
 
 namespace seqcore {
-
-struct OptimizerOptions {
-  double learning_rate, weight_decay = 0;
-  double clipnorm = 0, clipvalue = 0, global_clipnorm = 0;  // 0 = none
-  bool use_ema = false;
-  double ema_momentum = 0.99;
-  std::int64_t ema_overwrite_frequency = 0;  // 0 = never
-  std::int64_t gradient_accumulation_steps = 1;
-};
 
 class Optimizer {
  public:
@@ -49,7 +40,6 @@ class Optimizer {
   double learning_rate;
   std::int64_t iterations = 0;
   std::int64_t accumulated = 0;  // batches summed so far, gradient_accumulation_steps > 1
-  const OptimizerOptions& options() const { return options_; }
 
  private:
   bool clip(float* grads, const std::vector<Variable>& variables, Run& run) const;
@@ -62,7 +52,14 @@ class Optimizer {
 
   enum class Kind { sgd, adam, rmsprop, nadam, adamax, adagrad, adadelta, ftrl, lion };
 
-  OptimizerOptions options_;
+  // What all have in common.
+  double weight_decay_ = 0;
+  double clipnorm_ = 0, clipvalue_ = 0, global_clipnorm_ = 0;  // 0 = none
+  bool use_ema_ = false;
+  double ema_momentum_ = 0.99;
+  std::int64_t ema_overwrite_frequency_ = 0;  // 0 = never
+  std::int64_t accumulation_steps_ = 1;
+
   Kind kind_;
   double beta_1_ = 0, beta_2_ = 0, rho_ = 0, epsilon_ = 0, momentum_ = 0, initial_accumulator_ = 0;
   double power_ = 0, l1_ = 0, l2_ = 0, shrinkage_ = 0, beta_ = 0;  // Ftrl's

@@ -1,8 +1,9 @@
-// Regularizers: Keras's penalties of a weight, in one order, and what they add to its gradient.
+#include "model/penalties.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "model/model.h"
+#include "base/shape.h"
 
 namespace seqcore {
 
@@ -66,8 +67,7 @@ double orthogonal(const Penalty& penalty, const std::vector<std::int64_t>& shape
 double penalize(const Penalty& penalty, const std::vector<std::int64_t>& shape, const float* w, float* grad,
                 const Run& run) {
   if (penalty.orthogonal != 0) return orthogonal(penalty, shape, w, grad, run);
-  std::int64_t size = 1;
-  for (const std::int64_t n : shape) size *= n;
+  const std::int64_t size = elements(shape);
   const double sum = penalty.l1 * run.k.sum_abs(size, w) + penalty.l2 * run.k.sum_squares(size, w);
   if (!grad) return sum;
   const auto l1 = static_cast<float>(penalty.l1), l2 = static_cast<float>(2 * penalty.l2);
