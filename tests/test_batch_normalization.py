@@ -506,8 +506,12 @@ def test_what_is_taken():
     for axis, shape in [(-1, (2, 3)), (1, (2, 3)), (2, (2, 3, 4)), ([2], (2, 3, 4)), (np.int64(3), (2, 2, 3, 4))]:
         layer = layers.BatchNormalization(axis=axis, synchronized=False, renorm=False, renorm_momentum=0.9)
         assert layer(np.ones(shape)).shape == shape and layer.get_config()["axis"] == np.ravel(axis)[0]
-    for bad in ({"axis": 1}, {"axis": [1, 2]}, {"renorm": True}, {"moving_mean_initializer": spec("Nothing")}):
-        with pytest.raises(ValueError):
+    for bad, message in [
+        ({"axis": 1}, r"axis must be the last one \(-1\), got 1"), ({"axis": [1, 2]}, "axis must be the last axis"),
+        ({"renorm": True}, "unknown key 'renorm'"),
+        ({"moving_mean_initializer": spec("Nothing")}, "initializer: unknown class_name 'Nothing'"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
             _core.Model(json.dumps(chain((None, 3, 4), norm(**bad))), 0)
     model = _core.Model(json.dumps(chain((None, 3), norm())), 0)
     with pytest.raises(ValueError, match="trainable"):

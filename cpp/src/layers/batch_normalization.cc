@@ -22,19 +22,10 @@ class BatchNormalization final : public Layer {
     epsilon_ = static_cast<float>(c.number("epsilon", 1e-3));
     center_ = c.boolean("center", true);
     scale_ = c.boolean("scale", true);
-    gamma_spec_ = {"gamma",
-                   {},
-                   c.initializer("gamma_initializer", "Ones"),
-                   c.penalty("gamma_regularizer"),
-                   c.constraint("gamma_constraint")};
-    beta_spec_ = {"beta",
-                  {},
-                  c.initializer("beta_initializer", "Zeros"),
-                  c.penalty("beta_regularizer"),
-                  c.constraint("beta_constraint")};
-    mean_spec_ = {"moving_mean", {}, c.initializer("moving_mean_initializer", "Zeros"), {}, {}};
-    variance_spec_ = {"moving_variance", {}, c.initializer("moving_variance_initializer", "Ones"), {}, {}};
-    mean_spec_.statistic = variance_spec_.statistic = true;
+    gamma_spec_ = c.weight("gamma", "Ones");
+    beta_spec_ = c.weight("beta", "Zeros");
+    mean_spec_ = c.statistic("moving_mean", "Zeros");
+    variance_spec_ = c.statistic("moving_variance", "Ones");
     c.done();
   }
 

@@ -7,6 +7,16 @@
 
 namespace seqcore {
 
+namespace {
+
+bool is_integral(const Json& j) {
+  if (!j.is_number()) return false;
+  const double value = j.as_number();
+  return j.is_integer() || (value == std::floor(value) && std::abs(value) < 0x1p63);
+}
+
+}  // namespace
+
 const Json Config::kEmpty = Json(Json::Object{});
 
 Config::Config(const Json& description) : object_(&kEmpty) {
@@ -24,14 +34,14 @@ Config::Config(const Json& description) : object_(&kEmpty) {
   if (!object_->is_object()) throw std::invalid_argument(class_name_ + ": config must be an object");
 }
 
-void Config::fail(const char* key, const std::string& expected) const {
+void Config::fail(const std::string& key, const std::string& expected) const {
   const Json* found = object_->find(key);
   throw std::invalid_argument(class_name_ + ": " + key + " must be " + expected + ", got " +
                               (found ? found->dump() : std::string("nothing")));
 }
 
-const Json* Config::take(const char* key) {
-  taken_.emplace_back(key);
+const Json* Config::take(const std::string& key) {
+  taken_.push_back(key);
   const Json* found = object_->find(key);
   return found && found->is_null() ? nullptr : found;
 }
@@ -44,7 +54,7 @@ bool Config::has(const char* key) {
 std::int64_t Config::integer(const char* key, std::int64_t fallback) {
   const Json* j = take(key);
   if (!j) return fallback;
-  if (!j->is_number() || (!j->is_integer() && j->as_number() != std::floor(j->as_number()))) fail(key, "an integer");
+  if (!is_integral(*j)) fail(key, "an integer");
   return j->as_integer();
 }
 
@@ -89,7 +99,7 @@ std::string Config::string(const char* key, const char* fallback) {
 
 Activation Config::activation(const char* key, const char* fallback) { return parse_activation(string(key, fallback)); }
 
-Json Config::any(const char* key) {
+Json Config::any(const std::string& key) {
   const Json* j = take(key);
   return j ? *j : Json();
 }
@@ -98,22 +108,43 @@ std::int64_t Config::axis() {
   const Json given = any("axis");
   if (given.is_null()) return -1;
   if (given.is_array() && given.as_array().size() != 1) fail("axis", "the last axis");
-  return given.is_array() ? given.as_array()[0].as_integer() : given.as_integer();
+  const Json& axis = given.is_array() ? given.as_array()[0] : given;
+  if (!is_integral(axis)) fail("axis", "an integer");
+  return axis.as_integer();
 }
 
-Json Config::initializer(const char* key, const char* fallback) {
+Json Config::initializer(const std::string& key, const char* fallback) {
   Json j = any(key);
   if (!j.is_null()) return j;
   return Json(Json::Object{{"class_name", Json(fallback)}, {"config", Json(Json::Object{})}});
 }
 
-Penalty Config::penalty(const char* key) {
+Penalty Config::penalty(const std::string& key) {
   const Penalty p = parse_penalty(any(key));
-  if (p.orthogonal != 0 && std::string(key) == "activity_regularizer") fail(key, "L1, L2 or L1L2");
+  if (p.orthogonal != 0 && key == "activity_regularizer") fail(key, "L1, L2 or L1L2");
   return p;
 }
 
-Json Config::constraint(const char* key) { return any(key); }
+WeightSpec Config::weight(const std::string& name, const char* initializer_fallback, const char* stem) {
+  const std::string of = stem ? stem : name;
+  return {name,
+          {},
+          initializer(of + "_initializer", initializer_fallback),
+          penalty(of + "_regularizer"),
+          any(of + "_constraint")};
+}
+
+WeightSpec Config::statistic(const std::string& name, const char* initializer_fallback) {
+  WeightSpec spec{name, {}, initializer(name + "_initializer", initializer_fallback), {}, {}};
+  spec.statistic = true;
+  return spec;
+}
+
+Json Config::seed() {
+  Json seed = any("seed");
+  if (!seed.is_null() && !is_integral(seed)) fail("seed", "an integer");
+  return seed;
+}
 
 void Config::ignore(std::initializer_list<const char*> keys) {
   for (const char* key : keys) taken_.emplace_back(key);

@@ -27,19 +27,23 @@ class Config {
   bool boolean(const char* key, bool fallback);
   std::string string(const char* key, const char* fallback);
   Activation activation(const char* key, const char* fallback);
-  Json any(const char* key);  // null if absent
+  Json any(const std::string& key);  // null if absent
   std::int64_t axis();        // of layers that work along one: -1 or [-1], or another; checked by check_last_axis
   bool has(const char* key);  // if only as null
-  Json initializer(const char* key, const char* fallback);
-  Penalty penalty(const char* key);
-  Json constraint(const char* key);
+  Penalty penalty(const std::string& key);
+  // A weight, its shape still open, from "<stem>_initializer", "<stem>_regularizer" and "<stem>_constraint"; without a stem
+  // from its name.
+  WeightSpec weight(const std::string& name, const char* initializer, const char* stem = nullptr);
+  WeightSpec statistic(const std::string& name, const char* initializer);  // has an initializer alone
+  Json seed();                                                             // an integer, or null
   void ignore(std::initializer_list<const char*> keys);
   void done();  // throws on keys that nobody asked for
 
-  [[noreturn]] void fail(const char* key, const std::string& expected) const;
+  [[noreturn]] void fail(const std::string& key, const std::string& expected) const;
 
  private:
-  const Json* take(const char* key);
+  const Json* take(const std::string& key);
+  Json initializer(const std::string& key, const char* fallback);
   std::string class_name_;
   const Json* object_;
   std::vector<std::string> taken_;

@@ -112,7 +112,7 @@ class Noise final : public Layer {
       kept_ = static_cast<float>(-slope * kLow * rate);
       dropped_ = static_cast<float>(slope * kLow * (1 - rate));
     }
-    seed_ = c.any("seed");
+    seed_ = c.seed();
     spatial_ = name == "SpatialDropout1D";
     if (spatial_) noise_shape_ = Json(Json::Array{{}, std::int64_t{1}, {}});
     if (name == "Dropout" || kind_ == Kind::alpha) noise_shape_ = c.any("noise_shape");
@@ -130,7 +130,7 @@ class Noise final : public Layer {
     bool fits = noise.size() == static_cast<std::size_t>(input.rank) + 1;
     for (std::size_t axis = 0; fits && axis < noise.size(); axis++) {
       if (noise[axis].is_null()) continue;
-      const std::int64_t size = noise[axis].as_integer();
+      const std::int64_t size = noise[axis].is_integer() ? noise[axis].as_integer() : 0;
       shared_[axis] = size == 1;
       fits = size == 1 || (axis > 0 && size == input.d[axis - 1]);
     }

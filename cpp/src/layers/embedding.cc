@@ -17,11 +17,8 @@ class Embedding final : public Layer {
     input_dim_ = c.positive("input_dim");
     output_dim_ = c.positive("output_dim");
     mask_zero_ = c.boolean("mask_zero", false);
-    spec_ = {"embeddings",
-             {input_dim_, output_dim_},
-             c.initializer("embeddings_initializer", "RandomUniform"),
-             c.penalty("embeddings_regularizer"),
-             c.constraint("embeddings_constraint")};
+    spec_ = c.weight("embeddings", "RandomUniform");
+    spec_.shape = {input_dim_, output_dim_};
     activity = c.penalty("activity_regularizer");
     c.ignore({"input_length"});
     c.done();

@@ -17,16 +17,8 @@ class LayerNormalization final : public Layer {
     epsilon_ = static_cast<float>(c.number("epsilon", 1e-3));
     center_ = c.boolean("center", true);
     scale_ = c.boolean("scale", true);
-    gamma_spec_ = {"gamma",
-                   {},
-                   c.initializer("gamma_initializer", "Ones"),
-                   c.penalty("gamma_regularizer"),
-                   c.constraint("gamma_constraint")};
-    beta_spec_ = {"beta",
-                  {},
-                  c.initializer("beta_initializer", "Zeros"),
-                  c.penalty("beta_regularizer"),
-                  c.constraint("beta_constraint")};
+    gamma_spec_ = c.weight("gamma", "Ones");
+    beta_spec_ = c.weight("beta", "Zeros");
     c.done();
   }
 

@@ -16,16 +16,8 @@ Projection::Projection(Config& c, const char* units_key)
     : units_(c.positive(units_key)),
       activation_(c.activation("activation", "linear")),
       use_bias_(c.boolean("use_bias", true)) {
-  kernel_spec_ = {"kernel",
-                  {},
-                  c.initializer("kernel_initializer", "GlorotUniform"),
-                  c.penalty("kernel_regularizer"),
-                  c.constraint("kernel_constraint")};
-  bias_spec_ = {"bias",
-                {},
-                c.initializer("bias_initializer", "Zeros"),
-                c.penalty("bias_regularizer"),
-                c.constraint("bias_constraint")};
+  kernel_spec_ = c.weight("kernel", "GlorotUniform");
+  bias_spec_ = c.weight("bias", "Zeros");
   activity = c.penalty("activity_regularizer");
 }
 

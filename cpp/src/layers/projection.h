@@ -1,6 +1,7 @@
 // What Dense and Conv1D share: a kernel, a bias, and an activation of the chains that products make.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "layers/config.h"

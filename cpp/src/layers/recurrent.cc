@@ -1,6 +1,5 @@
 #include "layers/recurrent.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "layers/step.h"
@@ -39,21 +38,9 @@ Recurrent::Recurrent(Config c, const OverTime* of_cell) : RecurrentLayer(of_cell
   kind_ = cell_kind(c.class_name(), gru && c.boolean("reset_after", true));
   if (kind_ != CellKind::simple_rnn) recurrent_activation_ = c.activation("recurrent_activation", "sigmoid");
   use_bias_ = c.boolean("use_bias", true);
-  kernel_spec_ = {"kernel",
-                  {},
-                  c.initializer("kernel_initializer", "GlorotUniform"),
-                  c.penalty("kernel_regularizer"),
-                  c.constraint("kernel_constraint")};
-  recurrent_spec_ = {"recurrent_kernel",
-                     {},
-                     c.initializer("recurrent_initializer", "Orthogonal"),
-                     c.penalty("recurrent_regularizer"),
-                     c.constraint("recurrent_constraint")};
-  bias_spec_ = {"bias",
-                {},
-                c.initializer("bias_initializer", "Zeros"),
-                c.penalty("bias_regularizer"),
-                c.constraint("bias_constraint")};
+  kernel_spec_ = c.weight("kernel", "GlorotUniform");
+  recurrent_spec_ = c.weight("recurrent_kernel", "Orthogonal", "recurrent");
+  bias_spec_ = c.weight("bias", "Zeros");
   if (kind_ == CellKind::lstm && c.boolean("unit_forget_bias", true))
     bias_spec_.initializer =
         Json(Json::Object{{"class_name", Json("UnitForgetBias")},
@@ -61,7 +48,7 @@ Recurrent::Recurrent(Config c, const OverTime* of_cell) : RecurrentLayer(of_cell
   if (!of_cell) activity = c.penalty("activity_regularizer");
   dropout_ = c.rate("dropout");
   recurrent_dropout_ = c.rate("recurrent_dropout");
-  seed_ = c.any("seed");
+  seed_ = c.seed();
   c.ignore({"implementation", "use_cudnn"});  // ways of computing, not what is computed
   c.done();
 }
