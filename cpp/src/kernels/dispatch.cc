@@ -15,6 +15,8 @@
 #include <unistd.h>
 #endif
 
+#include "kernels/dots.h"
+
 namespace seqcore {
 
 namespace scalar {
@@ -29,20 +31,6 @@ extern const Kernels kTable;
 namespace avx512 {
 extern const Kernels kTable;
 }
-namespace avx512_vnni {
-void dot(const Product& t, std::int64_t m, std::int64_t vectors);
-RowTile row(const RowProduct& t);
-}  // namespace avx512_vnni
-namespace avx512_bf16 {
-void dot(const Product& t, std::int64_t m, std::int64_t vectors);
-RowTile row(const RowProduct& t);
-}  // namespace avx512_bf16
-namespace amx {
-extern bool allowed;
-void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors);
-RowTile bfloat16_row(const RowProduct& t);
-void int8(const Product& t, std::int64_t m, std::int64_t vectors);
-}  // namespace amx
 #endif
 #ifdef SEQCORE_HAVE_NEON
 namespace neon {

@@ -9,20 +9,11 @@
 
 #include "simd/amx.h"
 
-#include "kernels/kernels.h"
+#include "kernels/dots.h"
 
 #include "kernels/tile.inl"
 
-namespace seqcore::avx512_vnni {
-void dot(const Product& t, std::int64_t m, std::int64_t vectors);
-}
-
 namespace seqcore::SEQCORE_ISA {
-
-extern bool allowed;  // whether the system lets this process have tiles: dispatch.cc asks
-void bfloat16(const Product& t, std::int64_t m, std::int64_t vectors);
-RowTile bfloat16_row(const RowProduct& t);
-void int8(const Product& t, std::int64_t m, std::int64_t vectors);
 
 namespace {
 
