@@ -8,8 +8,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
 #include "base/parallel.h"
@@ -18,8 +18,8 @@
 
 namespace seqcore {
 
-struct Busy : std::runtime_error {
-  Busy() : std::runtime_error("stream: in use by another thread") {}
+struct Busy : std::exception {
+  const char* what() const noexcept override { return "stream: in use by another thread"; }
 };
 
 class Stream {
