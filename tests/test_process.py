@@ -363,7 +363,6 @@ def test_the_floating_point_environment_is_the_hosts():
 
 
 def test_two_threads_train_two_models():
-    expected = []
     x, y = RNG.random((64, 20, 16)).astype(np.float32), RNG.integers(0, 2, 64)
     made = [network() for _ in range(4)]
     for m in made[1:]:
@@ -381,3 +380,36 @@ def test_two_threads_train_two_models():
     work(0)
     expected = losses[0]
     assert all(losses[i] == expected for i in range(4)) and len(set(expected)) == 5
+
+
+def test_nobody_changes_a_model_while_another_thread_trains_it():
+    model = network(256, 200, 64)
+    x, y = RNG.random((64, 200, 64)).astype(np.float32), RNG.integers(0, 2, 64).astype(np.int32)
+    model.train_on_batch(x, y)
+    core = model._existing_network().core
+    before, weight = core.get_weight(0), core.get_weight(0)
+    calls = [
+        lambda: core.set_weight(0, weight),
+        lambda: core.reset_states(-1),
+        lambda: core.compile("{}"),
+        lambda: core.set_optimizer_variables([]),
+        core.finalize_ema,
+        lambda: core.test_on_batch(x, y, None, None),
+        lambda: core.gradients(x, y, None),
+    ]
+    trainer = threading.Thread(target=core.train_on_batch, args=(x, y, None, None))
+    trainer.start()
+    refused = "another thread is training this model"
+    for _ in iter(trainer.is_alive, False):  # until it is in the call
+        try:
+            core.reset_metrics()
+        except RuntimeError as error:
+            assert str(error) == refused
+            break
+    for call in calls:
+        with pytest.raises(RuntimeError, match=refused):
+            call()
+    assert core.predict(x[:1], 1).shape == (1, 2)  # which changes nothing
+    trainer.join()
+    core.reset_metrics()
+    assert (core.get_weight(0) != before).any()

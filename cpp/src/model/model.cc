@@ -10,6 +10,17 @@
 
 namespace seqcore {
 
+namespace {
+
+// For calls that change the model: one at a time.
+std::unique_lock<std::mutex> exclusive(std::mutex& m) {
+  std::unique_lock<std::mutex> lock(m, std::try_to_lock);
+  if (!lock) throw std::runtime_error("another thread is training this model");
+  return lock;
+}
+
+}  // namespace
+
 // -------------------------------------------------------------------------------------------------------------- build
 
 Model::Model(const std::string& description, std::uint64_t model_seed)
@@ -51,6 +62,7 @@ void Model::get_weight(int index, float* out) const {
 }
 
 void Model::set_weight(int index, const float* value) {
+  const auto lock = exclusive(mutating_);
   const WeightSpec& spec = *weights().at(static_cast<std::size_t>(index)).spec;
   std::copy_n(value, spec.size(), data_ + spec.offset);
   changed();
@@ -207,6 +219,7 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
 }
 
 void Model::reset_states(int layer) {
+  const auto lock = exclusive(mutating_);
   for (std::size_t i = 0; i < network_->layers().size(); i++)
     if (layer < 0 || layer == static_cast<int>(i))
       for (std::size_t s = 0; s < network_->layers()[i]->states().size(); s++)
@@ -255,6 +268,7 @@ void Model::set_states(int layer, const std::vector<Input>& states) {
         std::copy_n(given.values + b * shapes[s].units, shapes[s].units, half->data() + b * ld);
     }
   }
+  const auto lock = exclusive(mutating_);
   std::move(fresh.begin(), fresh.end(), states_.begin() + network_->state_at(layer));
 }
 
@@ -289,6 +303,7 @@ void Model::compile(const std::string& config) {
   if (loss && loss->reduction() == Loss::Reduction::none)
     throw std::invalid_argument("loss: reduction 'none' gives no number to train on; use sum_over_batch_size or sum");
   if (optimizer) optimizer->build(network_->size());
+  const auto lock = exclusive(mutating_);
   loss_ = std::move(loss);
   optimizer_ = std::move(optimizer);
   metrics_ = std::move(metrics);
@@ -301,7 +316,7 @@ void Model::compile(const std::string& config) {
     if (trains_[i]) trainable_.push_back({weights()[i].spec->offset, weights()[i].spec->size(), decays[i]});
   grads_.assign(static_cast<std::size_t>(network_->size()), 0.0f);
   skipped_steps = 0;
-  reset_metrics();
+  loss_total_ = loss_count_ = 0;
 }
 
 Optimizer& Model::optimizer() {
@@ -316,6 +331,7 @@ std::vector<double> Model::metric_results() const {
 }
 
 void Model::reset_metrics() {
+  const auto lock = exclusive(mutating_);
   for (Metric& metric : metrics_) metric.reset();
   loss_total_ = loss_count_ = 0;
 }
@@ -531,12 +547,6 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
 
 namespace {
 
-std::unique_lock<std::mutex> exclusive(std::mutex& m) {
-  std::unique_lock<std::mutex> lock(m, std::try_to_lock);
-  if (!lock) throw std::runtime_error("another thread is training this model");
-  return lock;
-}
-
 bool finite(const std::vector<Moving>& moving) {
   for (const Moving& m : moving)
     for (std::int64_t i = 0; m.value && i < m.spec->size(); i++)
@@ -630,6 +640,7 @@ std::vector<std::pair<std::string, Output>> Model::optimizer_variables() {
 }
 
 void Model::set_optimizer_variables(const std::vector<std::pair<std::string, Input>>& values) {
+  const auto lock = exclusive(mutating_);
   std::vector<std::pair<float*, const Input*>> writes;
   for (const auto& [name, value] : values) {
     float* to = name == kProduct ? optimizer().momentum_product() : nullptr;
@@ -653,6 +664,7 @@ void Model::set_optimizer_variables(const std::vector<std::pair<std::string, Inp
 }
 
 void Model::finalize_ema() {
+  const auto lock = exclusive(mutating_);
   optimizer().finalize_ema(data_, trainable_);
   changed();
 }

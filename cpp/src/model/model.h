@@ -1,8 +1,9 @@
 // Model: a network with its weights, and all that training needs: loss, metrics, optimizer, states.
 // Start here to read the core: forward, then gradients, then train_on_batch.
 //
-// Thread safety: predict and forward (training false, no stateful layer) may run on any number of threads at once.
-// Everything else is for one thread at a time; a second one gets std::runtime_error, not a race.
+// Thread safety: predict, snapshot and forward (training false, no stateful layer) may run on any number of threads at once.
+// What changes the model is for one thread at a time: a second one gets std::runtime_error, not a race. What reads it
+// beside that may see some of the change and not the rest.
 #pragma once
 
 #include <atomic>
