@@ -174,12 +174,15 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, base: type[T], classes: list[type[T]], **aliases: Callable[[], T]) -> None:
         self.kind, self.base = kind, base
-        self.classes = {c.__name__: c for c in classes}
-        self._by_name: dict[str, Callable[[], T]] = {
-            **self.classes,
-            **{snake_case(c.__name__): c for c in classes},
-            **aliases,
-        }
+        self.classes: dict[str, type[T]] = {}
+        self._by_name: dict[str, Callable[[], T]] = dict(aliases)
+        self.add(classes)
+
+    def add(self, classes: list[type[T]]) -> None:
+        for c in classes:
+            self.classes[c.__name__] = c
+            self._by_name.setdefault(c.__name__, c)
+            self._by_name.setdefault(snake_case(c.__name__), c)
 
     def get(self, identifier: Any, where: str = "") -> T | None:
         """None, an instance, a class, a name or a {"class_name", "config"} dict."""

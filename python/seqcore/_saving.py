@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _engine, losses, metrics, optimizers
 from ._config import to_config
-from .models import Sequential, model_from_description
+from ._stored import assign, check_sizes, named_metrics, weight_names
+
+if TYPE_CHECKING:
+    from .models import Sequential
 
 _FORMAT = 1
-
-
 _KERAS = (".keras", ".h5", ".hdf5")
 READ, MODEL, WEIGHTS = (".safetensors", *_KERAS), (".safetensors", ".keras"), (".safetensors", ".weights.h5")
 
@@ -54,17 +54,8 @@ def _check_overwrite(path: str, overwrite: bool) -> None:
         raise FileExistsError(f"`filepath`: {path!r} exists and overwrite=False")
 
 
-def _weight_names(model: Sequential) -> list[str]:
-    network = model._existing_network()
-    if network is None:
-        raise ValueError(
-            f'model "{model.name}" has no weights yet: build it, or call it on data, before saving or loading'
-        )
-    return [f"layers/{w.layer}/{w.name}" for w in network.core.weights]
-
-
 def _weights(model: Sequential) -> dict[str, Any]:
-    return dict(zip(_weight_names(model), model.get_weights(), strict=True))
+    return dict(zip(weight_names(model), model.get_weights(), strict=True))
 
 
 def save_weights(model: Sequential, filepath: Any, overwrite: bool) -> None:
@@ -139,13 +130,6 @@ def pack(model: Sequential, include_optimizer: bool = True) -> tuple[dict[str, A
     return header, tensors
 
 
-def named_metrics(model: Sequential) -> tuple[list[tuple[str, metrics.Metric]], list[tuple[str, metrics.Metric]]]:
-    """The plain metrics of a compiled model and the weighted ones, with their names in the logs."""
-    named = list(zip(model.metrics_names[1:], model.metrics, strict=True))
-    plain = len(model._metrics_given[0])
-    return named[:plain], named[plain:]
-
-
 def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
     path = check_path(filepath, READ)
     if path.endswith(_KERAS):
@@ -153,68 +137,47 @@ def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool) -> None:
 
         return _keras_files.load_weights(model, path, skip_mismatch)
     tensors, _ = _read(path)
-    _assign(model, tensors, path, skip_mismatch)
+    assign(model, tensors, path, skip_mismatch)
 
 
-def _assign(model: Sequential, tensors: dict[str, Any], path: str, skip_mismatch: bool) -> None:
-    names, variables = _weight_names(model), model.weights
-    found = {n for n in tensors if n.startswith("layers/")}
-    problems = [f"{n}: not in the file" for n in names if n not in found]
-    problems += [f"{n}: not in the model" for n in sorted(found - set(names))]
-    fitting = []
-    for name, variable in zip(names, variables, strict=True):
-        value = tensors.get(name)
-        if value is None:
-            continue
-        if value.shape != variable.shape:
-            problems.append(f"{name}: shape {variable.shape} in the model, {value.shape} in the file")
-        elif value.dtype.kind != "f":
-            problems.append(f"{name}: expected floats, got {value.dtype} in the file")
-        else:
-            fitting.append((variable, value))
-    if problems and not skip_mismatch:
-        raise ValueError(f"{path}: the weights do not fit the model: {'; '.join(problems[:8])}")
-    if problems:
-        warnings.warn(f"{path}: skipped {'; '.join(problems[:8])}", stacklevel=3)
-    for variable, value in fitting:
-        variable.assign(value)
-
-
-def load_model(filepath: Any, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:
+def load_model(
+    kind: type[Sequential], filepath: Any, compile: bool, custom_objects: Mapping[str, Any] | None
+) -> Sequential:
+    """The model in a file, a `kind`."""
     path = check_path(filepath, READ)
     if path.endswith(_KERAS):
         from . import _keras_files
 
-        return _keras_files.load_model(path, compile, custom_objects)
+        return _keras_files.load_model(kind, path, compile, custom_objects)
     tensors, metadata = _read(path)
     if "seqcore" not in metadata:
         raise ValueError(
             f"{path}: no seqcore model: the description is missing (a file of weights alone? use load_weights)"
         )
     try:
-        return unpack(json.loads(metadata["seqcore"]), tensors, path, compile, custom_objects)
+        return unpack(kind, json.loads(metadata["seqcore"]), tensors, path, compile, custom_objects)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError) as error:
         raise ValueError(f"{path}: the description is damaged: {type(error).__name__}: {error}") from error
 
 
-def unpack(header: dict[str, Any], tensors: dict[str, Any], path: str = "", compile: bool = True,
-           custom_objects: Mapping[str, Any] | None = None) -> Sequential:  # fmt: skip
-    """The model that `pack` took apart. custom_objects: metrics of the caller's own, by name."""
+def unpack(kind: type[Sequential], header: dict[str, Any], tensors: dict[str, Any], path: str, compile: bool,
+           custom_objects: Mapping[str, Any] | None) -> Sequential:  # fmt: skip
+    """The model that `pack` took apart, a `kind`. custom_objects: metrics of the caller's own, by name."""
     if header.get("format_version") != _FORMAT:
         raise ValueError(
             f"format_version {header.get('format_version')!r} is not known to this version of seqcore, "
             f"which reads {_FORMAT}"
         )
-    _check_sizes(header["model"], tensors)
-    model = model_from_description(header["model"])
+    check_sizes(header["model"], tensors)
+    model = kind._from_description(header["model"])
     model.seed = _natural(header, "seed")
     for i in header.get("as_at_inference", ()):
         model.layers[i].as_at_inference()
     if model._existing_network() is None:
         raise ValueError("the description has no input shape")
-    _assign(model, tensors, path, skip_mismatch=False)
+    assign(model, tensors, path, skip_mismatch=False)
     described = header.get("compile")
     if compile and described is not None:
         flags = described["trainable"]
@@ -283,12 +246,12 @@ def load_backup(model: Sequential, path: str) -> int:
         model._compiled_network(network, "a backup")
         before = pack(model)
         try:
-            _assign(model, tensors, path, skip_mismatch=False)
+            assign(model, tensors, path, skip_mismatch=False)
             _take_state(model, state, tensors)
             if model.optimizer.schedule is None:
                 model.optimizer.learning_rate = float(state["learning_rate"])
         except (KeyError, TypeError, ValueError):
-            _assign(model, before[1], path, skip_mismatch=False)
+            assign(model, before[1], path, skip_mismatch=False)
             _take_state(model, before[0]["state"], before[1])
             raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -322,18 +285,3 @@ def _natural(values: dict[str, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError(f"expected `{key}` to be a natural number, got {value!r}")
     return value
-
-
-def _check_sizes(description: Any, tensors: dict[str, Any]) -> None:
-    """Refuses sizes that the file's own tensors do not bear out, before memory is taken for them."""
-    largest = max((max(v.shape, default=1) for v in tensors.values()), default=1)
-    pending = [description]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            for key in ("units", "output_dim", "input_dim"):
-                if isinstance(value.get(key), (int, float)) and value[key] > largest:
-                    raise ValueError(f"`{key}` is {value[key]}, but no tensor in the file is larger than {largest}")
-            pending += value.values()
-        elif isinstance(value, list):
-            pending += value

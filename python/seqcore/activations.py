@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,12 @@ class Activation:
     def __call__(self, x: Any, **parameters: Any) -> _engine.Float:
         if not parameters:
             return _engine.activation(self.__name__, x)
-        from . import layers
-
-        kinds: dict[str, Any] = {"relu": layers.ReLU, "leaky_relu": layers.LeakyReLU, "elu": layers.ELU}
-        if self.__name__ not in kinds:
+        if self.__name__ not in _with_parameters:
             raise TypeError(f"{self.__name__}: expected no arguments but `x`, got {sorted(parameters)}")
         array = _engine.to_float(x, "x")
         if not array.size:
             return np.empty_like(array)
-        y: _engine.Float = kinds[self.__name__](**parameters)(array.reshape(1, -1))
+        y: _engine.Float = _with_parameters[self.__name__](**parameters)(array.reshape(1, -1))
         return y.reshape(array.shape)
 
     def __repr__(self) -> str:
@@ -46,6 +44,9 @@ class Activation:
     def __reduce__(self) -> tuple[Any, ...]:
         return get, (self.__name__,)
 
+
+# Of an activation by its name the layer that is the same with parameters: the layers say so, above this module.
+_with_parameters: dict[str, Callable[..., Any]] = {}
 
 _functions = {name: Activation(name) for name in _engine.activation_names()}
 _functions["celu"] = Activation("celu")  # elu as such, not with an alpha

@@ -533,6 +533,13 @@ class Sequential(Model):
             raise ValueError(f"the config of Sequential: expected `name` to be a string, got {name!r}")
         return cls([_deserialize_layer(c) for c in config["layers"]], bool(config.get("trainable", True)), name)
 
+    @classmethod
+    def _from_description(cls, description: Any) -> Self:
+        description = check_mapping(description, "the description of a model")
+        if description.get("class_name") != "Sequential":
+            raise ValueError(f"expected the description of a Sequential, got {description.get('class_name')!r}")
+        return cls.from_config(description.get("config") or {})
+
     def to_json(self, **kwargs: Any) -> str:
         """The model's description as JSON; `model_from_json` undoes it. **kwargs go to `json.dumps`."""
         return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **kwargs)
@@ -643,7 +650,7 @@ class Sequential(Model):
             return Sequential, ([*given, *self._layers], self.trainable, self.name)
         from ._saving import own_metrics, pack, unpack
 
-        return unpack, (*pack(self), "", True, own_metrics(self))
+        return unpack, (Sequential, *pack(self), "", True, own_metrics(self))
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, built={self.built}>"
@@ -688,7 +695,7 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     for name, given in own.items():
         if not callable(given) or (isinstance(given, type) and not issubclass(given, Metric)):
             raise ValueError(f"`custom_objects`: expected metric classes and functions only, got {name!r}: {given!r}")
-    return load(filepath, compile, own)
+    return load(Sequential, filepath, compile, own)
 
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:
@@ -697,14 +704,7 @@ def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:
         description = json.loads(json_string)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"`json_string`: no JSON: {error}") from None
-    return model_from_description(description)
-
-
-def model_from_description(description: Any) -> Sequential:
-    description = check_mapping(description, "the description of a model")
-    if description.get("class_name") != "Sequential":
-        raise ValueError(f"expected the description of a Sequential, got {description.get('class_name')!r}")
-    return Sequential.from_config(description.get("config") or {})
+    return Sequential._from_description(description)
 
 
 def clone_model(

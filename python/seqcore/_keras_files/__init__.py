@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import layers
 from .._config import check_mapping
 from .._network import Shape, chain_shapes
-from .._saving import _check_sizes, _weight_names
+from .._stored import check_sizes, weight_names
 from ..layers import (
     RNN,
     BatchNormalization,
@@ -27,13 +27,15 @@ from ..layers import (
 )
 from ..layers._base import flat
 from ..layers._recurrent import WeightedCell
-from ..models import Sequential
 from ._containers import DAMAGED, LARGEST_RATIO, LARGEST_TEXT, SMALL, Hdf5, Zip, h5py_module, named, read_json
 from ._descriptions import keras_own, shown
 from ._nested import MODELS, layers_of, read_parts
 from ._training import compile_model, take_state
 from ._weights import take_weights
 from ._writing import check, save_model, save_weights
+
+if TYPE_CHECKING:
+    from ..models import Sequential
 
 __all__ = ["check", "h5py_module", "load_model", "load_weights", "save_model", "save_weights"]
 
@@ -52,7 +54,7 @@ def load_weights(model: Sequential, path: str, skip_mismatch: bool) -> None:
     Raises:
         ValueError: the file is damaged or hostile, or its weights do not fit.
     """
-    _weight_names(model)  # whether it is built
+    weight_names(model)  # whether it is built
     with open(path, "rb") as stream, named(path):
         keras = path.endswith(".keras")
         file = Hdf5(io.BytesIO(Zip(stream).read("model.weights.h5")) if keras else stream)
@@ -60,10 +62,13 @@ def load_weights(model: Sequential, path: str, skip_mismatch: bool) -> None:
         take_state(file, model, path)
 
 
-def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | None) -> Sequential:
+def load_model(
+    kind: type[Sequential], path: str, compile: bool, custom_objects: Mapping[str, Any] | None
+) -> Sequential:
     """The model in a `.keras` or an older `.h5` file.
 
     Args:
+        kind: what it is to be.
         path: the file.
         compile: whether the optimizer with its state, the loss and the metrics are restored.
         custom_objects: metrics of the caller's own, by name.
@@ -89,7 +94,7 @@ def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | Non
             training = None if training is None else read_json(training, "`training_config`")
             version = file.text("", "keras_version")
         old = str(version or "1").partition(".")[0] in ("0", "1", "2")
-        model, parts = _model(description, file, old)
+        model, parts = _model(kind, description, file, old)
         take_weights(file, model, path, skip_mismatch=False, parts=parts)
         if compile and training:
             try:
@@ -100,7 +105,9 @@ def load_model(path: str, compile: bool, custom_objects: Mapping[str, Any] | Non
     return model
 
 
-def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> tuple[Sequential, list[Any]]:
+def _model(
+    made: type[Sequential], description: Mapping[str, Any], file: Hdf5, old: bool
+) -> tuple[Sequential, list[Any]]:
     """The model, and where its layers stand in models of the file's."""
     kind, config = description.get("class_name"), description.get("config")
     if isinstance(config, list):
@@ -108,7 +115,7 @@ def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> tuple[Seque
     config = check_mapping(config, "the config of the model")
     if kind not in MODELS or not keras_own(description):
         raise ValueError(f"expected a Sequential model or a functional one, got {shown(description)}")
-    _check_sizes(config, file.datasets)
+    check_sizes(config, file.datasets)
     parts = read_parts(kind, config, old)
     found = layers_of(parts)
     stateful = any(layer.stateful or getattr(getattr(layer, "layer", None), "stateful", False) for layer in found)
@@ -118,7 +125,7 @@ def _model(description: Mapping[str, Any], file: Hdf5, old: bool) -> tuple[Seque
     name = config.get("name")
     if not isinstance(name, (str, type(None))):
         raise ValueError(f"the config of the model: expected `name` to be a string, got {name!r}")
-    model = Sequential(found, bool(config.get("trainable", True)), name)
+    model = made(found, bool(config.get("trainable", True)), name)
     shape = model._shape
     if shape is None:
         given = config.get("build_input_shape")

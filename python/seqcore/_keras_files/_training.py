@@ -6,18 +6,20 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _engine, losses, metrics, optimizers
 from .._config import check_mapping, to_config
-from .._saving import named_metrics
-from ..models import Sequential
+from .._stored import named_metrics
 from ..optimizers import schedules
 from ._containers import Hdf5
 from ._descriptions import NO_WORDS, described, known_words, plain
 from ._weights import put_group
+
+if TYPE_CHECKING:
+    from ..models import Sequential
 
 # How the optimizers before TensorFlow 2.11 end the names of their slots.
 _OLD_SLOTS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "momentum": "momentum", "rms": "velocity",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._config import snake_case
-from .._saving import _assign, _weight_names
+from .._stored import assign, weight_names
 from .._variable import Variable
 from ..layers import RNN, Bidirectional, Layer, StackedRNNCells, TimeDistributed
 from ..layers._recurrent import Recurrent
-from ..models import Sequential
 from ._containers import Hdf5
 from ._nested import Inner, counted, groups_of, roots_of
+
+if TYPE_CHECKING:
+    from ..models import Sequential
 
 
 class Group(NamedTuple):
@@ -73,7 +75,7 @@ def _tree_places(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> list[st
 
 def _tree(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]:
     """The datasets by the names that weights have here; those that the model has no place for keep theirs."""
-    names, places = _weight_names(model), _tree_places(file, model, parts)
+    names, places = weight_names(model), _tree_places(file, model, parts)
     found = {n: file.datasets[p] for n, p in zip(names, places, strict=True) if p in file.datasets}
     taken = set(places)
     for path, dataset in file.datasets.items():
@@ -86,7 +88,7 @@ def _tree(file: Hdf5, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]
 
 def _legacy(file: Hdf5, root: str, model: Sequential, parts: Sequence[Any]) -> dict[str, Any]:
     """As `_tree`, of a file whose attributes list the layers and the weights of each."""
-    names = iter(_weight_names(model))
+    names = iter(weight_names(model))
     ours = [
         (name, layers, [next(names) for layer in layers for _ in layer.variables]) for name, layers in groups_of(parts)
     ]
@@ -150,9 +152,9 @@ def take_weights(
 ) -> None:
     """The weights in a file into a built model. parts: where its layers stand in models of the file's."""
     found = _weights_in(file, model, model.layers if parts is None else parts)
-    for name, variable in zip(_weight_names(model), model.weights, strict=True):
+    for name, variable in zip(weight_names(model), model.weights, strict=True):
         dataset = found.get(name)
-        # Only what fits is read; `_assign` says what does not.
+        # Only what fits is read; `assign` says what does not.
         if dataset is not None and dataset.shape == variable.shape and dataset.dtype.kind == "f":
             found[name] = dataset[()]
-    _assign(model, found, path, skip_mismatch)
+    assign(model, found, path, skip_mismatch)

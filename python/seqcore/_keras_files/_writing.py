@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _engine
-from .._saving import _weight_names
-from ..models import Sequential
+from .._stored import weight_names
 from ._containers import LARGEST_TEXT, new_hdf5, new_zip
 from ._descriptions import described, described_layer
 from ._training import described_compile, put_state
 from ._weights import put_weights
+
+if TYPE_CHECKING:
+    from ..models import Sequential
 
 _VERSION = "3.9.0"  # of Keras; the oldest that is known to read it
 
@@ -53,7 +55,7 @@ def save_weights(model: Sequential, path: str) -> None:
 
 def _compiled(model: Sequential, include_optimizer: bool) -> bool:
     """Whether the file has an optimizer, which is ready then."""
-    _weight_names(model)  # whether it is built
+    weight_names(model)  # whether it is built
     included = model.compiled and include_optimizer
     if included:
         model._compiled_network(model._existing_network(), "saving")

@@ -5,15 +5,17 @@ Private: used by `Sequential.export`. The package `onnx` is imported when it is 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _engine
 from .._config import sizes
 from .._network import Shape, chain_shapes
 from ..layers import InputLayer
-from ..models import Sequential
 from ._graph import Graph
 from ._layers import emit
+
+if TYPE_CHECKING:
+    from ..models import Sequential
 
 
 def export(model: Sequential, filepath: Any, input_signature: Any) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._config import Registry, to_config
+from .._config import to_config
 from ._activation_layers import ELU, Activation, LeakyReLU, ReLU, Softmax
-from ._base import Layer
+from ._base import Layer, registry
 from ._batch_normalization import BatchNormalization
 from ._cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from ._core_layers import (
@@ -47,14 +47,13 @@ __all__ = [
     "Softmax", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
-_registry: Registry[Layer] = Registry(
-    "layer",
-    Layer,
+_registry = registry
+_registry.add(
     [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
      TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, GaussianDropout, GaussianNoise,
      AlphaDropout, ActivityRegularization, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten, Reshape, Permute,
      RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization,
-     BatchNormalization],
+     BatchNormalization]
 )  # fmt: skip
 
 

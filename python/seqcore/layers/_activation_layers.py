@@ -100,3 +100,6 @@ class Softmax(OverLastAxis):
 
     def named_activation(self) -> str | None:
         return "softmax" if self.axis == -1 else None
+
+
+activations._with_parameters.update(relu=ReLU, leaky_relu=LeakyReLU, elu=ELU)

@@ -11,6 +11,7 @@ from .. import _engine
 from .._config import (
     UNSET,
     Configurable,
+    Registry,
     arg,
     boolean,
     dtype_name,
@@ -422,6 +423,9 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.bound}>"
+
+
+registry: Registry[Layer] = Registry("layer", Layer, [])  # filled by the package, for layers that wrap layers
 
 
 def _copy(cls: type[Layer], config: dict[str, Any], weights: list[Any] | None, inference_only: bool,

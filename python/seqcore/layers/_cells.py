@@ -13,7 +13,7 @@ from .. import _engine, regularizers
 from .._config import arg, boolean
 from .._network import Network, Shape
 from .._variable import Variable
-from ._base import Layer
+from ._base import Layer, registry
 from ._core_layers import RegularizerLike
 from ._recurrent import ForgettingCell, GatedCell, Recurrent, RecurrentLayer, WeightedCell
 
@@ -159,9 +159,7 @@ class GRUCell(_OneCell, GatedCell):
 
 def _one_cell(value: Any, where: str) -> RunnableCell:
     if isinstance(value, Mapping):
-        from . import deserialize
-
-        value = deserialize(value)
+        value = registry.deserialize(value)
     if type(value) not in (SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells):
         why = ""
         if hasattr(value, "call") and getattr(value, "state_size", None):

@@ -9,15 +9,13 @@ from .. import _engine
 from .._config import anything, arg, one_of, sizes
 from .._network import Shape
 from .._variable import Variable
-from ._base import Layer
+from ._base import Layer, registry
 from ._recurrent import RecurrentLayer, state_shapes
 
 
 def _layer(value: Any, where: str) -> Layer:
     if isinstance(value, Mapping):
-        from . import deserialize
-
-        return deserialize(value)
+        return registry.deserialize(value)
     if not isinstance(value, Layer):
         raise ValueError(f"{where}: expected a layer, got {value!r}")
     return value
