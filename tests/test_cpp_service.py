@@ -112,6 +112,23 @@ def test_only_its_own_symbols_are_exported():
     assert names and all(n.startswith("seqcore_") and f"{n}(" in header for n in names)
 
 
+CLOSED = """
+import _ctypes, ctypes, sys, time
+library, model, stream = ctypes.CDLL(sys.argv[1]), ctypes.c_void_p(), ctypes.c_void_p()
+assert library.seqcore_model_load(sys.argv[2].encode(), ctypes.byref(model)) == 0
+assert library.seqcore_stream_create(model, 0, ctypes.c_int64(1), 3, ctypes.byref(stream)) == 0
+_ctypes.dlclose(library._handle)
+time.sleep(0.1)
+"""
+
+
+def test_helpers_outlive_dlclose(folder):
+    """A stream's helpers spin for a millisecond and then sleep: what they run stays in memory."""
+    library = Path(cmake_dir(), "..", "..", "libseqcore.so")
+    done = call(sys.executable, "-c", CLOSED, library, folder / "model.safetensors")
+    assert done.returncode == 0, done
+
+
 def test_size_of_the_package():
     package = Path(cmake_dir()).parents[2]
     sources = Path(seqcore.__file__).parent
