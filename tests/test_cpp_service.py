@@ -4,6 +4,7 @@ C and by ctypes; and what strangers may do to it."""
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,32 @@ def test_helpers_outlive_dlclose(folder):
     library = Path(cmake_dir(), "..", "..", "libseqcore.so")
     done = call(sys.executable, "-c", CLOSED, library, folder / "model.safetensors")
     assert done.returncode == 0, done
+
+
+PARENT = f"""
+cmake_minimum_required(VERSION 3.20)
+project(parent LANGUAGES CXX)
+set(SKBUILD 2)  # as in a Python package of one's own
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+add_subdirectory("{ROOT}" inside)
+if(TARGET _core OR NOT TARGET seqcore::seqcore OR NOT TARGET seqcore::seqcore_static)
+  message(FATAL_ERROR "other targets")
+endif()
+"""
+
+
+def test_inside_another_project(tmp_path):
+    """Its targets are the two libraries, whose arithmetic stays IEEE's whatever the project's flags."""
+    (tmp_path / "CMakeLists.txt").write_text(PARENT)
+    made = call(
+        Path(cmake.CMAKE_BIN_DIR, "cmake"), "-S", tmp_path, "-B", tmp_path / "build", "-G", "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR, 'ninja')}", "-DCMAKE_CXX_FLAGS=-O3 -ffast-math",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    commands = json.loads((tmp_path / "build" / "compile_commands.json").read_text())
+    compiler = next(c["command"] for c in commands if c["file"].endswith("isa_scalar.cc")).partition(" -o ")[0]
+    macros = call(*shlex.split(compiler), "-dM", "-E", "-x", "c++", os.devnull).stdout
+    assert "__FINITE_MATH_ONLY__ 0" in macros and "__FAST_MATH__" not in macros
 
 
 def test_size_of_the_package():
