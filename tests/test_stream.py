@@ -666,6 +666,11 @@ def test_bad_outs(name):
         many.step(x[0], out=make(2, 3))
 
 
+def test_an_out_with_gaps_is_told_so():
+    with pytest.raises(TypeError, match=r"`out`: expected a C-contiguous .* got dtype float32 with strides \(8,\)"):
+        network().stream().step(ZERO(4), out=ZERO(6, np.float32)[::2])
+
+
 def test_an_out_that_is_not_aligned_is_written():
     stream, x = network().stream(), rows(2, 4)
     expected = stream.run(x)

@@ -29,7 +29,8 @@ template <class T>
 const T* data_of(const py::array& a, const char* name, const char* dtype) {
   if (!py::isinstance<py::array_t<T>>(a) || !(a.flags() & py::array::c_style))
     throw py::type_error(std::string(name) + ": expected a C-contiguous " + dtype + " array, got dtype " +
-                         py::str(a.dtype()).cast<std::string>());
+                         py::str(a.dtype()).cast<std::string>() + " with strides " +
+                         py::str(a.attr("strides")).cast<std::string>());
   return static_cast<const T*>(a.data());
 }
 
