@@ -18,6 +18,8 @@ using namespace seqcore;
 
 namespace {
 
+const bool before_main = kernels().dot.int8 != nullptr;  // as a program's own globals might
+
 std::mt19937 generator(13);
 std::int64_t pick(std::int64_t lo, std::int64_t hi) {
   return std::uniform_int_distribution<std::int64_t>(lo, hi)(generator);
@@ -289,6 +291,7 @@ void check_cell(CellKind kind, std::int64_t some = 0) {
 }  // namespace
 
 int main() {
+  CHECK(before_main);
   const FlushGuard flush;
   for (const bool allowed : {false, true}) {  // what computes them there may change, but no bit
     if (allowed) allow_tiles();

@@ -77,8 +77,9 @@ Cpu detect() {
 
 #ifdef SEQCORE_HAVE_AVX512
 // The table with the products of words that this processor has instructions for. Made when the library is loaded: what is
-// made at its first use keeps others waiting meanwhile, and in the child of a fork for ever.
-const Kernels avx512_table = [] {
+// made at its first use keeps others waiting meanwhile, and in the child of a fork for ever. Before the globals of a program
+// that has it as a static library: they may run models.
+const Kernels avx512_table __attribute__((init_priority(101))) = [] {
   const Cpu cpu = detect();
   Kernels k = avx512::kTable;
   if (cpu.vnni) {
