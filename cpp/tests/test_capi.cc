@@ -447,7 +447,10 @@ void refuses_files() {
   CHECK_FAILS(load(folder), SEQCORE_SYSTEM_ERROR, folder.c_str());
   CHECK_FAILS(load(written("newer.safetensors", floats_file("2"))), SEQCORE_INVALID_FILE,
               "format_version 2 is not known");
-  CHECK_FAILS(load(folder + "/newer.safetensors"), SEQCORE_INVALID_FILE, "newer.safetensors: ");
+  CHECK_FAILS(load(folder + "/newer.safetensors"), SEQCORE_INVALID_FILE, "newer.safetensors': ");
+
+  CHECK_FAILS(load(written("\xff\n.safetensors", floats_file("2"))), SEQCORE_INVALID_FILE,  // a message is UTF-8
+              "/\\xff\\x0a.safetensors': ");
 
   seqcore::StoredFile file = floats_file();
   file.metadata.pop_back();
@@ -471,7 +474,7 @@ void refuses_files() {
                            R"({"format_version": 1, "model": {"config": {"layers": [1]}}})"}) {
     file = floats_file();
     file.metadata[1].second = text;
-    CHECK_FAILS(load(written("bad.safetensors", file)), SEQCORE_INVALID_FILE, "bad.safetensors: ");
+    CHECK_FAILS(load(written("bad.safetensors", file)), SEQCORE_INVALID_FILE, "bad.safetensors': ");
   }
   file = floats_file();  // sizes that no memory holds, which the tensors do not bear out
   file.metadata[1].second = header(kSteps, layer("LSTM", R"("units": 1073741824, "return_sequences": true)"));

@@ -23,8 +23,7 @@ void append_hex(std::string& out, unsigned value, int digits) {
   while (digits-- > 0) out.push_back("0123456789abcdef"[value >> (4 * digits) & 15]);
 }
 
-std::string quoted(std::string_view bytes) {
-  constexpr std::size_t most = 100;
+std::string quoted(std::string_view bytes, std::size_t most) {
   std::string out = "'";
   std::size_t at = 0;
   while (at < bytes.size() && out.size() < most) {

@@ -14,6 +14,6 @@ std::size_t utf8_length(std::string_view s, std::size_t at);
 void append_hex(std::string& out, unsigned value, int digits);
 
 // Any bytes, made fit for an error message: in quotes, valid UTF-8, without control characters, not long.
-std::string quoted(std::string_view bytes);
+std::string quoted(std::string_view bytes, std::size_t most = 100);
 
 }  // namespace seqcore

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "base/json_reader.h"
 #include "base/safetensors.h"
 #include "base/shape.h"
 
@@ -87,7 +88,7 @@ std::shared_ptr<const Snapshot> load_model(const std::string& path) {
   try {
     return make_model(read_safetensors(path));
   } catch (const std::invalid_argument& e) {
-    throw std::invalid_argument(path + ": " + e.what());
+    throw std::invalid_argument(quoted(path, 300) + ": " + e.what());
   }
 }
 
