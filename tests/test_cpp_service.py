@@ -26,6 +26,16 @@ def call(*command, **more):
     return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, **more)
 
 
+def configure(source, to, *options):
+    ninja_program = f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR, 'ninja')}"
+    return call(Path(cmake.CMAKE_BIN_DIR, "cmake"), "-S", source, "-B", to, "-G", "Ninja", ninja_program, *options)
+
+
+def build(source, to, *options):
+    made = configure(source, to, *options)
+    return call(Path(cmake.CMAKE_BIN_DIR, "cmake"), "--build", to) if made.returncode == 0 else made
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """With the trained model, its rows and answers, and the programs, built as the example says."""
@@ -34,13 +44,7 @@ def folder(tmp_path_factory):
     train = importlib.util.module_from_spec(module)
     module.loader.exec_module(train)
     train.main(folder)
-    program = Path(cmake.CMAKE_BIN_DIR, "cmake")
-    made = call(
-        program, "-S", EXAMPLE, "-B", folder / "build", "-G", "Ninja", f"-Dseqcore_DIR={cmake_dir()}",
-        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR, 'ninja')}",
-    )  # fmt: skip
-    assert made.returncode == 0, made.stdout + made.stderr
-    built = call(program, "--build", folder / "build")
+    built = build(EXAMPLE, folder / "build", f"-Dseqcore_DIR={cmake_dir()}")
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
 
@@ -113,6 +117,25 @@ def test_only_its_own_symbols_are_exported():
     assert names and all(n.startswith("seqcore_") and f"{n}(" in header for n in names)
 
 
+IN_C = """
+cmake_minimum_required(VERSION 3.20)
+project(in_c LANGUAGES C)
+find_package(seqcore 0.1 CONFIG REQUIRED)
+get_target_property(features seqcore::seqcore INTERFACE_COMPILE_FEATURES)
+if(features)
+  message(FATAL_ERROR "CMake 3.20: Cannot use features from non-enabled language CXX")
+endif()
+"""
+
+
+def test_a_project_in_c_alone(tmp_path):
+    """CMake older than the one that runs here refuses such a project where a target asks for C++17."""
+    (tmp_path / "CMakeLists.txt").write_text(IN_C + f'add_executable(client "{EXAMPLE / "client.c"}")\n'
+                                             "target_link_libraries(client PRIVATE seqcore::seqcore)\n")  # fmt: skip
+    built = build(tmp_path, tmp_path / "build", f"-Dseqcore_DIR={cmake_dir()}")
+    assert built.returncode == 0, built.stdout + built.stderr
+
+
 CLOSED = """
 import _ctypes, ctypes, sys, time
 library, model, stream = ctypes.CDLL(sys.argv[1]), ctypes.c_void_p(), ctypes.c_void_p()
@@ -145,10 +168,7 @@ endif()
 def test_inside_another_project(tmp_path):
     """Its targets are the two libraries, whose arithmetic stays IEEE's whatever the project's flags."""
     (tmp_path / "CMakeLists.txt").write_text(PARENT)
-    made = call(
-        Path(cmake.CMAKE_BIN_DIR, "cmake"), "-S", tmp_path, "-B", tmp_path / "build", "-G", "Ninja",
-        f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR, 'ninja')}", "-DCMAKE_CXX_FLAGS=-O3 -ffast-math",
-    )  # fmt: skip
+    made = configure(tmp_path, tmp_path / "build", "-DCMAKE_CXX_FLAGS=-O3 -ffast-math")
     assert made.returncode == 0, made.stdout + made.stderr
     commands = json.loads((tmp_path / "build" / "compile_commands.json").read_text())
     compiler = next(c["command"] for c in commands if c["file"].endswith("isa_scalar.cc")).partition(" -o ")[0]
