@@ -7,6 +7,7 @@
 #include "base/json_reader.h"
 #include "base/safetensors.h"
 #include "base/shape.h"
+#include "base/utf8.h"
 
 namespace seqcore {
 
