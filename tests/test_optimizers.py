@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seqcore
+from reference.optimizers import OPTIMIZERS
 from seqcore import _core, layers, optimizers
 from support import Case, assert_close, chain, compiling, nudge, random_case, spec
 
@@ -551,3 +552,103 @@ def test_files_know_which_weights_do_not_decay(how, tmp_path):
 def test_what_cannot_be_excluded(arguments, error, message):
     with pytest.raises(error, match=message):
         optimizers.AdamW().exclude_from_weight_decay(**arguments)
+
+
+@pytest.mark.parametrize("optimizer", OPTIONS, ids=json.dumps)
+def test_apply(optimizer):
+    rng = np.random.default_rng(5)
+    begin = [rng.standard_normal(shape) for shape in ((3, 4), (5,), ())]
+    ours = optimizers.deserialize(json.loads(json.dumps(optimizer)))
+    exact = OPTIMIZERS[optimizer["class_name"]](optimizer["config"])
+    variables, weights = [seqcore.Variable(w) for w in begin], [np.float64(np.float32(w)) for w in begin]
+    for _ in range(10):
+        grads = [np.float32(rng.standard_normal(w.shape)) for w in weights]
+        iterations = ours.apply_gradients(zip(grads, variables, strict=True))
+        weights = exact.apply(weights, [np.float64(g) for g in grads])
+    assert int(iterations) == int(ours.iterations) == exact.iterations
+    for variable, weight in zip(variables, weights, strict=True):
+        assert_close(variable.numpy(), weight, rtol=3e-5)
+
+
+def test_apply_has_the_bits_of_training():
+    _, model = constant_gradient(optimizers.Adam(0.1), 5)
+    variable, optimizer = seqcore.Variable(np.zeros((1, 1))), optimizers.Adam(0.1)
+    for _ in range(5):
+        optimizer.apply([[[-1.0]]], [variable])
+    assert np.array_equal(variable.numpy(), model.get_weights()[0])
+    assert [v.name for v in optimizer.variables] == ["iteration", "learning_rate", "momentum/0", "velocity/0"]
+
+
+def test_apply_constrains_and_leaves_what_has_no_gradient():
+    one, two = seqcore.Variable([1.0, -1.0]), seqcore.Variable([3.0])
+    one.constraint = seqcore.constraints.NonNeg()
+    optimizer = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.5]))
+    optimizer.build([one, two])
+    with pytest.warns(UserWarning, match="there is none for the variables"):
+        optimizer.apply([[0.5, 0.5], None])
+    assert one.numpy().tolist() == [0.5, 0.0] and two.numpy().tolist() == [3.0]
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        optimizer.apply([[np.nan, 0.5], [1.0]])
+    optimizer.apply([[0.5, 0.5], [1.0]])
+    assert one.numpy().tolist() == [0.25, 0.0] and two.numpy().tolist() == [2.5]
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    kernel = layer.kernel.numpy()
+    optimizers.SGD(1.0).apply([np.ones((3, 2)), np.ones(2)], layer.trainable_weights)
+    assert np.array_equal(layer.kernel.numpy(), kernel - 1) and layer.bias.numpy().tolist() == [-1, -1]
+
+
+def test_what_cannot_be_applied():
+    one, two = seqcore.Variable([1.0, 2.0]), seqcore.Variable([3.0])
+    optimizer = optimizers.SGD(1.0)
+    for grads, variables, error, message in [
+        ([[1.0, 1.0]], [one, two], ValueError, "expected one for each of 2 variables, got 1"),
+        ([None], [one], ValueError, "No gradients provided"),
+        ([[1.0, 1.0]], [np.ones(2)], TypeError, "expected variables of float32"),
+        ([[1]], [seqcore.Variable([1], dtype="int32")], TypeError, "expected variables of float32"),
+        ([[1.0, 1.0]] * 2, [one, one], ValueError, "each once"),
+    ]:
+        with pytest.raises(error, match=message):
+            optimizer.apply(grads, variables)
+    optimizer.apply([[1.0, 1.0]], [one])
+    with pytest.raises(ValueError, match="those of the first call"):
+        optimizer.apply([[1.0]], [two])
+    with pytest.raises(ValueError, match=r"expected shape \(2,\) for `variable`, got \(1,\)"):
+        optimizer.apply([[1.0]], [one])
+    assert one.numpy().tolist() == [0, 1] and two.numpy().tolist() == [3]
+    model = small(optimizers.SGD())
+    with pytest.raises(ValueError, match="belongs to a compiled model"):
+        model.optimizer.apply([np.zeros(v.shape) for v in model.weights], model.weights)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value", "dtype"),
+    [
+        (([1.0, 2.0],), [1, 2], "float32"),
+        ((3,), 3, "int32"),
+        ((np.arange(2),), [0, 1], "int64"),
+        (([True],), [True], "bool"),
+        (("ones", (2,)), [1, 1], "float32"),
+        ((lambda shape, dtype=None: np.full(shape, 2.5), (1, 1)), [[2.5]], "float32"),
+        ((seqcore.initializers.Zeros(), (), "int32"), 0, "int32"),
+    ],
+)
+def test_variables(arguments, value, dtype):
+    variable = seqcore.Variable(*arguments, name="v", trainable=False)
+    assert variable.numpy().tolist() == value and variable.dtype == dtype == str(variable.numpy().dtype)
+    assert variable.name == "v" and not variable.trainable and variable.shape == np.shape(value)
+    again = copy.deepcopy(variable)
+    variable.assign(variable.numpy())
+    if dtype != "bool":
+        variable.assign_add(np.ones(variable.shape))
+        assert np.array_equal(variable, np.add(value, 1)) and str(variable.numpy().dtype) == dtype
+    assert again.numpy().tolist() == value and again.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("ones",), "`shape`"), (([1.0], (2,)), "`shape`"), (([1.0], None, "text"), "`dtype`"), (("x", (2,)), "unknown")],
+)
+def test_no_variables(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        seqcore.Variable(*arguments)

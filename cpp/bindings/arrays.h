@@ -95,6 +95,7 @@ auto run(F&& f) {
 void bind_functions(py::module_& m);
 void bind_files(py::module_& m);
 void bind_model(py::module_& m);
+void bind_optimizer(py::module_& m);
 void bind_stream(py::module_& m);
 
 Precision parse_precision(const std::string& name);

@@ -61,5 +61,6 @@ PYBIND11_MODULE(_core, m) {
   bind_functions(m);
   bind_files(m);
   bind_model(m);
+  bind_optimizer(m);
   bind_stream(m);
 }

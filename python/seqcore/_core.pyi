@@ -121,6 +121,19 @@ class Model:
     seed: int  # with rng_counter, the whole random state of training
     rng_counter: int
 
+class Optimizer:
+    """The updates of training on arrays of the caller's: variables of these shapes, all of which have their slots."""
+    def __init__(self, config: str, shapes: list[tuple[int, ...]]) -> None: ...  # {"class_name": "Adam", "config": {…}}
+    def apply(
+        self, which: list[int], values: list[Float], gradients: list[Float], decays: list[bool]
+    ) -> list[Float] | None: ...
+        # new values of the variables `which`; None, with nothing changed, where a gradient is not finite. decays:
+        # whether weight_decay, if there is one, takes something off
+    def optimizer_variables(self) -> list[tuple[str, Float]]: ...  # as Model's, by variable
+    iterations: int
+    accumulated: int
+    learning_rate: float
+
 def measure_read(bytes: int) -> float: ...  # seconds to read an array of that size, on one thread
 
 class Stream:

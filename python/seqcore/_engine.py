@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from . import _core
 
 CoreModel = _core.Model
+CoreOptimizer = _core.Optimizer
 CoreStream = _core.Stream
 CoreWeight = _core.Weight
 PRECISIONS = _core.PRECISIONS
@@ -226,6 +227,10 @@ def regularize(config: dict[str, Any], w: Any) -> float:
 
 def to_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
+
+
+def core_optimizer(config: dict[str, Any], shapes: list[tuple[int, ...]]) -> _core.Optimizer:
+    return _core.Optimizer(to_json(config), shapes)
 
 
 def core_model(description: dict[str, Any], seed: int) -> _core.Model:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _engine
+from . import _engine, initializers
+from ._config import dtype_name, sizes
 
 
 class Variable(np.lib.mixins.NDArrayOperatorsMixin):
@@ -16,13 +17,49 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
 
     A weight's truth lives in one compiled model, its home. Layers shared by several models keep one Variable each;
     the model that trains next takes the home over, the others fetch from it (`_network.Network.pull`).
+
+    Args:
+        initializer: the value; or how it begins, a name, an initializer or a function, together with `shape`.
+        shape: the value's.
+        dtype: float32, or what an array of integers or booleans has, where not given.
+        trainable: kept as an attribute.
+        autocast, aggregation, synchronization: accepted as Keras's.
+        name: a name.
+
+    Example:
+        >>> import seqcore
+        >>> v = seqcore.Variable([1.0, 2.0])
+        >>> v.assign_add([1.0, 1.0]).numpy().tolist()
+        [2.0, 3.0]
     """
 
     __slots__ = ("_core", "_index", "_read", "_write", "constraint", "dtype", "name", "path", "regularizer", "shape",
                  "statistic", "trainable")  # fmt: skip
 
-    def __init__(self, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None = None,
-                 write: Callable[[_engine.Float], None] | None = None, dtype: str = "float32") -> None:  # fmt: skip
+    def __init__(self, initializer: Any, shape: Any = None, dtype: Any = None, trainable: bool = True,
+                 autocast: bool = True, aggregation: str | None = "none", synchronization: str = "auto",
+                 name: str = "variable") -> None:  # fmt: skip
+        made = initializer
+        if isinstance(initializer, str) or callable(initializer):
+            if shape is None:
+                raise ValueError("`shape` of Variable: expected a shape beside an initializer, got None")
+            made = initializers.convert(initializer, "`initializer` of Variable")
+            made = made and made(sizes(shape, "`shape` of Variable"), dtype=dtype)
+        array = _engine.to_array(made, "initializer")
+        if shape is not None and array.shape != sizes(shape, "`shape` of Variable"):
+            raise ValueError(f"`shape` of Variable: expected that of the value, {array.shape}, got {shape}")
+        if dtype is not None:
+            dtype = dtype_name(dtype, "`dtype` of Variable")
+        elif array.dtype.kind == "f":
+            dtype = "float32"
+        else:
+            dtype = str(array.dtype) if hasattr(made, "dtype") or array.dtype.kind == "b" else "int32"
+        held = np.array(array, dtype)
+        self._begin(name, held.shape, held.copy, lambda value: np.copyto(held, value), dtype)
+        self.trainable = trainable
+
+    def _begin(self, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None,
+               write: Callable[[_engine.Array], None] | None, dtype: str) -> None:  # fmt: skip
         self.name = self.path = name
         self.shape, self.dtype, self.trainable = shape, dtype, True
         self.statistic = False  # moved by its layer in training, by no gradient
@@ -33,8 +70,16 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         self._index = -1
 
     @classmethod
+    def view(cls, name: str, shape: tuple[int, ...], read: Callable[[], Any] | None = None,
+             write: Callable[[_engine.Array], None] | None = None, dtype: str = "float32") -> Variable:  # fmt: skip
+        """What `read` gives and `write`, if there is one, changes."""
+        self = cls.__new__(cls)
+        self._begin(name, shape, read, write, dtype)
+        return self
+
+    @classmethod
     def of_weight(cls, core: _engine.CoreModel, index: int, weight: _engine.CoreWeight, path: str) -> Variable:
-        self = cls(path.rpartition("/")[2], weight.shape)
+        self = cls.view(path.rpartition("/")[2], weight.shape)
         self.path, self.statistic, self.trainable = path, weight.statistic, not weight.statistic
         self.move_to(core, index)
         return self
@@ -90,9 +135,12 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
     def ndim(self) -> int:
         return len(self.shape)
 
-    def check(self, value: Any) -> _engine.Float:
+    def check(self, value: Any) -> _engine.Array:
         """`value` ready to be assigned; ValueError where its shape is another."""
-        array = _engine.to_float(value, self.name)
+        if self.dtype == "float32":
+            array: _engine.Array = _engine.to_float(value, self.name)
+        else:
+            array = _engine.to_array(value, self.name).astype(self.dtype, copy=False)
         if array.shape != self.shape:
             raise ValueError(f"`{self.path}`: expected shape {self.shape}, got {array.shape}")
         return array
@@ -136,8 +184,6 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _detached(path: str, value: _engine.Array, trainable: bool) -> Variable:
-    held = np.array(value)
-    name = path.rpartition("/")[2]
-    variable = Variable(name, held.shape, held.copy, lambda new: np.copyto(held, new), str(held.dtype))
-    variable.path, variable.trainable = path, trainable
+    variable = Variable(value, dtype=value.dtype, trainable=trainable, name=path.rpartition("/")[2])
+    variable.path = path
     return variable

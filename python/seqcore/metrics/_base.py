@@ -54,8 +54,7 @@ class Metric(Configurable):
         if made is None:
             raise ValueError("`initializer`: expected a name or an initializer, got None")
         begin = np.asarray(made(tuple(shape)), dtype)
-        held = begin.copy()
-        variable = Variable(name, begin.shape, held.copy, lambda value: np.copyto(held, value), dtype)
+        variable = Variable(begin, dtype=dtype, name=name)
         self._added.append((variable, begin))
         return variable
 
@@ -94,8 +93,8 @@ class Metric(Configurable):
         if self._added:
             return [variable for variable, _ in self._added]
         return [
-            Variable("total", (), read=lambda: self._total),
-            Variable("count", (), read=lambda: self._weight),
+            Variable.view("total", (), read=lambda: self._total),
+            Variable.view("count", (), read=lambda: self._weight),
         ]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:

@@ -157,7 +157,7 @@ class Confusion(Metric):
     def variables(self) -> list[Variable]:
         """The counts at each threshold."""
         shape = (len(self.thresholds), *self._counts.shape[2:])
-        return [Variable(name, shape, partial(getattr, self, name)) for name in self._kept]
+        return [Variable.view(name, shape, partial(getattr, self, name)) for name in self._kept]
 
     def _of_each(self, values: Double) -> Any:
         """One number where there is one threshold, else an array."""

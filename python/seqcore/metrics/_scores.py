@@ -193,7 +193,7 @@ class _OfSums(Metric):
         if self._sums is None:
             return []
         shape = self._sums.shape[1:]
-        return [Variable(name, shape, partial(self._variable, i)) for i, name in enumerate(self._names)]
+        return [Variable.view(name, shape, partial(self._variable, i)) for i, name in enumerate(self._names)]
 
 
 class _FScore(_OfSums):
@@ -355,4 +355,4 @@ class R2Score(_OfSums):
     @property
     def variables(self) -> list[Variable]:
         """How many samples, and the sums once there are some."""
-        return [Variable("num_samples", (), lambda: self._samples), *super().variables]
+        return [Variable.view("num_samples", (), lambda: self._samples), *super().variables]

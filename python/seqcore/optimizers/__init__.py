@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -112,7 +113,8 @@ class Optimizer(Configurable):
             )
         if self.gradient_accumulation_steps == 1:
             raise ValueError("`gradient_accumulation_steps`: expected at least 2, got 1")
-        self._core: _engine.CoreModel | None = None
+        self._core: _engine.CoreModel | _engine.CoreOptimizer | None = None
+        self._applied: list[Variable] = []  # of `apply`, where no model holds the slots
         self._kept_whole: tuple[list[Variable], list[str]] = ([], [])  # what weight decay leaves alone
 
     def exclude_from_weight_decay(
@@ -183,7 +185,7 @@ class Optimizer(Configurable):
         self, core: _engine.CoreModel, state: tuple[int, int, list[tuple[str, _engine.Float]]] | None = None
     ) -> None:
         """The compiled model that holds the slots and the counter from now on, with the state that it goes on from."""
-        self._core = core
+        self._core, self._applied = core, []
         if state is not None:
             core.iterations, core.accumulated, slots = state
             known = {name for name, _ in core.optimizer_variables()}
@@ -194,13 +196,101 @@ class Optimizer(Configurable):
         """The schedule (or the function that stands for one), where there is one."""
         return self._learning_rate if isinstance(self._learning_rate, LearningRateSchedule) else None
 
-    def current_learning_rate(self, core: _engine.CoreModel | None) -> float:
+    def build(self, variables: Iterable[Variable]) -> None:
+        """Makes the slots for variables that `apply` changes; it does so itself where this was not called.
+
+        Args:
+            variables: a list of variables.
+
+        Raises:
+            TypeError, ValueError: there is something else in it, or a variable twice; or a compiled model holds the
+                optimizer's slots.
+        """
+        if isinstance(self._core, _engine.CoreModel):
+            raise ValueError(
+                f'optimizer "{self.name}" belongs to a compiled model, whose training makes the updates: expected one '
+                f"that `compile` was not given"
+            )
+        variables = list(variables)
+        for variable in variables:
+            if not isinstance(variable, Variable) or variable.dtype != "float32":
+                raise TypeError(f"`variables`: expected variables of float32, got {variable!r} in it")
+        if len({id(v) for v in variables}) < len(variables):
+            raise ValueError(f"`variables`: expected each once, got {[v.path for v in variables]}")
+        self._core = _engine.core_optimizer(self.describe(), [v.shape for v in variables])
+        self._applied = variables
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
+        """One update of variables that no compiled model trains, by gradients of the caller's; their constraints
+        follow. A gradient that is not finite skips it, with a warning.
+
+        Args:
+            grads: a gradient for each variable, or None for those that stay.
+            trainable_variables: the variables, the same at every call; those of `build` where not given.
+
+        Raises:
+            ValueError, TypeError: gradients and variables do not belong together, or as `build`.
+
+        Example:
+            >>> import seqcore
+            >>> v = seqcore.Variable([1.0, 2.0])
+            >>> seqcore.optimizers.SGD(0.5).apply([[1.0, -1.0]], [v])
+            >>> v.numpy().tolist()
+            [0.5, 2.5]
+        """
+        given = list(grads)
+        chosen = self._applied if trainable_variables is None else list(trainable_variables)
+        if len(given) != len(chosen):
+            raise ValueError(f"`grads`: expected one for each of {len(chosen)} variables, got {len(given)}")
+        if all(g is None for g in given):
+            raise ValueError("No gradients provided for any variable.")
+        left = [v.path for g, v in zip(given, chosen, strict=True) if g is None]
+        if left:
+            warnings.warn(f"`grads`: there is none for the variables {left}, they stay as they are", stacklevel=2)
+        if not self._applied:
+            self.build(chosen)
+        places = {id(v): i for i, v in enumerate(self._applied)}
+        for variable in chosen:
+            if id(variable) not in places:
+                raise ValueError(
+                    f"`trainable_variables`: expected some of those of the first call, "
+                    f"{[v.path for v in self._applied]}, got {variable!r}"
+                )
+        pairs = [(_engine.to_float(g, "grads"), v) for g, v in zip(given, chosen, strict=True) if g is not None]
+        for g, v in pairs:
+            if g.shape != v.shape:
+                raise ValueError(f"`grads`: expected shape {v.shape} for `{v.path}`, got {g.shape}")
+        core, ready = self._core, [v for _, v in pairs]
+        assert isinstance(core, _engine.CoreOptimizer)
+        core.learning_rate = self.current_learning_rate(core)
+        values = core.apply(
+            [places[id(v)] for v in ready], [v.check(v) for v in ready], [g for g, _ in pairs], self.decays(ready)
+        )
+        if values is None:
+            warnings.warn("a gradient is not finite: the update was skipped", RuntimeWarning, stacklevel=2)
+            return
+        for variable, value in zip(ready, values, strict=True):
+            variable.assign(value)
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """As `apply`, of pairs (gradient, variable).
+
+        Returns:
+            `iterations`.
+        """
+        pairs = list(grads_and_vars)
+        self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self.iterations
+
+    def current_learning_rate(self, core: _engine.CoreModel | _engine.CoreOptimizer | None) -> float:
         """The rate of the next batch. A schedule counts batches, also those that only accumulate, as Keras's do."""
         if self.schedule is None:
             return float(self._learning_rate)
         return float(self.schedule(0 if core is None else self.batches(core)))
 
-    def batches(self, core: _engine.CoreModel) -> int:
+    def batches(self, core: _engine.CoreModel | _engine.CoreOptimizer) -> int:
         """How many batches a compiled model was trained on, also those that only accumulate: Keras's iterations."""
         return core.iterations * (self.gradient_accumulation_steps or 1) + core.accumulated
 
@@ -224,7 +314,7 @@ class Optimizer(Configurable):
     @property
     def iterations(self) -> Variable:
         """How many updates were made."""
-        return Variable("iteration", (), read=lambda: self._core.iterations if self._core else 0, dtype="int64")
+        return Variable.view("iteration", (), read=lambda: self._core.iterations if self._core else 0, dtype="int64")
 
     @classmethod
     def slot_order(cls, names: Iterable[str]) -> list[str]:
@@ -246,7 +336,7 @@ class Optimizer(Configurable):
         return [
             self.iterations,
             *([self.learning_rate] if self.schedule is None else []),
-            *(Variable(n, slots[n].shape, read=lambda v=slots[n]: v) for n in self.slot_order(slots)),  # type: ignore[misc]
+            *(Variable.view(n, slots[n].shape, read=lambda v=slots[n]: v) for n in self.slot_order(slots)),  # type: ignore[misc]
         ]
 
 
@@ -258,7 +348,7 @@ def _copy(cls: type[Optimizer], arguments: dict[str, Any], kept_whole: list[str]
 
 def _get_learning_rate(self: Optimizer) -> Variable:
     """A variable that reads as the present value and can be assigned; setting it to a number does the same."""
-    return Variable(
+    return Variable.view(
         "learning_rate",
         (),
         read=lambda: self.current_learning_rate(self._core),
