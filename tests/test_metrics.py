@@ -351,3 +351,35 @@ def test_in_compile_of_classes(tmp_path):
         model.save(tmp_path / "model.safetensors")
         loaded = seqcore.saving.load_model(tmp_path / "model.safetensors")
         assert loaded.evaluate(x, true, batch_size=7, verbose=0, return_dict=True) == logs
+
+
+class Both(metrics.Metric):
+    """F1 of metrics that it holds, one of them in a list."""
+
+    def __init__(self, name="both"):
+        super().__init__(name=name)
+        self.parts, self.recall = [metrics.Precision()], metrics.Recall()
+        self.seen = self.add_variable((), "zeros", "int32", "seen")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        for part in (*self.parts, self.recall):
+            part.update_state(y_true, y_pred, sample_weight)
+        self.seen.assign_add(len(y_true))
+
+    def result(self):
+        p, r = float(self.parts[0].result()), float(self.recall.result())
+        return 2 * p * r / (p + r) if p + r else 0.0
+
+
+def test_metrics_within_metrics_start_anew_with_them():
+    x, y = np.float32(np.random.default_rng(0).standard_normal((40, 3))), np.arange(40) % 2
+    both = Both()
+    assert [v.name for v in both.variables] == [
+        "seen", *(v.name for v in metrics.Precision().variables), *(v.name for v in metrics.Recall().variables)
+    ]  # fmt: skip
+    model = seqcore.Sequential([seqcore.Input((3,)), layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=[both])
+    for half in (slice(0, 20), slice(20, 40)):
+        logs = model.evaluate(x[half], y[half], verbose=0, return_dict=True)
+        alone = metrics.F1Score(threshold=0.5)(y[half, None], model.predict(x[half], verbose=0))
+        assert logs["both"] == pytest.approx(float(alone[0])) and int(both.seen) == 20

@@ -14,7 +14,7 @@ from .._variable import Variable
 
 class Metric(Configurable):
     """Base of all metrics: a weighted running mean of one value per sample (and step). Your own either give
-    `values`, or `update_state` and `result` over variables that they add.
+    `values`, or `update_state` and `result` over variables that they add, or over metrics that they hold.
 
     Args:
         name: the name under which logs show it.
@@ -82,16 +82,29 @@ class Metric(Configurable):
         return np.float32(self._total / self._weight if self._weight else 0.0)
 
     def reset_state(self) -> None:
-        """Starts anew."""
+        """Starts anew, with all metrics that it holds."""
         self._total = self._weight = 0.0
         for variable, begin in self._added:
             variable.assign(begin)
+        for metric in self._held():
+            metric.reset_state()
+
+    def _held(self) -> list[Metric]:
+        """The metrics among its attributes, and in lists and dicts there, each once."""
+        found: dict[int, Metric] = {}
+        for value in vars(self).values():
+            inner = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+            )
+            found.update({id(v): v for v in inner if isinstance(v, Metric)})
+        return list(found.values())
 
     @property
     def variables(self) -> list[Variable]:
-        """The running sum and weight; or what was added."""
-        if self._added:
-            return [variable for variable, _ in self._added]
+        """The running sum and weight; or what was added, and what the metrics that it holds have."""
+        held = self._held()
+        if self._added or held:
+            return [*(variable for variable, _ in self._added), *(v for metric in held for v in metric.variables)]
         return [
             Variable.view("total", (), read=lambda: self._total),
             Variable.view("count", (), read=lambda: self._weight),
