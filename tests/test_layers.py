@@ -698,3 +698,22 @@ def check_noise(name, rates, noise, counter):
     model.rng_counter = counter
     (y,), _ = model.forward(case.x, True, None, None)
     assert_close(y, case.reference().forward(case.x, noise={0: noise}))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        spec("ReLU", negative_slope=0.5), spec("LeakyReLU"), spec("ELU"), spec("Softmax"), spec("Dropout", rate=0.5),
+        spec("Activation", activation="tanh"), spec("Activation", activation="softmax"),
+        spec("GaussianNoise", stddev=1.0),
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_vectors_of_layers_without_weights(item):
+    layer = seqcore.layers.deserialize(item)
+    assert layer.built and layer.weights == [] and layer.count_params() == 0
+    x = np.float32([-2.0, 0.5, 3.0])
+    assert np.array_equal(layer(x), layer(x[None])[0])
+    assert layer(x, training=True).shape == (3,)
+    with pytest.raises(ValueError, match=r"entries with the batch|known last axis"):
+        layer(x, mask=[True] * 3)

@@ -724,3 +724,16 @@ def test_timeseries_dataset_refuses(change, message):
     given = {"data": np.arange(10), "targets": np.arange(10), "sequence_length": 2, **change}
     with pytest.raises(ValueError, match=message):
         utils.timeseries_dataset_from_array(**given)
+
+
+def test_a_layer_called_on_an_input_has_weights():
+    x = layers.Input((5, 3))
+    lstm, dense = layers.LSTM(4), layers.Dense(2)
+    y = dense(layers.Dropout(0.5)(lstm(x)))
+    assert lstm.built and lstm.kernel.shape == (3, 16) and dense.kernel.shape == (4, 2)
+    dense.set_weights([np.ones((4, 2)), np.zeros(2)])
+    before = lstm.get_weights()
+    model = models.Model(x, y)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights()[:3], before, strict=True))
+    assert np.array_equal(model.get_weights()[3], np.ones((4, 2)))
+    assert np.array_equal(model.predict(np.ones((2, 5, 3)), verbose=0), dense(lstm(np.ones((2, 5, 3)))))

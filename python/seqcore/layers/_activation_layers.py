@@ -17,6 +17,8 @@ class Activation(Layer):
         activation: the name, or a function of `seqcore.activations`.
     """
 
+    _weightless = _takes_vectors = True
+
     activation: ActivationLike = arg(activations.convert)
 
     def named_activation(self) -> str | None:
@@ -37,6 +39,8 @@ class ReLU(Layer):
         [[-0.5, 1.0, 2.0]]
     """
 
+    _weightless = _takes_vectors = True
+
     max_value: float | None = arg(optional(non_negative), default=None)
     negative_slope: float = arg(non_negative, default=0.0)
     threshold: float = arg(non_negative, default=0.0)
@@ -53,6 +57,8 @@ class LeakyReLU(Layer):
         negative_slope: the slope of the negative part, >= 0.
         alpha: Keras 2's word for it.
     """
+
+    _weightless = _takes_vectors = True
 
     negative_slope: float = arg(non_negative, default=0.3)
     alpha: float | None = arg(optional(non_negative), default=None, kw_only=True, in_config=False)
@@ -74,6 +80,8 @@ class ELU(Layer):
         alpha: the scale of the negative part.
     """
 
+    _weightless = _takes_vectors = True
+
     alpha: float = arg(number, default=1.0)
 
     def named_activation(self) -> str | None:
@@ -92,6 +100,8 @@ class Softmax(OverLastAxis):
         >>> layers.Softmax(axis=1)([[[0.0, 1.0], [0.0, 1.0]]]).tolist()
         [[[0.5, 0.5], [0.5, 0.5]]]
     """
+
+    _weightless = _takes_vectors = True
 
     _expected = "-1 (the last axis) or 1 (the steps)"
 

@@ -90,6 +90,8 @@ class Layer(Configurable):
     _initial_weights = UNSET  # arrays to begin with
     several_outputs = False
     stateful = False
+    _weightless: ClassVar[bool] = False  # it never has weights, whatever its input is
+    _takes_vectors: ClassVar[bool] = False  # called on an array of one axis, it takes that for one sample
     inference_only = False  # whether it was told to be in training as at inference, and would be otherwise
 
     def named_activation(self) -> str | None:
@@ -102,6 +104,7 @@ class Layer(Configurable):
         self._variables: list[Variable] | None = None
         self._make: weakref.WeakMethod[Callable[[], Any]] | None = None  # makes the weights
         self._networks: list[tuple[_engine.CoreModel, int]] = []  # where the layer's states may live
+        self._called_on: Shape | None = None  # the input's shape in a chain of layers
         self._own: tuple[Shape, Network] | None = None  # for calls on arrays
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -187,12 +190,14 @@ class Layer(Configurable):
                 make()
             finally:
                 self._make = asked
+        elif self._called_on is not None and not self.bound:
+            self._network(self._called_on)
 
     @property
     def built(self) -> bool:
-        """Whether the weights exist."""
+        """Whether the weights exist; True where the layer never has any."""
         self._ask()
-        return self.bound
+        return self.bound or self._weightless
 
     def __getattr__(self, name: str) -> Any:
         """A weight by its name: `kernel`, `recurrent_kernel`, `bias`, `gamma`, …; None where the layer does without."""
@@ -267,7 +272,8 @@ class Layer(Configurable):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the weights for inputs of this shape (batch in front)."""
-        if not self.built:
+        self._ask()
+        if not self.bound:
             self._network(sizes(input_shape, "`input_shape`"))
 
     def bind(self, core: _engine.CoreModel, indices: Sequence[int], input_shape: Shape) -> None:
@@ -356,6 +362,9 @@ class Layer(Configurable):
         array = _engine.to_int(x, "x", "token ids") if self._input_dtype == "int32" else _engine.to_float(x, "x")
         if array.ndim == 0 or 0 in array.shape:
             raise ValueError(f'input 0 of layer "{self.name}" (`x`): expected a batch, got shape {array.shape}')
+        if array.ndim == 1 and self._takes_vectors and mask is None and initial_state is None:
+            (y,), _ = self._forward(array[None], None, training, None)
+            return [y[0]], None
         network = self._network((array.shape[0] if self.stateful else None, *array.shape[1:]))
         if mask is not None:
             mask = _engine.to_mask(mask, array.shape[:2])
@@ -397,7 +406,9 @@ class Layer(Configurable):
                 f'layer "{self.name}" has several outputs (return_state or merge_mode=None): a model is one chain of '
                 f"layers"
             )
-        return Chain(x.begin, [*x.layers, self], self.output_shape_for(x.shape))
+        after = Chain(x.begin, [*x.layers, self], self.output_shape_for(x.shape))
+        self._called_on = x.shape  # if no model wants the weights first
+        return after
 
     def call(self, x: Any, mask: Any = None, training: bool | None = None, initial_state: Any = None) -> Any:
         """As calling the layer itself."""

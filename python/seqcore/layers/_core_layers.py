@@ -47,6 +47,8 @@ class InputLayer(Layer):
         batch_shape: shape with the batch in front, in place of `shape`.
     """
 
+    _weightless = True
+
     shape: Any = arg(optional(sizes), default=None, in_config=False, attribute="_sample_shape")
     dtype: str | None = arg(dtype_name, default=None, kw_only=True)
     batch_shape: Sequence[int | None] | None = arg(optional(sizes), default=None, kw_only=True)
@@ -216,10 +218,13 @@ class Masking(Layer):
         mask_value: what a padded step is filled with.
     """
 
+    _weightless = True
+
     mask_value: float = arg(number, default=0.0)
 
 
 class _Noise(Layer):
+    _weightless = _takes_vectors = True
     _strength: ClassVar[str] = "rate"  # the argument that says how much of it there is
 
     def as_at_inference(self, change: bool = True) -> bool:
@@ -313,6 +318,8 @@ class ActivityRegularization(Layer):
         l1: >= 0.
         l2: >= 0.
     """
+
+    _weightless = _takes_vectors = True
 
     l1: float = arg(non_negative, default=0.0)
     l2: float = arg(non_negative, default=0.0)

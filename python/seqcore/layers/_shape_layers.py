@@ -33,6 +33,8 @@ class Flatten(Layer):
         data_format: accepted as Keras's. "channels_first" would move an axis and is refused where there are three.
     """
 
+    _weightless = True
+
     data_format: str | None = arg(optional(one_of("channels_last", "channels_first")), default=None, in_config=False)
 
     supports_masking = False
@@ -59,6 +61,8 @@ class Reshape(Layer):
         >>> layers.Reshape((3, -1))(np.ones((4, 12))).shape
         (4, 3, 4)
     """
+
+    _weightless = True
 
     target_shape: tuple[int, ...] = arg(_target)
 
@@ -96,6 +100,8 @@ class Permute(Layer):
         (4, 3, 10)
     """
 
+    _weightless = True
+
     dims: tuple[int, ...] = arg(_order)
 
     supports_masking = False
@@ -121,6 +127,8 @@ class RepeatVector(Layer):
         (4, 5, 3)
     """
 
+    _weightless = True
+
     n: int = arg(positive_int)
 
     supports_masking = False
@@ -132,6 +140,7 @@ class RepeatVector(Layer):
 
 
 class _GlobalPooling(Layer):
+    _weightless = True
     data_format: str | None = arg(optional(one_of("channels_last")), default=None, in_config=False)
     keepdims: bool = arg(boolean, default=False)
 

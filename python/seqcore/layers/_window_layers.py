@@ -108,6 +108,7 @@ class Conv1D(Projection, _OfFilters):
 
 
 class _Pooling(_Windows):
+    _weightless = True
     pool_size: tuple[int] = arg(_one_size, default=2)
     strides: tuple[int] | None = arg(optional(_one_size), default=None)
     padding: str = arg(_padding("valid", "same"), default="valid")
