@@ -124,7 +124,7 @@ class Sequential(Model):
             self._add_all(layer)
             return
         if not isinstance(layer, Layer):
-            raise ValueError(f"`layer`: expected a layer, got {layer!r}")
+            raise ValueError(f"`layer`: Only instances of layers and models can be added, got {layer!r}")
         if self._built_explicitly or self._trained:
             raise RuntimeError(
                 f'model "{self.name}" was {"trained" if self._trained else "built"}: no layer can be added; make a new '
@@ -133,7 +133,8 @@ class Sequential(Model):
         if isinstance(layer, InputLayer):
             if self._input is not None or self._layers:
                 raise ValueError(
-                    f'Input must be the first layer and the only Input; model "{self.name}" has {self._names()}'
+                    f'model "{self.name}" has already been configured: Input must be the first layer and the only '
+                    f"Input, before it there are {[x for x in (self._input, *self._layers) if x is not None]}"
                 )
             self._input, self._shape = layer, layer.declared_shape()
             return
@@ -194,7 +195,7 @@ class Sequential(Model):
 
     @layers.setter
     def layers(self, _: Any) -> None:
-        raise AttributeError("`layers` cannot be set: use add and pop")
+        raise AttributeError("`layers` cannot be set. Use `add()` and `pop()`")
 
     @property
     def trainable(self) -> bool:
@@ -232,7 +233,10 @@ class Sequential(Model):
         if input_shape is not None:
             shape = sizes(input_shape, "`input_shape`")
             if self._shape is not None and self._shape[1:] != shape[1:]:
-                raise ValueError(f"`input_shape`: the model's input has shape {self._shape}, got {shape}")
+                raise ValueError(
+                    f"`input_shape`: the model has already been configured for inputs of shape {self._shape}, got "
+                    f"{shape}"
+                )
             self._shape = self._shape or shape
         if self._existing_network() is None:
             raise ValueError("`input_shape`: expected a shape, got None: nothing else says what the input is")
