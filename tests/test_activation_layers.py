@@ -211,3 +211,40 @@ def test_functions_with_parameters():
     for function in (activations.tanh, activations.celu):
         with pytest.raises(TypeError, match=r"expected no arguments but `x`, got \['alpha'\]"):
             function(x, alpha=2)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1, (0, 1), (2, 0)])
+def test_softmax_functions_along_axes(axis):
+    x = np.float32(np.random.default_rng(1).standard_normal((2, 3, 4)))
+    exact = np.exp(np.float64(x)) / np.exp(np.float64(x)).sum(axis, keepdims=True)
+    assert_close(activations.softmax(x, axis=axis), exact)
+    assert np.array_equal(activations.softmax(x, axis), activations.softmax(x, axis=axis))
+    assert_close(activations.log_softmax(x, axis), np.log(exact))
+    sums = activations.sparsemax(x, axis=axis).sum(axis)
+    assert_close(sums, np.ones_like(sums))
+    assert activations.leaky_relu([-1.0], 0.5).tolist() == [-0.5] and activations.relu([-1.0, 3.0], 0, 2).tolist() == [
+        0,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "error"),
+    [("softmax", (3,), ValueError), ("softmax", ((0, -2),), ValueError), ("softmax", ((),), ValueError),
+     ("softmax", (0.5,), ValueError), ("log_softmax", (0, 1), TypeError), ("tanh", (1,), TypeError)],
+)  # fmt: skip
+def test_bad_parameters_of_functions(name, values, error):
+    with pytest.raises(error, match=name):
+        getattr(activations, name)(np.ones((2, 3)), *values)
+
+
+def test_softmax_of_masked_numbers():
+    rng = np.random.default_rng(2)
+    for shape in ((5, 4), (2, 3, 4)):
+        x, mask = np.float32(rng.standard_normal(shape)), rng.random(shape) < 0.6
+        mask[0], x[0] = False, np.nan
+        e = np.where(mask, np.exp(np.float64(np.where(mask, x, 0))), 0)
+        layer = seqcore.layers.Softmax()
+        assert_close(layer(x, mask=mask), e / np.maximum(e.sum(-1, keepdims=True), 1e-30))
+        assert np.array_equal(layer.compute_mask(x, mask), mask)
+    assert seqcore.layers.Softmax(name="plain")(x, mask=np.ones((2, 3), bool)).shape == (2, 3, 4)  # steps

@@ -14,7 +14,8 @@ __all__ = ["deserialize", "get", "glu", "serialize", "threshold"]
 
 
 class Activation:
-    """A named activation function. relu, leaky_relu and elu take the parameters of the layers ReLU, LeakyReLU and ELU.
+    """A named activation function. relu, leaky_relu and elu take the parameters of the layers ReLU, LeakyReLU and ELU;
+    softmax, log_softmax and sparsemax an `axis`, or several.
 
     Example:
         >>> from seqcore import activations
@@ -27,9 +28,15 @@ class Activation:
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
-    def __call__(self, x: Any, **parameters: Any) -> _engine.Float:
+    def __call__(self, x: Any, *values: Any, **parameters: Any) -> _engine.Float:
+        known = _PARAMETERS.get(self.__name__, ())
+        if len(values) > len(known):
+            raise TypeError(f"{self.__name__}: expected `x` and {list(known)}, got {len(values)} more values")
+        parameters = {**dict(zip(known, values, strict=False)), **parameters}
         if not parameters:
             return _engine.activation(self.__name__, x)
+        if known == ("axis",) and set(parameters) == {"axis"}:
+            return self._along(_engine.to_float(x, "x"), parameters["axis"])
         if self.__name__ not in _with_parameters:
             raise TypeError(f"{self.__name__}: expected no arguments but `x`, got {sorted(parameters)}")
         array = _engine.to_float(x, "x")
@@ -37,6 +44,24 @@ class Activation:
             return np.empty_like(array)
         y: _engine.Float = _with_parameters[self.__name__](**parameters)(array.reshape(1, -1))
         return y.reshape(array.shape)
+
+    def _along(self, array: _engine.Float, axis: Any) -> _engine.Float:
+        given = axis if isinstance(axis, (list, tuple)) else (axis,)
+        axes = [integer(a, f"`axis` of {self.__name__}") for a in given]
+        if (
+            not axes
+            or any(not -array.ndim <= a < array.ndim for a in axes)
+            or len({a % array.ndim for a in axes}) < len(axes)
+        ):
+            raise ValueError(
+                f"`axis` of {self.__name__}: expected axes of an array of shape {array.shape}, got {axis!r}"
+            )
+        last = range(-len(axes), 0)
+        moved = np.moveaxis(array, axes, last)
+        rows = moved.reshape(*moved.shape[: moved.ndim - len(axes)], -1)
+        return np.ascontiguousarray(
+            np.moveaxis(_engine.activation(self.__name__, rows).reshape(moved.shape), last, axes)
+        )
 
     def __repr__(self) -> str:
         return f"<activation {self.__name__}>"
@@ -48,6 +73,10 @@ class Activation:
 # Of an activation by its name the layer that is the same with parameters: the layers say so, above this module.
 _with_parameters: dict[str, Callable[..., Any]] = {}
 
+_PARAMETERS = {
+    "relu": ("negative_slope", "max_value", "threshold"), "leaky_relu": ("negative_slope",), "elu": ("alpha",),
+    "softmax": ("axis",), "log_softmax": ("axis",), "sparsemax": ("axis",),
+}  # fmt: skip
 _functions = {name: Activation(name) for name in _engine.activation_names()}
 _functions["celu"] = Activation("celu")  # elu as such, not with an alpha
 _aliases = {"swish": "silu", "hard_swish": "hard_silu"}

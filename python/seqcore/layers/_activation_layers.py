@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-from .. import activations
+import numpy as np
+
+from .. import _engine, activations
 from .._config import arg, non_negative, number, optional
 from ._base import Layer
 from ._core_layers import ActivationLike, OverLastAxis
@@ -95,6 +98,10 @@ class Softmax(OverLastAxis):
         axis: -1, the last axis; or 1, the steps of an input of shape (batch, steps, …, features): masked steps are 0
             then, and the others add up to 1.
 
+    Call arguments:
+        mask: as elsewhere; or booleans in the shape of `x`, which take the numbers one by one: those that are False are
+            0, and the others add up to 1.
+
     Example:
         >>> from seqcore import layers
         >>> layers.Softmax(axis=1)([[[0.0, 1.0], [0.0, 1.0]]]).tolist()
@@ -107,6 +114,15 @@ class Softmax(OverLastAxis):
 
     def _other_axes(self, rank: int) -> tuple[int, ...]:
         return (1, 1 - rank) if rank > 2 else ()
+
+    def _forward(self, x: Any, mask: Any, training: bool, initial_state: Any) -> tuple[list[Any], Any]:
+        array = _engine.to_float(x, "x")
+        if mask is None or array.ndim < 2 or self.axis not in (-1, array.ndim - 1) or np.shape(mask) != array.shape:
+            return super()._forward(array, mask, training, initial_state)
+        steps = array.reshape(-1, array.shape[-1], 1)  # of one feature each
+        known = _engine.to_mask(mask, array.shape)
+        (y,), _ = Softmax(1, name=self.name)._forward(steps, known.reshape(steps.shape[:2]), training, initial_state)
+        return [y.reshape(array.shape)], known
 
     def named_activation(self) -> str | None:
         return "softmax" if self.axis == -1 else None
