@@ -124,7 +124,7 @@ class Sequential(Model):
             self._add_all(layer)
             return
         if not isinstance(layer, Layer):
-            raise ValueError(f"`layer`: Only instances of layers and models can be added, got {layer!r}")
+            raise ValueError(f"`layer`: expected a layer. Only instances of layers can be added, got {layer!r}")
         if self._built_explicitly or self._trained:
             raise RuntimeError(
                 f'model "{self.name}" was {"trained" if self._trained else "built"}: no layer can be added; make a new '
