@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import callbacks, layers, metrics, models
+from seqcore import callbacks, layers, losses, metrics, models
 
 
 class Squared(metrics.MeanSquaredError):
@@ -103,6 +103,15 @@ def test_functions():
     assert given["weighted_worst_of_all"] == pytest.approx(error.max(), rel=1e-6)
     batches = [error[i : i + 4].max() for i in range(0, 13, 4)]
     assert model.evaluate(x, y, batch_size=4, verbose=0)[2] == pytest.approx(np.mean(batches), rel=1e-6)
+
+
+def test_losses_keep_their_names():
+    model = regression()
+    model.compile("sgd", "mse", metrics=[losses.Huber(), losses.MeanAbsoluteError(name="mine"), losses.LogCosh()])
+    logs = model.evaluate(*data()[:2], verbose=0, return_dict=True)
+    x, y, _ = data()
+    assert list(logs) == sorted(["huber_loss", "mine", "log_cosh", "loss"])
+    np.testing.assert_allclose(logs["huber_loss"], float(losses.Huber()(y, model.predict(x, verbose=0))), rtol=1e-6)
 
 
 def test_what_a_metric_sees():

@@ -149,7 +149,7 @@ def get(identifier: Any) -> Metric | None:
 
 def resolve(identifier: Any, output_shape: tuple[int | None, ...], sparse: bool) -> Metric:
     """The metric for a model's output. "accuracy" and "crossentropy" take the form that the output and the loss's
-    targets ask for. A metric given by a string keeps that name."""
+    targets ask for. A metric given by a string keeps that name, a loss its own."""
     kinds = {"accuracy": "Accuracy", "acc": "Accuracy", "crossentropy": "Crossentropy", "ce": "Crossentropy"}
     if isinstance(identifier, str) and identifier in kinds:
         form = "Binary" if output_shape[-1] == 1 else "SparseCategorical" if sparse else "Categorical"
@@ -160,6 +160,8 @@ def resolve(identifier: Any, output_shape: tuple[int | None, ...], sparse: bool)
         raise ValueError(f"`metrics`: expected metrics of targets and predictions, got {identifier!r}")
     if isinstance(identifier, str):
         metric.name = identifier
+    elif metric is not identifier and isinstance(metric, MeanMetricWrapper):
+        metric.name = str(getattr(identifier, "name", metric.name))
     return metric
 
 
