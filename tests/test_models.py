@@ -1,6 +1,7 @@
 """Sequential as a container: building, names, weights, configs, summary, layers called alone, utilities, doctests."""
 
 import copy
+import inspect
 import os
 import pickle
 import re
@@ -469,6 +470,19 @@ def test_layers_called_alone():
     assert f.shape == b.shape == (2, 3)
     assert layers.Dense(7).compute_output_shape((None, 5, 3)) == (None, 5, 7)
     assert np.array_equal(layers.Embedding(5, 2, mask_zero=True).compute_mask(np.array([[1, 0]])), [[True, False]])
+
+
+def test_what_editors_and_notebooks_show():
+    class Own(models.Sequential):
+        def __init__(self, units, *, depth=1):
+            super().__init__([layers.Dense(units) for _ in range(depth)])
+
+    shown = [list(inspect.signature(cls).parameters) for cls in (models.Sequential, models.Model, Own)]
+    assert shown == [["layers", "trainable", "name"], ["inputs", "outputs", "name", "trainable"], ["units", "depth"]]
+    layer = layers.GRU(3)
+    assert "recurrent_kernel" not in dir(layer)
+    layer.build((None, 2, 3))
+    assert {"kernel", "recurrent_kernel", "bias", "units"} <= set(dir(layer))
 
 
 def test_seeds_of_layers_make_the_same_layer():

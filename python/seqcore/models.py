@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,14 @@ class _ModelType(type):
         if cls is not Model:
             raise TypeError(f"{cls.__name__}: models are chains of layers; expected a subclass of Sequential")
         return _between(*args, **kwargs)
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What editors and `help` show: `__call__` takes anything."""
+        if not issubclass(cls, Sequential):
+            return inspect.signature(_between)
+        made = inspect.signature(cls.__init__)
+        return made.replace(parameters=list(made.parameters.values())[1:], return_annotation=made.empty)
 
 
 class Model(Trainer, metaclass=_ModelType):

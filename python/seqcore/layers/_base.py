@@ -213,6 +213,9 @@ class Layer(Configurable):
             raise AttributeError(f'layer "{self.name}" has no {name}: it stands in no model whose input is known')
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(v.name for v in self._variables or ())]
+
     @property
     def variables(self) -> list[Variable]:
         """All weights."""
