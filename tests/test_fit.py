@@ -683,6 +683,24 @@ def test_stateful_across_batches_and_epochs_until_reset():
         models.Sequential([layers.Input((3, 1)), layers.LSTM(4, stateful=True)])
 
 
+@pytest.mark.parametrize("batch", [1, 7, 50])
+@pytest.mark.parametrize("last", ["SimpleRNN", "LSTM", "GRU", "cells", "Bidirectional"])
+@pytest.mark.parametrize("after", [[], [layers.Dropout(0.0)], [layers.Flatten()]])
+def test_metrics_of_training_are_of_what_the_model_gave(last, after, batch):
+    """Backward writes over what recurrent layers keep, and the last one's output is among that."""
+    sequences = {"return_sequences": True}
+    layer = {
+        "cells": lambda: layers.RNN([layers.GRUCell(4), layers.LSTMCell(5)], **sequences),
+        "Bidirectional": lambda: layers.Bidirectional(layers.GRU(5, **sequences), merge_mode="sum"),
+    }.get(last, lambda: getattr(layers, last)(5, **sequences))()
+    model = models.Sequential([layers.Input((4, 3)), layers.LSTM(3, **sequences), layer, *after])
+    model = models.clone_model(model)
+    model.compile("sgd", "mse", metrics=["mse", "mae"], weighted_metrics=["mape"])
+    y = RNG.normal(size=(batch, *model.output_shape[1:]))
+    before = model.evaluate(X[:batch], y, batch_size=batch, verbose=0)
+    assert model.train_on_batch(X[:batch], y) == before
+
+
 def test_masks_reach_loss_and_metrics_through_fit():
     ids = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
     y = np.array([[0, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 1]])

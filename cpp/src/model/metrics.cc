@@ -52,7 +52,9 @@ bool Metric::takes_labels() const {
   return kind_ == Kind::sparse_categorical_accuracy || (loss_ && loss_->takes_labels());
 }
 
-void Metric::update(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, Run& run) {
+Metric::Value Metric::with(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip,
+                           Run& run) const {
+  Value sum = value();
   const std::int64_t rows = pred.rows(), n = pred.features();
   const float* values = nullptr;
   if (loss_) {
@@ -88,9 +90,10 @@ void Metric::update(const Tensor& pred, const Targets& y, const float* weight, c
         value = static_cast<double>(values[r]);
     }
     const double w = weight ? static_cast<double>(weight[r]) : 1.0;
-    total_ += w * value;
-    count_ += w;
+    sum.total += w * value;
+    sum.count += w;
   }
+  return sum;
 }
 
 double Metric::result() const {

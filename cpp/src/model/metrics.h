@@ -15,12 +15,6 @@ class Metric {
 
   bool takes_labels() const;
   const Loss* loss() const { return loss_.get(); }  // whose mean it is, or null
-  // weight: per row, or null for 1. skip: per row, nonzero = left out, or null. Rows that the loss ignores count as 0, as
-  // Keras's do, unless there are weights or a mask: then they are left out.
-  void update(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, Run& run);
-  double result() const;
-  void reset() { total_ = count_ = 0; }
-
   struct Value {
     double total, count;
   };
@@ -29,6 +23,12 @@ class Metric {
     total_ = v.total;
     count_ = v.count;
   }
+
+  // The value with these rows, for `restore`. weight: per row, or null for 1. skip: per row, nonzero = left out, or null.
+  // Rows that the loss ignores count as 0, as Keras's do, unless there are weights or a mask: then they are left out.
+  Value with(const Tensor& pred, const Targets& y, const float* weight, const std::uint8_t* skip, Run& run) const;
+  double result() const;
+  void reset() { total_ = count_ = 0; }
 
  private:
   enum class Kind {

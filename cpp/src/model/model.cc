@@ -518,7 +518,12 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
     dy = make_zeros(run, pred, pred.features());
     dy.mask = p.masked ? pred.mask : nullptr;
   }
-  if (seen) *seen = result_of(pred, run);  // now: backward uses its memory
+  // Now what is made of pred: backward uses its memory.
+  if (seen) *seen = result_of(pred, run);
+  std::vector<Metric::Value> counted;
+  for (std::size_t i = 0; update_metrics && i < metrics_.size(); i++)
+    counted.push_back(
+        metrics_[i].with(pred, p.y, i >= weighted_from_ && batch.sample_weight ? p.weight : nullptr, p.masked, run));
   loss_->rows(scores, p.y, p.scaled, p.skip, fused || loss_->from_logits(), each, backward ? &dy : nullptr, run);
   double loss = 0;
   for (std::int64_t r = 0; r < pred.rows(); r++)
@@ -536,8 +541,7 @@ double Model::evaluate(const Batch& batch, Run& run, bool update_metrics, bool b
   run.check();
   run.poll = nullptr;
   if (update_metrics) {
-    for (std::size_t i = 0; i < metrics_.size(); i++)
-      metrics_[i].update(pred, p.y, i >= weighted_from_ && batch.sample_weight ? p.weight : nullptr, p.masked, run);
+    for (std::size_t i = 0; i < metrics_.size(); i++) metrics_[i].restore(counted[i]);
     loss_total_ += loss * static_cast<double>(count);
     loss_count_ += static_cast<double>(count);
   }
