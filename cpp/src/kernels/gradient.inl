@@ -34,8 +34,9 @@ void gather_columns(const GradArgs& g, const GradRows& rows, std::int64_t begin,
     const std::int64_t some = least(least(first + count, ones), k0 + from.k) - (first + done);
     for (std::int64_t j = 0; j < some; j += W) {
       const std::int64_t n = least(some - j, W);
-      // The very first columns may be stored as a whole vector where there is a next row: what runs over is written after it.
-      const std::int64_t left = from.k - at - j, over = done + j == 0 ? rows.count - 1 : 0;
+      // The very first columns may be stored as a whole vector where that stays in the tile: what runs over is written
+      // after it.
+      const std::int64_t left = from.k - at - j, over = done + j == 0 ? rows.count + 1 - (W + count - 1) / count : 0;
       const float* a = from.a.data + at + j;
       for (std::int64_t i = begin; i < end; ++i) {
         __builtin_prefetch(a + rows.a[f][least(i + kGradAtOnce, rows.count - 1)]);
