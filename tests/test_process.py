@@ -16,14 +16,14 @@ RNG = np.random.default_rng(0)
 
 
 def slack():
-    """Stretches limits of time on machines so slow, or so busy, that a million additions take longer than 0.1 s."""
+    """Stretches limits of time on machines so slow, or so busy, that a million additions take longer than 0.05 s."""
     times = []
     for _ in range(3):
         began, total = time.perf_counter(), 0
         for i in range(10**6):
             total += i
         times.append(time.perf_counter() - began)
-    return max(1.0, min(times) / 0.1)
+    return max(1.0, min(times) / 0.05)
 
 
 # Of this program alone: getrusage's maximum begins with that of the process that started it.
