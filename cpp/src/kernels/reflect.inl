@@ -8,9 +8,10 @@ constexpr std::int64_t kDoubles = W / 2;  // in a vector
 constexpr std::int64_t kParts = kReflectLanes / kDoubles;
 constexpr int kReflected = kRegisters >= 32 ? 4 : 2;  // columns at a time, for each load of v
 
-using doubles __attribute__((vector_size(kDoubles * 8), aligned(8), may_alias)) = double;
-SEQCORE_INLINE doubles& doubles_at(double* p) { return *reinterpret_cast<doubles*>(p); }
-SEQCORE_INLINE const doubles& doubles_at(const double* p) { return *reinterpret_cast<const doubles*>(p); }
+// Columns begin anywhere, and such vectors given or returned by value would be a matter of ABIs.
+using doubles __attribute__((vector_size(kDoubles * 8))) = double;
+SEQCORE_INLINE void get(const double* p, doubles& v) { __builtin_memcpy(&v, p, sizeof v); }
+SEQCORE_INLINE void put(const doubles& v, double* p) { __builtin_memcpy(p, &v, sizeof v); }
 
 // Of N columns, for elements begin .. end: c -= s v if `update`, then s = c . w if `dot`. Element i is added to lane
 // i % kReflectLanes, and of the lanes the upper half to the lower, until one is left.
@@ -21,20 +22,24 @@ SEQCORE_INLINE void reflect_pass(double* c, std::ptrdiff_t column, const double*
   for (std::int64_t i = begin; i < end; i += kReflectLanes)
     unrolled<kParts>([&](auto part) __attribute__((always_inline)) {
       const std::int64_t at = i + part.value * kDoubles;
+      doubles from = {}, to = {};
+      if constexpr (update) get(v + at, from);
+      if constexpr (dot) get(w + at, to);
       unrolled<N>([&](auto n) __attribute__((always_inline)) {
         double* const p = c + n.value * column + at;
-        doubles x = doubles_at(p);
+        doubles x;
+        get(p, x);
         if constexpr (update) {
-          x -= s[n.value] * doubles_at(v + at);
-          doubles_at(p) = x;
+          x -= s[n.value] * from;
+          put(x, p);
         }
-        if constexpr (dot) sum[n.value][part.value] += x * doubles_at(w + at);
+        if constexpr (dot) sum[n.value][part.value] += x * to;
       });
     });
   if constexpr (dot)
     for (int n = 0; n < N; ++n) {
       double lane[kReflectLanes];
-      for (std::int64_t part = 0; part < kParts; ++part) doubles_at(lane + part * kDoubles) = sum[n][part];
+      for (std::int64_t part = 0; part < kParts; ++part) put(sum[n][part], lane + part * kDoubles);
       for (std::int64_t half = kReflectLanes / 2; half > 0; half /= 2)
         for (std::int64_t l = 0; l < half; ++l) lane[l] += lane[l + half];
       s[n] = lane[0];
