@@ -13,17 +13,7 @@ from seqcore import layers, models
 from support import run_python
 
 RNG = np.random.default_rng(0)
-
-
-def slack():
-    """Stretches limits of time on machines so slow, or so busy, that a million additions take longer than 0.05 s."""
-    times = []
-    for _ in range(3):
-        began, total = time.perf_counter(), 0
-        for i in range(10**6):
-            total += i
-        times.append(time.perf_counter() - began)
-    return max(1.0, min(times) / 0.05)
+SLACK = float(os.environ.get("SEQCORE_TEST_SLACK", 1))  # stretches the clocks on loaded or instrumented machines
 
 
 # Of this program alone: getrusage's maximum begins with that of the process that started it.
@@ -229,7 +219,7 @@ def test_ctrl_c_inside_a_long_batch(call, threads, delay):
     found = re.search(r"answered after ([\d.]+)", out)
     assert found, f"the batch was over before the signal: {out}"
     print(f"answered after {float(found[1]) * 1e3:.0f} ms")
-    assert float(found[1]) < 1.0 * slack()
+    assert float(found[1]) < 1.0 * SLACK
 
 
 def test_a_million_steps_need_no_million_step_caches():
@@ -332,10 +322,10 @@ print(b, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
 """
     # The first run may have to compile the modules; without a cache every run would. A busy machine may need more.
     environment = {"OPENBLAS_NUM_THREADS": 1, "PYTHONDONTWRITEBYTECODE": ""}
-    runs, limit = [], 0.05 * slack()
-    while len(runs) < 20 and (not runs or float(runs[-1][0]) >= limit):
+    runs = []
+    while len(runs) < 20 and (not runs or float(runs[-1][0]) >= 0.05 * SLACK):
         runs.append(run_python(code, **environment).split(maxsplit=2))
-    assert min(float(r[0]) for r in runs) < limit
+    assert min(float(r[0]) for r in runs) < 0.05 * SLACK
     assert runs[0][1] == "1"
     bare = run_python("import numpy, sys; print(sorted({'unittest', 'asyncio', 'multiprocessing'} & set(sys.modules)))")
     assert runs[0][2].strip() == bare.strip()
