@@ -3,6 +3,7 @@
 
 #include "arrays.h"
 #include "base/parallel.h"
+#include "base/shape.h"
 #include "kernels/dispatch.h"
 
 namespace seqcore::bindings {
@@ -14,8 +15,7 @@ class ArrayOptimizer {
   ArrayOptimizer(const std::string& config, std::vector<std::vector<std::int64_t>> shapes)
       : optimizer(Json::parse(config)), shapes_(std::move(shapes)) {
     for (const auto& shape : shapes_) {
-      std::int64_t n = 1;
-      for (const std::int64_t d : shape) n *= d;
+      const std::int64_t n = elements(shape);
       variables_.push_back({size_, n});
       size_ += n;
     }
