@@ -228,7 +228,7 @@ class Bidirectional final : public Layer {
     const auto dx = backward_halves({df, db}, c.caches, run, need_dx);
     if (!need_dx) return {};
     const std::int64_t features = dx[0].features();
-    run.rows(dx[0].rows(), kCopyFlops * static_cast<double>(features), 1, [&](std::int64_t from, std::int64_t to, int) {
+    run.rows(dx[0].rows(), Cost::copy(static_cast<double>(features)), 1, [&](std::int64_t from, std::int64_t to, int) {
       for (std::int64_t r = from; r < to; r++) {
         float* sum = dx[0].data + r * dx[0].ld;
         run.k.add(features, sum, dx[1].data + r * dx[1].ld, sum);

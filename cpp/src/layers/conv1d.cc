@@ -215,7 +215,7 @@ class Conv1D final : public Projection {
   Tensor apart(const Tensor& dy, Run& run) const {
     if (groups_ == 1) return dy;
     const Tensor dz = make_tensor(run, dy, groups_ * pad(filters_));
-    run.rows(dy.rows(), kCopyFlops * static_cast<double>(units_), 1, [&](std::int64_t from, std::int64_t to, int) {
+    run.rows(dy.rows(), Cost::copy(static_cast<double>(units_)), 1, [&](std::int64_t from, std::int64_t to, int) {
       for (std::int64_t r = from; r < to; r++)
         for (std::int64_t g = 0; g < groups_; g++)
           std::memcpy(dz.data + r * dz.ld + group_at(g), dy.data + r * dy.ld + g * filters_,

@@ -78,12 +78,12 @@ void product(const ProductPart* parts, int count, Run& run) {
     }
   };
   const std::int64_t panel = 2 * run.k.width, panels = (any.n + panel - 1) / panel;
-  const double row_flops = 2 * k * static_cast<double>(any.n);
-  if (n >= kRowsOfTile * run.workers(row_flops * static_cast<double>(n))) {
-    run.rows(n, row_flops, 8 * kRowsOfTile,
+  const auto columns = static_cast<double>(any.n);
+  if (n >= kRowsOfTile * run.workers(2 * k * columns * static_cast<double>(n))) {
+    run.rows(n, {2 * k * columns, columns}, 8 * kRowsOfTile,
              [&](std::int64_t from, std::int64_t to, int worker) { piece(from, to, 0, any.n, worker); });
   } else {
-    run.rows(panels, row_flops * static_cast<double>(n) / static_cast<double>(panels), 8,
+    run.rows(panels, 2 * k * columns * static_cast<double>(n) / static_cast<double>(panels), 8,
              [&](std::int64_t from, std::int64_t to, int worker) {
                piece(0, n, from * panel, std::min(any.n, to * panel), worker);
              });

@@ -321,7 +321,7 @@ Tensor Recurrent::end_forward(Parts* kept, Run& run, void** cache) const {
   y.ld = ld;
   y.data = copy ? run.arena->floats(steps * slot) : one.h + slot;  // the output of step t is the state after it
   if (!copy) return y;
-  run.rows(parts.count, kCopyFlops * static_cast<double>(steps * slot) / parts.count, 1,
+  run.rows(parts.count, Cost::copy(static_cast<double>(steps * slot) / parts.count), 1,
            [&](std::int64_t from, std::int64_t to, int) {
              for (const Cache* c = parts.part + from; c < parts.part + to; c++)
                for (std::int64_t t = 0; t < steps; t++) {

@@ -25,6 +25,14 @@ struct Cancelled : std::exception {
 
 using Poll = std::function<bool()>;  // asked between regions of work; true = stop, by throwing Cancelled
 
+// What an item of a loop costs: arithmetic, and numbers written to where no cache has them and where the system may have to
+// clear the memory first.
+struct Cost {
+  double flops, floats;
+  Cost(double flops, double floats = 0) : flops(flops), floats(floats) {}  // NOLINT: most loops are all arithmetic
+  static Cost copy(double floats) { return {20 * floats, floats}; }        // what could be done in that time
+};
+
 // States that a recurrent layer starts from or ends in: [batch][pad(units)] each, h then c.
 struct States {
   Floats h, c;
@@ -82,33 +90,34 @@ struct Run {
     if (poll && poll()) throw Cancelled();
   }
   // body(begin, end, worker) over [0, n) in parallel blocks: one a thread or, where these have `least` items still and are
-  // worth it, up to four, so that a slow thread does fewer. `cost`: flops an item; a region is polled after. `most`: of
-  // threads, for scratch of that many; 0: `threads`.
+  // worth it, up to four, so that a slow thread does fewer. A region is polled after. `most`: of threads, for scratch of
+  // that many; 0: `threads`.
   template <class F>
-  void rows(std::int64_t n, double cost, std::int64_t least, F&& body, int most = 0) const;
+  void rows(std::int64_t n, Cost cost, std::int64_t least, F&& body, int most = 0) const;
   int workers(double flops) const;  // how many threads that much work deserves; more once several have worked
   mutable bool several = false;     // have: they are awake, and may have in their caches what they made
 };
 
-inline constexpr double kRegionFlops = 1e9;                     // polled at least this often: some 10 ms
+inline constexpr double kRegionFlops = 1e9;                     // polled at least this often: some 10 ms,
+inline constexpr double kRegionFloats = 4e6;                    // and after so many written to new memory: as long
 inline constexpr double kSplitFlops = 6e6;                      // less work than this is one thread's
 inline constexpr double kThreadFlops = 2e6;                     // of more, each thread has at least this
 inline constexpr double kSplitAgain = 5e5, kThreadAgain = 2e5;  // the same, once several have worked
-inline constexpr double kCopyFlops = 20;    // what could be done while a float is copied to where no cache has it
 inline constexpr double kTeamFlops = 1e8;   // a thread's, of a region in which they wait for each other: a millisecond
 inline constexpr double kPatience = 5e-12;  // seconds to wait for a team, a flop of each thread: half of what it takes
 inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest register tile
 
 template <class F>
-void Run::rows(std::int64_t n, double cost, std::int64_t least, F&& body, int most) const {
-  const std::int64_t region = std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFlops / std::max(cost, 1.0)));
+void Run::rows(std::int64_t n, Cost cost, std::int64_t least, F&& body, int most) const {
+  const double items = std::min(kRegionFlops / std::max(cost.flops, 1.0), kRegionFloats / std::max(cost.floats, 1.0));
+  const std::int64_t region = std::max<std::int64_t>(1, static_cast<std::int64_t>(items));
   for (std::int64_t begin = 0; begin < n; begin += region) {
     const std::int64_t size = std::min(region, n - begin);
-    const int deserved = workers(static_cast<double>(size) * cost),
-              team = most > 0 ? std::min(deserved, most) : deserved;
+    const double flops = static_cast<double>(size) * cost.flops;
+    const int deserved = workers(flops), team = most > 0 ? std::min(deserved, most) : deserved;
     std::int64_t pieces = team;
     while (team > 1 && pieces < 4 * team && size >= 2 * pieces * least &&
-           static_cast<double>(size) * cost >= 2 * static_cast<double>(pieces) * kThreadFlops)
+           flops >= 2 * static_cast<double>(pieces) * kThreadFlops)
       pieces *= 2;
     const std::int64_t share = (size + pieces - 1) / pieces;
     parallel_for((size + share - 1) / share, team, [&](std::int64_t task, int worker) {

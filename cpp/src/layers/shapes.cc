@@ -88,7 +88,7 @@ class Reshape final : public Layer {
       const std::int64_t inner = x.inner();
       return x.data + ((i / inner * x.batch + b) * inner + i % inner) * x.ld;
     };
-    run.rows(from.batch, kCopyFlops * static_cast<double>(size), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    run.rows(from.batch, Cost::copy(static_cast<double>(size)), 1, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t b = begin; b < end; b++)
         for (std::int64_t at = 0; at < size;) {
           const std::int64_t i = at % from_n, j = at % to_n, n = std::min(from_n - i, to_n - j);
@@ -177,7 +177,7 @@ class Permute final : public Layer {
     const Strides from(x), to(y);
     std::int64_t from_axis[Dims::kMaxRank];
     for (int i = 0; i < rank_; i++) from_axis[i] = from.axis[axis[i]];
-    const double cost = kCopyFlops * static_cast<double>(sample_size(y.dims));
+    const Cost cost = Cost::copy(static_cast<double>(sample_size(y.dims)));
     run.rows(x.batch, cost, 1, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t b = begin; b < end; b++)
         walk(y.dims, 0, x.data + b * from.sample, from_axis, y.data + b * to.sample, to.axis);

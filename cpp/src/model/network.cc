@@ -19,7 +19,7 @@ constexpr std::size_t kKeptMemory = std::size_t{512} << 20;  // what an idle net
 void to_batch_major(const Tensor& y, float* to, std::int64_t first, const Run& run) {
   const std::int64_t steps = y.steps(), inner = y.inner(), n = y.features();
   to += first * steps * inner * n;
-  const double cost = kCopyFlops * static_cast<double>(inner * n);
+  const Cost cost = Cost::copy(static_cast<double>(inner * n));
   run.rows(y.batch * steps, cost, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; row++) {
       const std::int64_t b = row / steps, t = row % steps;

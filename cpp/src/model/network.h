@@ -144,17 +144,24 @@ class Network {
   mutable std::atomic<Memory*> spare_{nullptr};
 };
 
-// Rearranges [n][T][block] (picking rows) into [T][count][block].
+// Rearranges [n][T][block] (picking rows) into [T][count][block]. In stretches of time: one sample touches all pages of one.
 template <class T>
 void to_time_major(const T* from, const std::int64_t* rows, std::int64_t first, std::int64_t count, std::int64_t steps,
                    std::int64_t block, T* to, const Run& run) {
-  const double cost = kCopyFlops * static_cast<double>(sizeof(T)) / sizeof(float);
-  run.rows(count, cost * static_cast<double>(steps * block), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t b = begin; b < end; b++) {
-      const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
-      for (std::int64_t t = 0; t < steps; t++) std::copy_n(sample + t * block, block, to + (t * count + b) * block);
-    }
-  });
+  const double floats = static_cast<double>(block) * sizeof(T) / sizeof(float);
+  const auto stretch =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegionFloats / (floats * static_cast<double>(count))));
+  for (std::int64_t begin = 0; begin < steps; begin += stretch) {
+    const std::int64_t end = std::min(begin + stretch, steps);
+    run.rows(count, Cost::copy(floats * static_cast<double>(end - begin)), 1,
+             [&](std::int64_t b, std::int64_t last, int) {
+               for (; b < last; b++) {
+                 const T* sample = from + (rows ? rows[first + b] : first + b) * steps * block;
+                 for (std::int64_t t = begin; t < end; t++)
+                   std::copy_n(sample + t * block, block, to + (t * count + b) * block);
+               }
+             });
+  }
 }
 Output to_output(const Tensor& y, const Run& run);  // batch-major
 
