@@ -29,8 +29,8 @@ using Poll = std::function<bool()>;  // asked between regions of work; true = st
 // clear the memory first.
 struct Cost {
   double flops, floats;
-  Cost(double flops, double floats = 0) : flops(flops), floats(floats) {}  // NOLINT: most loops are all arithmetic
-  static Cost copy(double floats) { return {20 * floats, floats}; }        // what could be done in that time
+  Cost(double arithmetic, double written = 0) : flops(arithmetic), floats(written) {}
+  static Cost copy(double n) { return {20 * n, n}; }  // what could be done while n floats are copied
 };
 
 // States that a recurrent layer starts from or ends in: [batch][pad(units)] each, h then c.
