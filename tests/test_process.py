@@ -312,20 +312,21 @@ print(rss() - before)
 
 
 def test_import_is_quick_and_small():
-    """`import seqcore` within 0.05 s of `import numpy`; nothing else of weight comes with it; no thread starts."""
+    """`import seqcore` takes less than half as long as `import numpy`; nothing else of weight comes with it; no thread
+    starts."""
     code = """
 import time, sys, os
 t = time.perf_counter(); import numpy; a = time.perf_counter() - t
 t = time.perf_counter(); import seqcore; b = time.perf_counter() - t
 heavy = {"scipy", "h5py", "rich", "tabulate", "keras", "torch", "tensorflow", "asyncio", "unittest", "multiprocessing"}
-print(b, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
+print(b / a, len(os.listdir("/proc/self/task")), sorted(heavy & set(sys.modules)))
 """
     # The first run may have to compile the modules; without a cache every run would. A busy machine may need more.
     environment = {"OPENBLAS_NUM_THREADS": 1, "PYTHONDONTWRITEBYTECODE": ""}
     runs = []
-    while len(runs) < 20 and (not runs or float(runs[-1][0]) >= 0.05 * SLACK):
+    while len(runs) < 20 and (not runs or float(runs[-1][0]) >= 0.5):
         runs.append(run_python(code, **environment).split(maxsplit=2))
-    assert min(float(r[0]) for r in runs) < 0.05 * SLACK
+    assert min(float(r[0]) for r in runs) < 0.5
     assert runs[0][1] == "1"
     bare = run_python("import numpy, sys; print(sorted({'unittest', 'asyncio', 'multiprocessing'} & set(sys.modules)))")
     assert runs[0][2].strip() == bare.strip()
