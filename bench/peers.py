@@ -292,8 +292,8 @@ class Jax(Peer):
 
     def __init__(self, threads):
         super().__init__(threads)
-        if threads == 1:
-            os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        if threads:  # XLA has no option for it: a thread for each core that the process may use
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
     def train(self, cell, activation, i, h, b, t, outputs):
         if cell == "gru":

@@ -705,7 +705,7 @@ def test_calls_with_other_arguments():
     [(7, ValueError), (-1, ValueError), (1.5, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
      (2**32 + 1, ValueError), (-(2**63), ValueError), (np.uint64(2**63), ValueError), (HUGE, (ValueError, TypeError)),
      (-HUGE, (ValueError, TypeError)), ("1", TypeError), (None, TypeError), (1j, TypeError), ([1], ValueError),
-     ([1, 2], ValueError), (np.array([2]), ValueError), (ZERO((0,), int), ValueError), (object(), TypeError)],
+     ([1, 2], ValueError), (np.array([2]), ValueError), (ZERO((0,), int), ValueError), (object, TypeError)],
     ids=repr,
 )  # fmt: skip
 def test_bad_ids(value, error):
