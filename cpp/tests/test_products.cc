@@ -1,13 +1,10 @@
 // Weight gradients of recurrent layers: whoever sums what, the bits are those of ARCHITECTURE.md's bands, computed here
 // with std::fma; and products over banded rows reach every row.
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "base/parallel.h"
@@ -177,31 +174,9 @@ void check_product() {
   }
 }
 
-// A layer asks how many threads its work deserves, and has scratch for those: no more may come, whatever has run since.
-void check_workers() {
-  set_num_threads(7);
-  Run run(kernels(), 7);
-  const int threads = run.workers(7e6);
-  CHECK(threads == 3 && run.workers(7e6) == 3);  // to ask changes nothing
-  for (int i = 0; i < 20; ++i) {
-    std::atomic<int> last{0};
-    std::atomic<std::int64_t> done{0};
-    const auto body = [&](std::int64_t from, std::int64_t to, int worker) {
-      for (int seen = last; seen < worker && !last.compare_exchange_weak(seen, worker);) {
-      }
-      done += to - from;
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
-    };
-    run.rows(70, 1e5, 1, body, threads);
-    CHECK(last < threads && done == 70);
-  }
-  CHECK(run.several && run.workers(7e6) == 7 && run.workers(4e5) == 1);
-}
-
 }  // namespace
 
 int main() {
-  check_workers();
   for (int i = 0; i < 60; ++i)
     check_gradient({pick(1, 90), pick(1, 40), pick(1, 30), pick(0, 1) * pick(1, 30), pick(1, 40), pick(1, 4),
                     pick(0, 1) == 1, pick(0, 1) == 1});
