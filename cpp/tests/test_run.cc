@@ -36,10 +36,11 @@ void check_workers() {
   CHECK(run.several && run.workers(7e6) == 7 && run.workers(4e5) == 1);
 }
 
-// Regions end after so much arithmetic or so many numbers written, whichever comes first.
+// Regions end after so much arithmetic or so many numbers written, whichever comes first, but have an item a thread.
 void check_polls() {
   set_num_threads(2);
-  const std::pair<Cost, int> cases[] = {{1e7, 1}, {1e8, 10}, {{1, 1e5}, 3}, {Cost::copy(1e5), 3}};
+  const std::pair<Cost, int> cases[] = {
+      {1e7, 1}, {1e8, 10}, {{1, 1e5}, 3}, {Cost::copy(1e5), 3}, {Cost::copy(1e7), 50}};
   for (const auto& [cost, polls] : cases) {
     Run run(kernels(), 2);
     int asked = 0;

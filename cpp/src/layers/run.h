@@ -110,7 +110,8 @@ inline constexpr std::int64_t kRowsOfTile = 8;  // what fills the widest registe
 template <class F>
 void Run::rows(std::int64_t n, Cost cost, std::int64_t least, F&& body, int most) const {
   const double items = std::min(kRegionFlops / std::max(cost.flops, 1.0), kRegionFloats / std::max(cost.floats, 1.0));
-  const std::int64_t region = std::max<std::int64_t>(1, static_cast<std::int64_t>(items));
+  const std::int64_t region =
+      std::max<std::int64_t>(threads, static_cast<std::int64_t>(items));  // one a thread at least
   for (std::int64_t begin = 0; begin < n; begin += region) {
     const std::int64_t size = std::min(region, n - begin);
     const double flops = static_cast<double>(size) * cost.flops;
