@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/arena.h"
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "kernels/dispatch.h"
 #include "stream/floor.h"
 

@@ -1,5 +1,6 @@
 // The stateless computations: the same code that models use, on single arrays.
 #include "arrays.h"
+#include "base/flush_guard.h"
 #include "base/parallel.h"
 #include "base/philox.h"
 #include "base/shape.h"

@@ -2,6 +2,7 @@
 #include "model/optimizers.h"
 
 #include "arrays.h"
+#include "base/flush_guard.h"
 #include "base/parallel.h"
 #include "base/shape.h"
 #include "kernels/dispatch.h"

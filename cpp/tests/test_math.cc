@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "base/philox.h"
 #include "check.h"
 #include "guarded.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "check.h"
 #include "guarded.h"
 #include "kernels/dispatch.h"

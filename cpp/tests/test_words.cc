@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "check.h"
 #include "guarded.h"
 #include "kernels/dispatch.h"

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "simd/scalar.h"
 
 #include "kernels/twice.inl"

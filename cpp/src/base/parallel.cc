@@ -9,24 +9,21 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 #include <new>
-#include <shared_mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
 
+#include "base/flush_guard.h"
 #include "base/processors.h"
+#include "base/spin.h"
 
 namespace seqcore {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr auto kSpin = std::chrono::microseconds(40);   // what a thread may burn before it sleeps
 constexpr auto kIdle = std::chrono::microseconds(200);  // a helper without work: to wake one takes 50 to 100
-constexpr auto kNap = std::chrono::microseconds(20);    // between looks at a meeting where a part is missing
 // Helpers are judged by so long a time of regions. If alone the caller would have been as fast, or the helpers bring less
 // than a quarter of their number, there are half as many of them for kFewer, twice as long each time.
 constexpr auto kTrial = std::chrono::milliseconds(10);
@@ -36,48 +33,8 @@ constexpr auto kFewer = std::chrono::milliseconds(100), kFewerAtMost = std::chro
 std::atomic<int> default_count{0};  // 0: not known yet
 std::atomic<int> wanted{0};         // 0: the default
 std::atomic<bool> serial{false};
-std::atomic<int> forks{0};  // between the process that loaded this and now
 
 thread_local bool inside = false;  // a body runs on this thread
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
-
-// Whether `ready` came true while spinning.
-template <class F>
-bool spin(F&& ready, Clock::duration patience = kSpin) {
-  const auto end = Clock::now() + patience;
-  do {
-    for (int i = 0; i < 64; i++) {
-      if (ready()) return true;
-      pause();
-    }
-  } while (Clock::now() < end);
-  return false;
-}
-
-// Spins, and beyond that gives the processor away between looks: whoever is missing may be waiting for it.
-template <class F>
-void wait_for(F&& ready) {
-  if (!spin(ready))
-    while (!ready()) std::this_thread::sleep_for(kNap);
-}
-
-}  // namespace
-
-Grid fit(Grid most, int threads) {
-  Grid best{1, 1};
-  for (int parts = std::min(most.parts, threads); parts > 0; parts--) {
-    const int teams = std::min(most.teams, threads / parts);
-    if (teams * parts > best.seats()) best = {teams, parts};
-  }
-  return best;
-}
 
 // The helpers and the one job they may join. A caller opens the door, works, closes it when no task is left, and waits
 // only for those who came in: a helper that the system has not scheduled in time is not waited for, so a busy neighbour
@@ -228,11 +185,9 @@ class Pool {
   }
 
   std::int64_t work(int worker, int share) {  // returns how many tasks it did
-    const FlushGuard flush;
-    inside = true;
+    const BodyScope scope;
     std::int64_t done = 0;
     for (std::int64_t task; (task = take_task(share)) >= 0; ++done) body_(context_, task, worker);
-    inside = false;
     return done;
   }
 
@@ -264,14 +219,12 @@ class Pool {
 
   void sit(int seat) {
     if (seat >= grid_.seats()) return;
-    const FlushGuard flush;
-    inside = true;
+    const BodyScope scope;
     const auto [teams, parts] = grid_;
     const int team = seat / parts;
     const std::chrono::nanoseconds start = on_core();
     seat_body_(context_, {team, teams, seat % parts, parts, meetings_[team]});
     worked_.fetch_add((on_core() - start).count(), std::memory_order_relaxed);
-    inside = false;
   }
 
   // Joins a job that this helper has not seen; its number is then in `seen`.
@@ -366,29 +319,6 @@ class Pool {
   std::atomic<bool> waiting_{false};
 };
 
-void Meeting::wait() {
-  if (parts_ == 1) return;
-  const std::uint32_t round = round_.load(std::memory_order_relaxed);
-  if (here_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(parts_)) {
-    here_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
-    return;
-  }
-  const auto over = [&] { return round_.load(std::memory_order_acquire) != round; };
-  for (int i = 0; i < 64; ++i) {
-    if (over()) return;
-    pause();
-  }
-  const Clock::time_point start = Clock::now();
-  wait_for(over);
-  const std::chrono::nanoseconds waited = Clock::now() - start;
-  waited_.fetch_add(waited.count(), std::memory_order_relaxed);
-  const std::chrono::nanoseconds spun = std::min<std::chrono::nanoseconds>(waited, kSpin);  // then it naps
-  spun_.fetch_add(spun.count(), std::memory_order_relaxed);
-}
-
-namespace {
-
 std::atomic<Pool*> pool{nullptr};
 
 Pool& the_pool() {
@@ -400,27 +330,27 @@ Pool& the_pool() {
   return *now;
 }
 
-std::shared_mutex& fork_gate() {
-  static auto* const gate = new std::shared_mutex;
-  return *gate;
-}
-void before_fork() { fork_gate().lock(); }
-void after_fork() { fork_gate().unlock(); }
-
 // The child has none of the helpers, and whatever state the pool was in: it is left behind.
 void in_child() {
   pool = nullptr;
   inside = false;
   serial = true;
-  forks++;
-  new (&fork_gate()) std::shared_mutex;  // the one who locked it was the parent's thread
 }
-[[maybe_unused]] const int registered = (fork_gate(), pthread_atfork(before_fork, after_fork, in_child));
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, in_child);
 
 }  // namespace
 
-ForkGate::ForkGate() { fork_gate().lock_shared(); }
-ForkGate::~ForkGate() { fork_gate().unlock_shared(); }
+Grid fit(Grid most, int threads) {
+  Grid best{1, 1};
+  for (int parts = std::min(most.parts, threads); parts > 0; parts--) {
+    const int teams = std::min(most.teams, threads / parts);
+    if (teams * parts > best.seats()) best = {teams, parts};
+  }
+  return best;
+}
+
+BodyScope::BodyScope() noexcept : outer_(inside) { inside = true; }
+BodyScope::~BodyScope() { inside = outer_; }
 
 int default_threads() {
   int count = default_count;
@@ -471,171 +401,18 @@ void run(std::int64_t tasks, int max_threads, Body body, void* context) {
   if (tasks <= 0) return;
   const auto workers = static_cast<int>(std::min<std::int64_t>(tasks, threads_for(max_threads)));
   if (workers > 1 && the_pool().run(tasks, workers, body, context)) return;
-  const FlushGuard flush;
-  const bool outer = inside;
-  inside = true;
+  const BodyScope scope;
   for (std::int64_t task = 0; task < tasks; ++task) body(context, task, 0);
-  inside = outer;
 }
 
 void run_teams(Grid most, double patience, SeatBody body, void* context) {
   const auto patient = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience));
   const Grid grid = fit({std::min(most.teams, kMostTeams), most.parts}, threads_for(most.seats()));
   if (grid.seats() > 1 && the_pool().run_teams(grid, patient, body, context)) return;
-  const FlushGuard flush;
-  const bool outer = inside;
-  inside = true;
+  const BodyScope scope;
   Meeting alone;
   body(context, {0, 1, 0, 1, alone});
-  inside = outer;
 }
 
 }  // namespace detail
-
-// ------------------------------------------------------------------------------------------------------------- Team
-
-// A helper's word says what it is at. The caller claims all that are awake, and only then lets them go, or back.
-struct Team::Shared {
-  enum State : int { asleep, awake, claimed, working, over };
-  static constexpr auto kTeamSpin = std::chrono::milliseconds(1);
-  static constexpr auto kTooLong = std::chrono::microseconds(200);
-  static constexpr auto kDoWithout = std::chrono::milliseconds(5);
-
-  struct alignas(64) Helper {
-    std::atomic<int> state{awake};
-    std::thread thread;
-  };
-  std::unique_ptr<Helper[]> helpers;
-  int count = 0;
-  const int born = forks;
-  Meeting meeting;
-  detail::TeamBody body = nullptr;
-  void* context = nullptr;
-  Clock::time_point alone_until{};
-  std::mutex gate;
-  std::condition_variable wake;
-
-  void help(Helper& me, int part) {
-    const FlushGuard flush;
-    inside = true;
-    for (;;) {
-      int state = awake;
-      const auto called = [&] {
-        state = me.state.load(std::memory_order_acquire);
-        return state == working || state == over;
-      };
-      if (!spin(called, kTeamSpin)) {
-        state = awake;
-        if (me.state.compare_exchange_strong(state, asleep)) {
-          std::unique_lock<std::mutex> lock(gate);
-          wake.wait(lock, [&] { return me.state.load() != asleep; });
-        }
-        continue;
-      }
-      if (state == over) return;
-      body(context, part, meeting.parts_, meeting);
-      me.state.store(awake, std::memory_order_release);
-    }
-  }
-
-  // All helpers, or none; those that sleep are woken for the next time.
-  bool claim() {
-    int got = 0;
-    bool sleeper = false;
-    for (; got < count; got++) {
-      int state = awake;
-      if (!helpers[got].state.compare_exchange_strong(state, claimed, std::memory_order_acquire)) break;
-    }
-    if (got == count) return count > 0;
-    for (int i = 0; i < got; i++) helpers[i].state.store(awake, std::memory_order_release);
-    for (int i = 0; i < count; i++) {
-      int state = asleep;
-      sleeper |= helpers[i].state.compare_exchange_strong(state, awake);
-    }
-    if (sleeper) {
-      {
-        const std::lock_guard<std::mutex> lock(gate);
-      }
-      wake.notify_all();
-    }
-    return false;
-  }
-};
-
-Team::Team(int parts) : shared_(std::make_unique<Shared>()) {
-  Shared& s = *shared_;
-  s.helpers = std::make_unique<Shared::Helper[]>(static_cast<std::size_t>(std::max(parts - 1, 0)));
-  try {
-    for (; s.count < parts - 1; s.count++) {
-      Shared::Helper& helper = s.helpers[s.count];
-      const int part = s.count + 1;
-      helper.thread = std::thread([&s, &helper, part] { s.help(helper, part); });
-    }
-  } catch (const std::system_error&) {  // no more threads: fewer parts
-  } catch (const std::bad_alloc&) {     // nor memory for them
-  }
-  s.meeting.parts_ = s.count + 1;
-}
-
-Team::~Team() {
-  Shared& s = *shared_;
-  if (s.born != forks) {  // the threads are the parent's
-    static_cast<void>(shared_.release());
-    return;
-  }
-  {
-    const std::lock_guard<std::mutex> lock(s.gate);
-    for (int i = 0; i < s.count; i++) s.helpers[i].state = Shared::over;
-  }
-  s.wake.notify_all();
-  for (int i = 0; i < s.count; i++) s.helpers[i].thread.join();
-}
-
-int Team::parts() const { return shared_->meeting.parts_; }
-
-void Team::run(detail::TeamBody body, void* context) noexcept {
-  Shared& s = *shared_;
-  const FlushGuard flush;
-  const bool outer = inside;
-  inside = true;
-  const bool waits = s.alone_until != Clock::time_point{} && Clock::now() < s.alone_until;
-  if (s.born != forks.load(std::memory_order_relaxed) || waits || !s.claim()) {
-    Meeting alone;
-    body(context, 0, 1, alone);
-  } else {
-    s.body = body;
-    s.context = context;
-    s.meeting.waited_.store(0, std::memory_order_relaxed);
-    for (int i = 0; i < s.count; i++) s.helpers[i].state.store(Shared::working, std::memory_order_release);
-    body(context, 0, s.meeting.parts_, s.meeting);
-    for (int i = 0; i < s.count; i++)
-      while (s.helpers[i].state.load(std::memory_order_acquire) == Shared::working) pause();
-    s.alone_until = s.meeting.waited() > Shared::kTooLong ? Clock::now() + Shared::kDoWithout : Clock::time_point{};
-  }
-  inside = outer;
-}
-
-// MXCSR: all exceptions masked, round to nearest, FTZ and DAZ. FPCR: FZ and nothing else.
-#if defined(__x86_64__)
-constexpr unsigned kMode = 0x1F80 | 0x8040, kFlags = 0x3F;
-FlushGuard::FlushGuard() noexcept : saved_(__builtin_ia32_stmxcsr()) {
-  if ((saved_ & ~std::uint64_t{kFlags}) != kMode) __builtin_ia32_ldmxcsr(kMode);
-}
-FlushGuard::~FlushGuard() {
-  if ((saved_ & ~std::uint64_t{kFlags}) != kMode) __builtin_ia32_ldmxcsr(static_cast<unsigned>(saved_));
-}
-#elif defined(__aarch64__)
-constexpr std::uint64_t kMode = std::uint64_t{1} << 24;
-FlushGuard::FlushGuard() noexcept {
-  __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
-  if (saved_ != kMode) __asm__ volatile("msr fpcr, %0" : : "r"(kMode) : "memory");
-}
-FlushGuard::~FlushGuard() {
-  if (saved_ != kMode) __asm__ volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
-}
-#else
-FlushGuard::FlushGuard() noexcept : saved_(0) {}
-FlushGuard::~FlushGuard() = default;
-#endif
-
 }  // namespace seqcore

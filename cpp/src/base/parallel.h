@@ -1,4 +1,5 @@
-// Threads: how many, and three ways to use them. The only threads and the only OpenMP of the project are in parallel.cc.
+// The threads that the process shares: how many, and two ways to use them. The only OpenMP of the project is in parallel.cc,
+// the only other threads are a Team's.
 //
 // Contract
 // - Nothing starts at import. The default is what the process may use (affinity and cgroup quota, at least 1).
@@ -17,11 +18,11 @@
 // - Every thread that runs a body has denormals flushed (MXCSR/FPCR) while it does, and gets its own mode back after.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <cstdint>
-#include <memory>
 #include <type_traits>
+
+#include "base/flush_guard.h"
+#include "base/meeting.h"
 
 namespace seqcore {
 
@@ -34,49 +35,17 @@ bool helpers_awake();  // none of them sleeps: a region would begin at once
 void set_num_threads(
     int n);  // REQUIRES: 1 <= n <= kMaxThreads, else std::invalid_argument. Takes effect with the next region.
 
-// Denormals read and written as zero while it lives; the thread's mode is restored after. Cheap when already set.
-class FlushGuard {
+// While a body runs on this thread: denormals are zero, and a region that it begins runs on it alone.
+class BodyScope {
  public:
-  FlushGuard() noexcept;
-  ~FlushGuard();
-  FlushGuard(const FlushGuard&) = delete;
-  FlushGuard& operator=(const FlushGuard&) = delete;
+  BodyScope() noexcept;
+  ~BodyScope();
+  BodyScope(const BodyScope&) = delete;
+  BodyScope& operator=(const BodyScope&) = delete;
 
  private:
-  std::uint64_t saved_;
-};
-
-// Held by a section that a child of fork() must find done: a fork waits for all of them. They are short, or rare.
-class ForkGate {
- public:
-  ForkGate();
-  ~ForkGate();
-  ForkGate(const ForkGate&) = delete;
-  ForkGate& operator=(const ForkGate&) = delete;
-};
-
-// Where the parts of a team meet.
-class Meeting {
- public:
-  void wait();                                                                 // returns when all parts have called it
-  static void wait(void* meeting) { static_cast<Meeting*>(meeting)->wait(); }  // for kernels
-
- private:
-  friend class Pool;
-  friend class Team;
-  void begin(int parts) {
-    parts_ = parts;
-    here_.store(0, std::memory_order_relaxed);
-    waited_.store(0, std::memory_order_relaxed);
-    spun_.store(0, std::memory_order_relaxed);
-  }
-  std::chrono::nanoseconds waited() const { return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed)); }
-  std::chrono::nanoseconds spun() const { return std::chrono::nanoseconds(spun_.load(std::memory_order_relaxed)); }
-  int parts_ = 1;
-  alignas(64) std::atomic<std::uint32_t> here_{0};
-  alignas(64) std::atomic<std::uint32_t> round_{0};
-  // ns, of all parts together: until the last came, and of that on a core.
-  std::atomic<std::int64_t> waited_{0}, spun_{0};
+  const FlushGuard flush_;
+  const bool outer_;
 };
 
 // Threads in teams that do not meet, of parts that do.
@@ -99,7 +68,6 @@ using Body = void (*)(void* context, std::int64_t task, int worker);
 void run(std::int64_t tasks, int max_threads, Body body, void* context);
 using SeatBody = void (*)(void* context, const Seat& seat);
 void run_teams(Grid most, double patience, SeatBody body, void* context);
-using TeamBody = void (*)(void* context, int part, int parts, Meeting& meeting);
 }  // namespace detail
 
 // body(task, worker) for every task in [0, tasks), fewer than 2^31; worker is in [0, max_threads) and unique among
@@ -120,31 +88,5 @@ void parallel_team(Grid most, double patience, F&& body) {
   detail::run_teams(
       most, patience, [](void* context, const Seat& seat) { (*static_cast<Plain*>(context))(seat); }, &body);
 }
-
-// A team of its owner's own, for bodies of microseconds: helpers start with it and end with it, spin between bodies for
-// about a millisecond, then sleep. The caller does a body alone where one sleeps (and wakes it for the next), after one
-// kept the others waiting (for a while), and in the child of a fork (for good).
-class Team {
- public:
-  explicit Team(int parts);  // REQUIRES: 1 <= parts <= kMaxThreads. Where threads cannot be started it has fewer parts.
-  ~Team();
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
-  int parts() const;
-
-  // body(part, parts(), meeting) on all parts at once, or body(0, 1, meeting) on the caller. One call at a time.
-  template <class F>
-  void run(F&& body) noexcept {
-    using Plain = std::remove_reference_t<F>;
-    run([](void* context, int part, int parts,
-           Meeting& meeting) { (*static_cast<Plain*>(context))(part, parts, meeting); },
-        &body);
-  }
-
- private:
-  struct Shared;
-  void run(detail::TeamBody body, void* context) noexcept;
-  std::unique_ptr<Shared> shared_;
-};
 
 }  // namespace seqcore

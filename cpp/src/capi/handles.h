@@ -8,7 +8,7 @@
 #include <new>
 #include <utility>
 
-#include "base/parallel.h"
+#include "base/fork.h"
 
 namespace seqcore {
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/flush_guard.h"
 #include "layers/config.h"
 #include "layers/factories.h"
 #include "layers/products.h"

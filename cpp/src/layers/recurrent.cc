@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/meeting.h"
 #include "layers/step.h"
 
 namespace seqcore {

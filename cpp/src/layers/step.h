@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/arena.h"
-#include "base/parallel.h"
+#include "base/meeting.h"
 #include "kernels/kernels.h"
 #include "layers/run.h"
 

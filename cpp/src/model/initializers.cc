@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/flush_guard.h"
 #include "base/parallel.h"
 #include "base/philox.h"
 #include "base/shape.h"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/fork.h"
+#include "base/parallel.h"
 #include "base/philox.h"
 #include "model/constraints.h"
 #include "model/initializers.h"
@@ -154,6 +156,27 @@ Model::Result result_of(const Tensor& y, Run& run) {
   return result;
 }
 
+// A layer's states where they lie: of each cell h, then c if it has one.
+std::vector<Tensor> state_tensors(const std::vector<Input>& given, const std::vector<Layer::StateShape>& shapes,
+                                  std::int64_t batch) {
+  std::vector<std::int64_t> units;
+  for (const Layer::StateShape& shape : shapes) units.insert(units.end(), shape.has_c ? 2 : 1, shape.units);
+  if (given.size() != units.size())
+    throw std::invalid_argument("initial_state: expected " + std::to_string(units.size()) + " arrays, got " +
+                                std::to_string(given.size()));
+  std::vector<Tensor> tensors(units.size());
+  for (std::size_t i = 0; i < units.size(); i++) {
+    if (given[i].shape != std::vector<std::int64_t>{batch, units[i]})
+      throw std::invalid_argument("initial_state: expected shape " + text({batch, units[i]}) + ", got " +
+                                  text(given[i].shape));
+    tensors[i].dims.rank = 1;
+    tensors[i].dims.d[0] = tensors[i].ld = units[i];
+    tensors[i].batch = batch;
+    tensors[i].data = const_cast<float*>(given[i].values);
+  }
+  return tensors;
+}
+
 }  // namespace
 
 Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* mask,
@@ -187,24 +210,7 @@ Model::Result Model::forward(const Input& x, bool training, const std::uint8_t* 
   }
   std::vector<Tensor> initial, finals;
   if (initial_state) {
-    std::vector<std::int64_t> units;
-    for (const Layer::StateShape& shape : network_->layers().front()->states())
-      units.insert(units.end(), shape.has_c ? 2 : 1, shape.units);
-    if (initial_state->size() != units.size())
-      throw std::invalid_argument("initial_state: expected " + std::to_string(units.size()) + " arrays, got " +
-                                  std::to_string(initial_state->size()));
-    for (std::size_t i = 0; i < units.size(); i++) {
-      const Input& given = (*initial_state)[i];
-      if (given.shape != std::vector<std::int64_t>{x.shape[0], units[i]})
-        throw std::invalid_argument("initial_state: expected shape " + text({x.shape[0], units[i]}) + ", got " +
-                                    text(given.shape));
-      Tensor t;
-      t.dims.rank = 1;
-      t.dims.d[0] = t.ld = units[i];
-      t.batch = x.shape[0];
-      t.data = const_cast<float*>(given.values);
-      initial.push_back(t);
-    }
+    initial = state_tensors(*initial_state, network_->layers().front()->states(), x.shape[0]);
     run.initial_state = &initial;
   }
   run.final_state = &finals;

@@ -66,58 +66,83 @@ Network::~Network() { delete spare_.load(); }
 
 // -------------------------------------------------------------------------------------------------------------- build
 
-Network::Network(const Json& json) : k_(seqcore::kernels()) {
-  if (!json.is_object()) throw std::invalid_argument("model description must be a JSON object");
-  const Json* layers = nullptr;
-  std::string dtype = "float32";
-  for (const auto& [key, value] : json.as_object()) {
-    if (key == "layers") {
-      layers = &value;
-    } else if (key == "input") {
-      for (const auto& [name, entry] : value.as_object()) {
-        if (name == "dtype") {
-          dtype = entry.as_string();
-          if (dtype != "float32" && dtype != "int32")
-            throw std::invalid_argument("input dtype must be float32 or int32, got " + dtype);
-        } else if (name == "shape") {
-          const Json::Array& shape = entry.as_array();
-          if (shape.size() < 2 || shape.size() > static_cast<std::size_t>(Dims::kMaxRank))
-            throw std::invalid_argument("input shape must have 2 to " + std::to_string(Dims::kMaxRank) +
-                                        " entries with the batch, got " + std::to_string(shape.size()));
-          const auto entry_of = [&](const Json& d) {
-            const std::int64_t n = d.is_null() ? -1 : d.as_integer();
-            if (n == 0 || n < -1 || n > (std::int64_t{1} << 31))
-              throw std::invalid_argument("input shape has a dimension of " + std::to_string(n));
-            return n;
-          };
-          input_batch_ = entry_of(shape[0]);
-          for (std::size_t i = 1; i < shape.size(); i++) input_.d[input_.rank++] = entry_of(shape[i]);
-        } else {
-          throw std::invalid_argument("unknown key '" + name + "' in the model description's input");
-        }
-      }
+namespace {
+
+struct Description {
+  std::int64_t batch = -1;
+  Dims input;
+  bool ids = false;
+  const Json::Array* layers = nullptr;
+};
+
+std::int64_t read_size(const Json& d) {
+  const std::int64_t n = d.is_null() ? -1 : d.as_integer();
+  if (n == 0 || n < -1 || n > (std::int64_t{1} << 31))
+    throw std::invalid_argument("input shape has a dimension of " + std::to_string(n));
+  return n;
+}
+
+void read_input(const Json& input, Description& into) {
+  for (const auto& [name, entry] : input.as_object()) {
+    if (name == "dtype") {
+      const std::string& dtype = entry.as_string();
+      if (dtype != "float32" && dtype != "int32")
+        throw std::invalid_argument("input dtype must be float32 or int32, got " + dtype);
+      into.ids = dtype == "int32";
+    } else if (name == "shape") {
+      const Json::Array& shape = entry.as_array();
+      if (shape.size() < 2 || shape.size() > static_cast<std::size_t>(Dims::kMaxRank))
+        throw std::invalid_argument("input shape must have 2 to " + std::to_string(Dims::kMaxRank) +
+                                    " entries with the batch, got " + std::to_string(shape.size()));
+      into.batch = read_size(shape[0]);
+      for (std::size_t i = 1; i < shape.size(); i++) into.input.d[into.input.rank++] = read_size(shape[i]);
     } else {
-      throw std::invalid_argument("unknown key '" + key + "' in the model description");
+      throw std::invalid_argument("unknown key '" + name + "' in the model description's input");
     }
   }
-  if (!layers || !layers->is_array() || layers->as_array().empty())
-    throw std::invalid_argument("a model needs at least one layer");
-  if (input_.rank == 0) throw std::invalid_argument("the model description has no input shape");
+}
 
+Description read(const Json& json) {
+  if (!json.is_object()) throw std::invalid_argument("model description must be a JSON object");
+  Description description;
+  for (const auto& [key, value] : json.as_object()) {
+    if (key == "layers" && value.is_array())
+      description.layers = &value.as_array();
+    else if (key == "input")
+      read_input(value, description);
+    else if (key != "layers")
+      throw std::invalid_argument("unknown key '" + key + "' in the model description");
+  }
+  if (!description.layers || description.layers->empty())
+    throw std::invalid_argument("a model needs at least one layer");
+  if (description.input.rank == 0) throw std::invalid_argument("the model description has no input shape");
+  return description;
+}
+
+// Only time may be unknown, and only where a layer keeps time apart from features.
+void check_known(const std::string& layer, const Dims& dims, bool ids) {
+  for (int i = dims.rank >= 2 || ids ? 1 : 0; i < dims.rank; i++)
+    if (dims.d[i] < 0)
+      throw std::invalid_argument(layer + ": only the batch and the time dimension may be unknown, got input shape " +
+                                  to_string(dims));
+}
+
+}  // namespace
+
+Network::Network(const Json& json) : k_(seqcore::kernels()) {
+  const Description description = read(json);
+  input_ = description.input;
+  input_batch_ = description.batch;
   Layer::Place at{k_};
   Dims dims = input_;
-  for (const Json& entry : layers->as_array()) {
+  for (const Json& entry : *description.layers) {
     std::unique_ptr<Layer> layer = make_layer(entry);
     const std::string name = Config(entry).class_name();
-    if (layer->takes_ids() != (layers_.empty() && dtype == "int32"))
-      throw std::invalid_argument(layer->takes_ids() ? name + " must be the first layer and takes integer input"
-                                                     : name + " takes float32 input, got " + dtype);
-    // Only time may be unknown, and only where a layer keeps time apart from features.
-    const int known_from = dims.rank >= 2 || layer->takes_ids() ? 1 : 0;
-    for (int i = known_from; i < dims.rank; i++)
-      if (dims.d[i] < 0)
-        throw std::invalid_argument(name + ": only the batch and the time dimension may be unknown, got input shape " +
-                                    to_string(dims));
+    if (layer->takes_ids() != (layers_.empty() && description.ids))
+      throw std::invalid_argument(layer->takes_ids()
+                                      ? name + " must be the first layer and takes integer input"
+                                      : name + " takes float32 input, got " + (description.ids ? "int32" : "float32"));
+    check_known(name, dims, layer->takes_ids());
     dims = layer->build(dims);
     layer->name_weights("");
     layer->place(at);

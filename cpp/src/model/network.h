@@ -13,7 +13,7 @@
 
 #include "base/floats.h"
 #include "base/json.h"
-#include "base/parallel.h"
+#include "base/flush_guard.h"
 #include "base/shape.h"
 #include "layers/layer.h"
 

@@ -2,7 +2,7 @@
 
 #include <stdexcept>
 
-#include "base/parallel.h"
+#include "base/fork.h"
 
 namespace seqcore {
 

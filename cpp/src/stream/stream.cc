@@ -5,6 +5,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/flush_guard.h"
+#include "base/parallel.h"
+
 namespace seqcore {
 
 namespace {

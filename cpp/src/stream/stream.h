@@ -12,7 +12,8 @@
 #include <memory>
 #include <vector>
 
-#include "base/parallel.h"
+#include "base/meeting.h"
+#include "base/team.h"
 #include "layers/step.h"
 #include "model/snapshot.h"
 
