@@ -41,13 +41,17 @@ SEQCORE_INLINE Lanes fold(std::int64_t n, float init, F body) {
 }
 
 // The tree: the upper half is combined into the lower, 16 -> 8 -> 4 -> 2 -> 1.
+template <int half = kLanes / 2, class T, class F>
+SEQCORE_INLINE T halve(T* x, F combine) {
+  for (int l = 0; l < half; ++l) x[l] = combine(x[l], x[l + half]);
+  if constexpr (half > 1) return halve<half / 2>(x, combine);
+  return x[0];
+}
 template <class F>
 SEQCORE_INLINE float tree(const Lanes& lanes, F combine) {
   float x[kLanes];
   for (int j = 0; j < kLanes / W; ++j) store(x + j * W, lanes.v[j]);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int l = 0; l < half; ++l) x[l] = combine(x[l], x[l + half]);
-  return x[0];
+  return halve(x, combine);
 }
 
 SEQCORE_INLINE float first(vec v) {

@@ -14,6 +14,25 @@ SEQCORE_INLINE ivec round_to_high(vec v) {
   return iselect(unordered(v, v), ior(u, iset1(0x00400000)), rounded);
 }
 
+template <class To, class From>
+SEQCORE_INLINE To same_bits(From from) {
+  To to;
+  static_assert(sizeof to == sizeof from);
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// The largest size of k floats; infinite or NaN where one of them is. Sizes have the order of their bits.
+SEQCORE_INLINE float largest_size(const float* x, std::int64_t k) {
+  const Lanes lanes = fold(k, 0.0f, [=](auto at, vec acc) {
+    const ivec size = bits(abs(at.load(x)));
+    return float_of(iselect(igt(size, bits(acc)), size, bits(acc)));
+  });
+  std::int32_t sizes[kLanes];
+  for (int j = 0; j < kLanes / W; ++j) istore(sizes + j * W, bits(lanes.v[j]));
+  return same_bits<float>(halve(sizes, [](std::int32_t a, std::int32_t b) { return a > b ? a : b; }));
+}
+
 // Words from one encoded row to the next.
 constexpr std::int64_t encoded_row(Precision p, std::int64_t k) { return pad(words(p, k)); }
 
@@ -27,11 +46,9 @@ void encode(Precision p, const float* x, std::int64_t k, float* out, float* scal
     for (std::int64_t i = 0; i < k; i += W) store_high(to + i, round_to_high(load_upto(x + i, k - i)));
     return;
   }
-  const float largest = tree(fold(k, 0.0f, [=](auto at, vec acc) { return max(abs(at.load(x)), acc); }),
-                             [](float a, float b) { return a > b ? a : b; });
-  const float nothing = sum(k, [=](auto at, vec acc) { return fma(at.load(x), zero(), acc); });  // or NaN
+  const float largest = largest_size(x, k);
   const float per_unit = largest > kTiny ? kLargestByte / largest : 0.0f;
-  *scale = (largest > kTiny ? largest / kLargestByte : 0.0f) + nothing;
+  *scale = (largest > kTiny ? largest / kLargestByte : 0.0f) + (largest - largest);
   auto* to = reinterpret_cast<std::int8_t*>(out);
   for (std::int64_t i = 0; i < k; i += W) store_bytes(to + i, to_int(mul(load_upto(x + i, k - i), set1(per_unit))));
 }
@@ -40,14 +57,6 @@ void encode(Precision p, const float* x, std::int64_t k, float* out, float* scal
 constexpr std::int64_t words_at(Precision p, std::int64_t columns) { return p == Precision::int8 ? 2 * columns : 0; }
 constexpr std::int64_t packed_matrix_size(Precision p, std::int64_t k, std::int64_t columns) {
   return words_at(p, columns) + words(p, k) * columns;
-}
-
-template <class To, class From>
-SEQCORE_INLINE To same_bits(From from) {
-  To to;
-  static_assert(sizeof to == sizeof from);
-  __builtin_memcpy(&to, &from, sizeof to);
-  return to;
 }
 
 SEQCORE_INLINE std::uint32_t bfloat16_of(float x) {
