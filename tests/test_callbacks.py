@@ -162,13 +162,21 @@ def test_a_backup_of_another_model_changes_nothing(other, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backup_dir": ""}, "`backup_dir`"), ({"backup_dir": "b", "save_freq": 0}, "`save_freq`"),
+        ({"backup_dir": ""}, "`backup_dir`: expected the path of a folder, got ''"),
+        ({"backup_dir": None}, "`backup_dir`: expected the path of a folder, got None"),
+        ({"backup_dir": "b", "save_freq": 0}, "`save_freq`"), ({"backup_dir": "b", "save_freq": None}, "`save_freq`"),
         ({"backup_dir": "b", "save_freq": "batch"}, "`save_freq`"), ({"backup_dir": "b", "save_freq": True}, "`save_f"),
     ],
 )  # fmt: skip
 def test_bad_arguments_of_backups(arguments, message):
     with pytest.raises(ValueError, match=message):
         callbacks.BackupAndRestore(**arguments)
+
+
+@pytest.mark.parametrize("folder", [3, b"backup", ["backup"]])
+def test_what_is_no_path_of_backups(folder):
+    with pytest.raises(TypeError, match="`backup_dir`: expected the path of a folder, a string, got "):
+        callbacks.BackupAndRestore(folder)
 
 
 # ------------------------------------------------------------------------------------------------------------- averages

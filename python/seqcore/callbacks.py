@@ -496,6 +496,10 @@ class BackupAndRestore(Callback):
         double_checkpoint: whether the backup before the last is kept, for where the last one is damaged.
         delete_checkpoint: whether backups are deleted when `fit` is through.
 
+    Raises:
+        TypeError: `backup_dir` is no path.
+        ValueError: `backup_dir` is None or empty, or there is no such `save_freq`.
+
     Example:
         >>> import tempfile
         >>> import numpy as np
@@ -524,9 +528,12 @@ class BackupAndRestore(Callback):
         delete_checkpoint: bool = True,
     ) -> None:
         super().__init__()
-        self.backup_dir = os.fspath(backup_dir)
-        if not self.backup_dir:
-            raise ValueError("`backup_dir`: expected the path of a folder, got an empty string")
+        if not backup_dir:
+            raise ValueError(f"`backup_dir`: expected the path of a folder, got {backup_dir!r}")
+        path = os.fspath(backup_dir) if isinstance(backup_dir, (str, os.PathLike)) else backup_dir
+        if not isinstance(path, str):
+            raise TypeError(f"`backup_dir`: expected the path of a folder, a string, got {path!r}")
+        self.backup_dir = path
         if save_freq != "epoch" and (isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"`save_freq`: expected 'epoch' or a positive integer, got {save_freq!r}")
         self.save_freq, self.double_checkpoint, self.delete_checkpoint = save_freq, double_checkpoint, delete_checkpoint
