@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import seqcore
+from reference.activations import PARAMETRIC
 from reference.layers import make
 from seqcore import _core, activations, layers, models
 from support import Case, assert_close, chain, instance, sequential, spec
@@ -208,9 +209,63 @@ def test_functions_with_parameters():
         activations.relu(x, slope=1)
     with pytest.raises(ValueError, match="`max_value` of ReLU: expected a number >= 0"):
         activations.relu(x, max_value=-1)
-    for function in (activations.tanh, activations.celu):
+    for function in (activations.tanh, activations.selu):
         with pytest.raises(TypeError, match=r"expected no arguments but `x`, got \['alpha'\]"):
             function(x, alpha=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "values", "default"),
+    [
+        ("gelu", "approximate", (True, 1), False), ("celu", "alpha", (0.25, 1, 3.0), 1.0),
+        ("hard_shrink", "threshold", (0, 0.25, 1, -1), 0.5), ("soft_shrink", "threshold", (0, 0.25, 1), 0.5),
+        ("squareplus", "b", (0, 0.5, 9), 4),
+    ],
+)  # fmt: skip
+def test_functions_with_a_parameter(name, parameter, values, default):
+    """As the reference says, also at the ends; the default is the named activation, to the bit."""
+    function, x = getattr(activations, name), 3 * RNG.normal(size=(3, 4, 50)).astype(np.float32)
+    x[0, 0, :7] = 0, 0.25, -0.25, 1, -1, 60, -60
+    ends = np.float32([3e38, -3e38])
+    for value in values:
+        y = function(x, value)
+        assert y.dtype == np.float32 and y.shape == x.shape and np.array_equal(y, function(x, **{parameter: value}))
+        expected = PARAMETRIC[name](x.astype(np.float64), value)
+        # Where x is negative and large squareplus is the difference of numbers as large.
+        np.testing.assert_allclose(y, expected, 1e-5, 4e-6 if name == "squareplus" else 1e-37)
+        with np.errstate(over="ignore"):
+            np.testing.assert_allclose(function(ends, value), PARAMETRIC[name](ends.astype(np.float64), value), 1e-6)
+        assert function(x[0, 0, 9], value) == y[0, 0, 9] and function(x[:0], value).shape == (0, 4, 50)
+        assert np.isnan(function([np.nan], value)).all() and function([np.inf], value) == np.inf
+    assert np.array_equal(function(x, default), function(x))
+    assert any(not np.array_equal(function(x, value), function(x)) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: activations.gelu(x, "tanh"), ValueError, "`approximate` of gelu: expected True or False, got 'tanh"),
+        (lambda x: activations.celu(x, 0), ValueError, "`alpha` of celu: expected a number > 0, got 0"),
+        (lambda x: activations.hard_shrink(x, None), ValueError, "`threshold` of hard_shrink: expected a number"),
+        (lambda x: activations.soft_shrink(x, -1), ValueError, "`threshold` of soft_shrink: expected a number >= 0"),
+        (lambda x: activations.squareplus(x, -1), ValueError, "`b` of squareplus: expected a number >= 0, got -1"),
+        (lambda x: activations.gelu(x, alpha=1), TypeError, r"but `x` and \['approximate'\], got \['alpha'\]"),
+        (lambda x: activations.celu(x, 1, 2), TypeError, r"celu: expected `x` and \['alpha'\], got 2 more values"),
+        (lambda x: activations.celu(x, 1, alpha=2), TypeError, r"celu: expected each argument once, got \['alpha'\]"),
+        (lambda x: activations.relu(x, 1, negative_slope=2), TypeError, r"once, got \['negative_slope'\] twice"),
+    ],
+)
+def test_bad_parameters_of_formulas(call, error, message):
+    with pytest.raises(error, match=message):
+        call(np.ones((2, 3)))
+
+
+def test_softmax_functions_over_all_axes():
+    for shape in ((2, 3, 4), (5,), ()):
+        x = np.float32(RNG.standard_normal(shape))
+        exact = np.exp(np.float64(x)) / np.exp(np.float64(x)).sum()
+        assert_close(activations.softmax(x, None), exact)
+        assert_close(activations.log_softmax(x, axis=None), np.log(exact))
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1, (0, 1), (2, 0)])

@@ -108,6 +108,17 @@ ACTIVATIONS = {
     "sparsemax": (_sparsemax, _sparsemax_gradient),
 }
 
+# With a parameter, which those of layers do not have.
+PARAMETRIC = {
+    "celu": lambda x, alpha: np.where(x > 0, x, alpha * (_negative_exp(x / alpha) - 1.0)),
+    "gelu": lambda x, approximate: x * _sigmoid(np.sqrt(8.0 / np.pi) * (x + 0.044715 * x**3)) if approximate else (
+        x * _normal_cdf(x)
+    ),
+    "hard_shrink": lambda x, threshold: np.where(np.abs(x) > threshold, x, 0.0),
+    "soft_shrink": lambda x, threshold: np.sign(x) * np.maximum(np.abs(x) - threshold, 0.0),
+    "squareplus": lambda x, b: 0.5 * (x + np.sqrt(x * x + b)),
+}  # fmt: skip
+
 
 def activate(name, x):
     return ACTIVATIONS[name or "linear"][0](x)
