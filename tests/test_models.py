@@ -677,6 +677,59 @@ def test_a_clone_of_a_compiled_model_is_compiled():
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
 
 
+def test_clones_with_another_input():
+    model = models.Sequential([layers.Input((4, 3), name="given"), layers.LSTM(5), layers.Dense(2)])
+    inputs = layers.Input((None, 7), batch_size=6, name="other")
+    for given in (inputs, [inputs], layers.Activation("tanh", name="other")(inputs)):
+        clone = models.clone_model(model, input_tensors=given)
+        assert clone.input_shape == (6, None, 7) and clone.input.name == "other"
+        assert [w.shape for w in clone.layers[0].weights] == [(7, 20), (5, 20), (20,)]
+        assert [layer.name for layer in clone.layers] == [layer.name for layer in model.layers]
+    assert model.input_shape == (None, 4, 3) and models.clone_model(model).input.name == "given"
+    ids = models.Sequential([layers.Embedding(9, 2), layers.GRU(3)])
+    assert not models.clone_model(ids).built
+    clone = models.clone_model(ids, layers.Input((None,), dtype="int32"))
+    assert clone.input.dtype == "int32" and clone.output_shape == (None, 3) and clone.layers[0] is not ids.layers[0]
+    # Layers that are built fit their own input alone.
+    model.build()
+    shared = models.clone_model(model, layers.Input((9, 3)), clone_function=lambda layer: layer)
+    assert shared.layers == model.layers and shared.weights == model.weights
+    with pytest.raises(ValueError, match="was built for another input"):
+        models.clone_model(model, inputs, clone_function=lambda layer: layer).weights  # noqa: B018
+
+
+def test_clones_of_what_another_function_makes():
+    model = models.Sequential([layers.Input((4, 3)), layers.LSTM(5, name="r"), layers.Dense(2)])
+
+    def both_ways(layer):
+        new = type(layer).from_config(layer.get_config())
+        return layers.Bidirectional(new) if isinstance(layer, layers.LSTM) else new
+
+    for recursive in (False, True):
+        clone = models.clone_model(model, clone_function=both_ways, recursive=recursive)
+        assert [type(layer) for layer in clone.layers] == [layers.Bidirectional, layers.Dense]
+        assert clone.input_shape == (None, 4, 3) and clone.layers[1].kernel.shape == (10, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"call_function": lambda layer, x: layer(x)}, "`call_function`: expected None"),
+        ({"clone_function": 3}, "`clone_function`: expected a function of a layer, or None, got 3"),
+        ({"clone_function": lambda layer: None}, '`clone_function`: expected a layer for layer "dense.*", got None'),
+        ({"input_tensors": [layers.Input((3,)), layers.Input((3,))]}, "`input_tensors`: expected an Input, the only"),
+        ({"input_tensors": np.ones((2, 3))}, "`input_tensors`: expected an Input"),
+        ({"input_tensors": []}, r"`input_tensors`: expected an Input, the only one, got \[\]"),
+        ({"recursive": "yes"}, "`recursive`: expected True or False, got 'yes'"),
+        ({"model": layers.Dense(2)}, "`model`: expected a model"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_clones(arguments, message):
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match=message):
+        models.clone_model(**{"model": model, **arguments})
+
+
 @pytest.mark.parametrize(
     ("length", "stride", "rate", "size", "begin", "end", "many"),
     [(3, 1, 1, 4, None, None, 20), (1, 1, 1, 128, None, None, 20), (4, 3, 2, 2, 1, 18, 20), (2, 5, 7, 1, 0, 20, 6),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _engine, _serving
-from ._config import check_mapping, optional, sizes, text, to_config
+from ._config import boolean, check_mapping, optional, sizes, text, to_config
 from ._names import unique_name
 from ._network import Network, Shape, chain_shapes
 from ._training import Trainer
@@ -721,27 +721,70 @@ def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:
 
 
 def clone_model(
-    model: Sequential, input_tensors: Any = None, clone_function: Callable[[Layer], Layer] | None = None
+    model: Sequential,
+    input_tensors: Any = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: None = None,
+    recursive: bool = False,
 ) -> Sequential:
     """A model of the same layers with new weights. If the model is compiled so is the new one, as the model was.
 
     Args:
         model: the model.
-        input_tensors: None.
+        input_tensors: another input for the new model: an `Input`, what a layer gave for one (of which shape, dtype and
+            name count), or a list of one of these.
         clone_function: makes each new layer from the old one.
+        call_function: None. Keras's is for functional models alone; here a model is a list of layers, and none is
+            called when it is made.
+        recursive: accepted as Keras's. The layers of a model in a model stand in one row here, and all are cloned.
+
+    Raises:
+        ValueError: `model` is no model, `input_tensors` is no input or none that the layers take, `clone_function` is
+            no function or gives no layer, or `call_function` is one.
+
+    Example:
+        >>> from seqcore import Input, Sequential, layers, models
+        >>> model = Sequential([Input((10, 3)), layers.LSTM(8), layers.Dense(2)])
+        >>> models.clone_model(model, input_tensors=Input((None, 3))).input_shape
+        (None, None, 3)
     """
-    config = model.get_config()
-    copies = [_deserialize_layer(c) for c in config["layers"]]
-    if clone_function is not None:
-        first = copies[:1] if copies and isinstance(copies[0], InputLayer) else []
-        copies = [*first, *(clone_function(layer) for layer in model.layers)]
-    else:
-        for new, old in zip([c for c in copies if not isinstance(c, InputLayer)], model.layers, strict=True):
-            new.take_initializers(old)
-            if old.inference_only:
+    if not isinstance(model, Sequential):
+        raise ValueError(f"`model`: expected a model, got {model!r}")
+    if call_function is not None:
+        raise ValueError(
+            f"`call_function`: expected None: the model is a list of layers, and none is called when it is made; got "
+            f"{call_function!r}"
+        )
+    if clone_function is not None and not callable(clone_function):
+        raise ValueError(f"`clone_function`: expected a function of a layer, or None, got {clone_function!r}")
+    boolean(recursive, "`recursive`")
+    begin = _input_of_clone(model, input_tensors)
+    copies: list[Layer] = []
+    for layer in model.layers:
+        if clone_function is None:
+            new = _deserialize_layer(to_config(layer))
+            new.take_initializers(layer)
+            if layer.inference_only:
                 new.as_at_inference()
-    clone = Sequential(copies, trainable=model.trainable, name=model.name)
+        else:
+            new = clone_function(layer)
+            if not isinstance(new, (Layer, Sequential)):
+                raise ValueError(f'`clone_function`: expected a layer for layer "{layer.name}", got {new!r}')
+        copies.append(new)
+    clone = Sequential([*begin, *copies], trainable=model.trainable, name=model.name)
     if model.compiled:
         plain, weighted = model._metrics_given
         clone.compile(copy.deepcopy(model.optimizer), model.loss, metrics=plain, weighted_metrics=weighted)
     return clone
+
+
+def _input_of_clone(model: Sequential, given: Any) -> list[InputLayer]:
+    """The Input of a clone, if the model's is known or another one is given."""
+    if given is None:
+        return [] if model._shape is None else [InputLayer.from_config(model._input_config())]
+    one = given[0] if isinstance(given, (list, tuple)) and len(given) == 1 else given
+    if isinstance(one, InputLayer):
+        one = one._begin()
+    if not isinstance(one, Chain):
+        raise ValueError(f"`input_tensors`: expected an Input, the only one, got {given!r}")
+    return [InputLayer(batch_shape=one.shape, dtype=one.dtype, name=one.name)]
