@@ -4,6 +4,7 @@ Collected only where SEQCORE_TEST_KERAS holds the number of models (CI: 25):
 `SEQCORE_TEST_KERAS=500 pytest tests/test_keras.py`.
 """
 
+import inspect
 import os
 import warnings
 
@@ -597,6 +598,52 @@ def test_functions_of_metrics():
             for library in (seqcore, keras)
         )
         assert np.array_equal(a, b)
+
+
+def test_arguments_of_metrics():
+    """By name and place; but for the bases."""
+    names = [n for n in seqcore.metrics.__all__ if isinstance(getattr(seqcore.metrics, n), type)]
+    for name in set(names) - {"Metric", "MeanMetricWrapper"}:
+        ours, theirs = (list(inspect.signature(getattr(o.metrics, name)).parameters) for o in (seqcore, keras))
+        assert ours == [n for n in theirs if n != "kwargs"], name
+
+
+@pytest.mark.parametrize("thresholds", [None, [0.5], [0.9, 0.125, 0.25], [], [0.25, 0.5, 0.75], (0.3, 0.3)])
+@pytest.mark.parametrize("curve", ["ROC", "PR", "PRGAIN"])
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_areas(thresholds, curve, logits, multi_label):
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, (20, 3)), rng.random((20, 3)).astype(np.float32).round(2)
+    p = np.log(p + 0.001) - np.log(1.001 - p) if logits else p
+    for method in ("interpolation", "minoring", "majoring"):
+        for weights in (None, [1.0, 2.0, 0.5]):
+            told = []
+            for library in (seqcore, keras):
+                given = (200, curve, method, "area", None, thresholds, multi_label, None, weights, logits)
+                auc = library.metrics.AUC(*given)
+                auc.update_state(y, p)
+                auc.update_state(y[:5], p[5:10], np.arange(5)[:, None])
+                told.append(float(auc.result()))
+            assert told[0] == pytest.approx(told[1], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("gelu", [(True,), (False,)]), ("celu", [(0.25,), (1,), (3.0,)]), ("elu", [(0.25,), (-1.0,)]),
+        ("relu", [(0.1,), (0, 2), (0.1, 2, 0.5), (0, None, 0.5)]), ("leaky_relu", [(0.5,), (0,)]),
+        ("hard_shrink", [(0,), (0.25,), (2,), (-1,)]), ("soft_shrink", [(0,), (0.25,), (2,)]),
+        ("squareplus", [(0,), (1,), (4,), (9,)]), ("softmax", [(0,), (1,), (-1,), ((0, 2),), (None,)]),
+        ("log_softmax", [(0,), ((1, 2),), (None,)]), ("glu", [(1,)]), ("threshold", [(0.5, -2)]),
+    ],
+)  # fmt: skip
+def test_activations_with_parameters(name, values):
+    x = 3 * np.random.default_rng(0).normal(size=(4, 6, 33)).astype(np.float32)
+    for given in values:
+        ours, theirs = (np.asarray(getattr(o.activations, name)(x, *given)) for o in (seqcore, keras))
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, 2e-5, 4e-6)
 
 
 @pytest.mark.parametrize(

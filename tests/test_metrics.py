@@ -199,6 +199,29 @@ def test_names():
     assert not metrics.FalsePositives.larger_is_better
 
 
+def test_arguments_by_position():
+    """Keras has a dtype after the name."""
+    assert metrics.BinaryAccuracy("mine", None, 0.75).threshold == 0.75
+    assert metrics.BinaryCrossentropy("mine", "float32", True, 0.25).get_config() == {
+        "name": "mine", "from_logits": True, "label_smoothing": 0.25, "dtype": "float32"
+    }  # fmt: skip
+    assert metrics.SparseTopKCategoricalAccuracy(3, "mine", None, True).from_sorted_ids
+    assert metrics.Mean("mine", "float32").name == "mine" and metrics.Mean(dtype="float32").dtype == "float32"
+    given = metrics.AUC(9, "PR", "minoring", "mine", None, [0.5, 0.25], True, 2, [1, 3], True).get_config()
+    assert given == {
+        "num_thresholds": 4, "curve": "PR", "summation_method": "minoring", "name": "mine", "thresholds": [0.25, 0.5],
+        "multi_label": True, "num_labels": 2, "label_weights": [1.0, 3.0], "from_logits": True, "dtype": "float32",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("unheeded", [0, 1, 200, None])
+def test_the_number_of_thresholds_that_are_given(unheeded):
+    """As in Keras the argument does not count then."""
+    auc = metrics.AUC(unheeded, thresholds=[0.5])
+    assert auc.num_thresholds == 3 and auc.thresholds == [-1e-7, 0.5, 1 + 1e-7]
+    assert auc([0, 1, 1], [0.25, 0.5, 0.75]) == 0.75
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [

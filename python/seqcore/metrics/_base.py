@@ -18,6 +18,7 @@ class Metric(Configurable):
 
     Args:
         name: the name under which logs show it.
+        dtype: accepted as Keras's, after the name; metrics say float32.
 
     Example:
         >>> from seqcore import metrics
@@ -28,9 +29,9 @@ class Metric(Configurable):
     """
 
     name: str | None = arg(optional(text), default=None)
+    dtype: Any = arg(lambda value, where: "float32", default=None, in_config=False, after="name")
 
-    _ignored = frozenset({"dtype", "fn"})
-    dtype: ClassVar[str] = "float32"
+    _ignored = frozenset({"fn"})
     sparse: ClassVar[bool] = False
     larger_is_better: ClassVar[bool] = False
 

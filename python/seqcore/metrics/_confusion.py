@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _engine, losses
-from .._config import UNSET, arg, boolean, fraction, integer, number, one_of, optional, positive_int, text
+from .._config import UNSET, anything, arg, boolean, fraction, integer, number, one_of, optional, positive_int, text
 from .._variable import Variable
 from ._base import Metric, alike
 
@@ -37,10 +37,6 @@ def _label_weights(value: Any, where: str) -> list[float]:
     if not isinstance(value, (list, tuple, np.ndarray)) or len(value) == 0:
         raise ValueError(f"{where}: expected a list of numbers, one of each label, got {value!r}")
     return [number(v, where) for v in value]
-
-
-def _more_than_one(value: Any, where: str) -> int:
-    return integer(value, where, low=2)
 
 
 def _either_case(*choices: str) -> Any:
@@ -493,7 +489,7 @@ class AUC(Confusion):
         summation_method: "interpolation" (between the points: a line or, for "PR", what the counts between them give),
             "minoring" (steps below the curve) or "majoring" (above it).
         name: the name.
-        thresholds: instead of `num_thresholds`, thresholds in (0, 1); two ends are added.
+        thresholds: thresholds in [0, 1], to which two ends are added; `num_thresholds` does not count then.
         multi_label: whether `y_pred` is (batch, labels), each label with an area of its own, of which the mean is told.
         num_labels: with `multi_label`, how many labels; found from the first batch where None.
         label_weights: with `multi_label`, the weights of that mean; else, weights of the last axis of `y_pred`.
@@ -507,7 +503,7 @@ class AUC(Confusion):
         0.75
     """
 
-    num_thresholds: int = arg(_more_than_one, default=200)
+    num_thresholds: int = arg(anything, default=200)
     curve: str = arg(_either_case("ROC", "PR", "PRGAIN"), default="ROC")
     summation_method: str = arg(_either_case("interpolation", "minoring", "majoring"), default="interpolation")
     name: str | None = arg(optional(text), default=None)
@@ -526,6 +522,7 @@ class AUC(Confusion):
             raise ValueError(f"`num_labels` of AUC: expected None without `multi_label`, got {self.num_labels}")
         inner = self._given
         if inner is None:
+            self.num_thresholds = integer(self.num_thresholds, "`num_thresholds` of AUC", low=2)
             inner, even = _between_0_and_1(self.num_thresholds), True
         else:
             self.num_thresholds, even = len(inner) + 2, _evenly_spread([0.0, *inner, 1.0])
