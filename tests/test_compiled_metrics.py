@@ -5,12 +5,13 @@ import csv
 import json
 import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
 
 import seqcore
-from seqcore import callbacks, layers, losses, metrics, models
+from seqcore import _custom_objects, callbacks, layers, losses, metrics, models, saving, utils
 
 
 class Squared(metrics.MeanSquaredError):
@@ -172,6 +173,114 @@ def test_files_and_copies(tmp_path):
     with pytest.raises(ValueError, match="`custom_objects`: expected metric classes and functions only, got 'Seen'"):
         models.load_model(path, {"Seen": layers.LSTM})
     assert models.load_model(path, compile=False).metrics == []
+
+
+@pytest.fixture
+def registry():
+    """What a test registers is forgotten after it."""
+    before = dict(_custom_objects._registered), dict(_custom_objects._names)
+    yield saving.get_custom_objects()
+    for held, then in zip((_custom_objects._registered, _custom_objects._names), before):
+        held.clear()
+        held.update(then)
+
+
+class Own(metrics.MeanAbsoluteError):
+    """A metric of one's own, which tests register."""
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "keras"])
+def test_names_in_files(tmp_path, suffix, registry):
+    """Of what is registered, in a scope, given: whatever is known when the file is read."""
+    x, y, weight = data()
+    named, plain = regression(), regression()
+    plain.compile("adam", "mse", metrics=[worst, Own()])
+    plain.save(tmp_path / f"plain.{suffix}")
+    saving.register_keras_serializable("pack")(worst)
+    saving.register_keras_serializable("pack", "Mine")(Own)
+    assert registry == {"pack>worst": worst, "pack>Mine": Own}
+    wrapped = metrics.MeanMetricWrapper(worst, name="w")
+    named.compile("adam", "mse", metrics=[worst, Own(), wrapped], weighted_metrics=[Own(name="o")])
+    named.save(tmp_path / f"named.{suffix}")
+    expected = named.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    assert set(expected) == {"loss", "worst", "own", "w", "o"}
+
+    def same(**arguments):
+        again = models.load_model(tmp_path / f"named.{suffix}", **arguments)
+        assert again.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True) == expected
+        assert [type(m) for m in again.metrics] == [type(m) for m in named.metrics]
+
+    same()
+    assert type(copy.deepcopy(named).metrics[1]) is type(pickle.loads(pickle.dumps(named)).metrics[1]) is Own
+    registry.clear()
+    objects = {"pack>worst": worst, "pack>Mine": Own}
+    same(custom_objects=objects)
+    same(custom_objects={"worst": worst, "Mine": Own})
+    for path in (f"named.{suffix}", f"plain.{suffix}"):
+        with pytest.raises(ValueError, match=r"(worst|Own)'.*compile=False"):
+            models.load_model(tmp_path / path)
+    with saving.custom_object_scope(objects):
+        same()
+    with saving.CustomObjectScope({"worst": worst, "Own": Own}):
+        assert [type(m) for m in models.load_model(tmp_path / f"plain.{suffix}").metrics][1] is Own
+    registry.update(objects)
+    same()
+
+
+def test_scopes(registry):
+    description, other = metrics.serialize(Own()), type("Own", (metrics.MeanSquaredError,), {})
+    outer, found = saving.custom_object_scope({"Own": Own}), lambda: type(metrics.deserialize(description))
+    with outer:
+        assert found() is Own and saving.get_registered_object("Own") is Own
+        with outer, saving.custom_object_scope({"Own": other}) as inner:  # the innermost one counts
+            assert found() is other and inner.custom_objects == {"Own": other}
+            with pytest.raises(KeyError), saving.custom_object_scope(None):
+                with pytest.raises(ValueError, match="unknown metric 'Own'"):
+                    found()
+                raise KeyError
+            assert found() is other
+        thread = threading.Thread(target=lambda: seen.append(saving.get_registered_object("Own")))
+        seen = []
+        thread.start()
+        thread.join()
+        assert seen == [None] and found() is Own
+    assert saving.get_registered_object("Own") is None and registry == {}
+
+
+def test_registered_names(registry):
+    for decorate, name in (
+        (saving.register_keras_serializable(), "Custom>Own"), (saving.register_keras_serializable("a", "b"), "a>b"),
+        (utils.register_keras_serializable("a"), "a>Own"),
+    ):  # fmt: skip
+        assert decorate(Own) is Own and saving.get_registered_name(Own) == name
+        assert saving.get_registered_object(name) is Own is registry[name]
+        description = metrics.serialize(Own())
+        assert description["class_name"] == name and type(metrics.deserialize(description)) is Own
+    assert saving.get_registered_name(worst) == "worst" and saving.get_registered_name(metrics.AUC) == "AUC"
+    assert saving.get_registered_object("c", {"c": worst}, {"c": Own}) is worst
+    assert saving.get_registered_object("c", None, {"c": Own}) is Own
+    assert utils.get_custom_objects() is registry and utils.custom_object_scope is saving.CustomObjectScope
+
+
+def test_what_has_no_names_in_files(registry):
+    class Mine(layers.Dense):
+        pass
+
+    message = "expected metric classes and functions only, got 'Mine'"
+    with pytest.raises(ValueError, match=f"register_keras_serializable: {message}"):
+        saving.register_keras_serializable()(Mine)
+    with pytest.raises(ValueError, match=f"`custom_objects`: {message}"):
+        saving.custom_object_scope({"Mine": Mine})
+    with pytest.raises(ValueError, match="`package` of register_keras_serializable: expected a string, got <class"):
+        saving.register_keras_serializable(Own)  # without parentheses
+    with pytest.raises(ValueError, match="`name` of register_keras_serializable: expected a string, got 3"):
+        saving.register_keras_serializable("a", 3)
+    with pytest.raises(ValueError, match="`custom_objects`: expected a dict, got list"):
+        saving.custom_object_scope([Own])
+    assert registry == {}
+    registry["Mine"] = Mine
+    with pytest.raises(ValueError, match=rf"get_custom_objects\(\): {message}"):
+        metrics.deserialize("mae")
 
 
 def test_refused():

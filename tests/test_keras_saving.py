@@ -327,6 +327,33 @@ def test_metrics_of_ones_own(tmp_path):
     assert sorted(ours) == ["largest", "loss", "o", "w"]
 
 
+def test_registered_metrics(tmp_path):
+    """Both call them alike, and each reads the other's file."""
+    x, y = RNG.normal(size=(5, 2)).astype(np.float32), RNG.normal(size=(5, 3)).astype(np.float32)
+    made, known = {}, [library.saving.get_custom_objects() for library in (seqcore, keras)]
+    try:
+        for library in (seqcore, keras):
+
+            def largest(y_true, y_pred):
+                return abs(y_true - y_pred).max()
+
+            Own = type("Own", (library.metrics.MeanSquaredError,), {})
+            library.saving.register_keras_serializable("pack", "big")(largest)
+            library.saving.register_keras_serializable("pack", "Mine")(Own)
+            model = library.Sequential([library.layers.Input((2,)), library.layers.Dense(3)])
+            wrapped = library.metrics.MeanMetricWrapper(largest, name="w")
+            model.compile("sgd", "mse", metrics=[largest, wrapped, Own(name="o")])
+            made[library] = model, model.evaluate(x, y, verbose=0, return_dict=True)
+            model.save(tmp_path / f"{library.__name__}.keras")
+        for reader, writer in ((seqcore, keras), (keras, seqcore)):
+            again = reader.models.load_model(tmp_path / f"{writer.__name__}.keras")
+            told = again.evaluate(x, y, verbose=0, return_dict=True)
+            assert told == pytest.approx(made[writer][1], rel=1e-5) and sorted(told) == ["largest", "loss", "o", "w"]
+    finally:
+        for registered in known:
+            registered.clear()
+
+
 def test_checkpoints(tmp_path):
     """What scripts for Keras say, then Keras's own reading of it."""
     case, model = trained("adam", 0)

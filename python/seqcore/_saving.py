@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _engine, losses, metrics, optimizers
 from ._config import to_config
+from ._custom_objects import get_registered_name
 from ._stored import assign, check_sizes, named_metrics, weight_names
 
 if TYPE_CHECKING:
@@ -264,15 +265,15 @@ def own_metrics(model: Sequential) -> dict[str, Any]:
     own: dict[str, Any] = {}
     for metric in model.metrics:
         if isinstance(metric, metrics.MeanMetricWrapper):
-            own[metric.fn_name] = metric.fn
+            own[metric.registered_name] = metric.fn
         elif type(metric) not in metrics._registry.classes.values():
-            own[type(metric).__name__] = type(metric)
+            own[get_registered_name(type(metric))] = type(metric)
     return own
 
 
 def _metric(description: dict[str, Any], custom_objects: Mapping[str, Any] | None) -> metrics.Metric:
     try:
-        metric = metrics.deserialize(description, custom_objects)
+        metric = metrics.described(description, custom_objects or {})
     except ValueError as error:
         raise ValueError(f"{error} (or load the model with compile=False)") from None
     assert metric is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _engine, _serving
 from ._config import boolean, check_mapping, optional, sizes, text, to_config
+from ._custom_objects import with_registered
 from ._names import unique_name
 from ._network import Network, Shape, chain_shapes
 from ._training import Trainer
@@ -17,7 +18,6 @@ from ._variable import Variable
 from .layers import InputLayer, Layer
 from .layers import deserialize as _deserialize_layer
 from .layers._base import Chain, assign_all, count_params, stateful_message
-from .metrics import Metric
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -693,7 +693,8 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
         filepath: a `.safetensors` file; or Keras's `.keras` (of Keras 3, or tf.keras from 2.12 on) or older `.h5`; they
             need h5py (`pip install 'seqcore[keras-files]'`). Functional models that are one chain of layers become a
             Sequential. Files hold data only: nothing in them is ever executed.
-        custom_objects: your own metric classes and functions by name. Of layers only seqcore's are known.
+        custom_objects: your own metric classes and functions by name, beside those that are registered
+            (`seqcore.saving`). Of layers only seqcore's are known.
         compile: whether the optimizer, the loss and the metrics are restored too.
         safe_mode: accepted as Keras's; there is no unsafe mode.
 
@@ -704,11 +705,7 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     """
     from ._saving import load_model as load
 
-    own = check_mapping(custom_objects or {}, "`custom_objects`")
-    for name, given in own.items():
-        if not callable(given) or (isinstance(given, type) and not issubclass(given, Metric)):
-            raise ValueError(f"`custom_objects`: expected metric classes and functions only, got {name!r}: {given!r}")
-    return load(Sequential, filepath, compile, own)
+    return load(Sequential, filepath, compile, with_registered(custom_objects))
 
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Sequential:

@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 
 from . import _engine
+from ._custom_objects import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
 from ._data import PyDataset
 from ._names import clear_session
 from ._progress import Progbar
@@ -16,8 +24,9 @@ from ._timeseries import timeseries_dataset_from_array
 from ._variable import Variable
 
 __all__ = [
-    "Progbar", "PyDataset", "Sequence", "Variable", "clear_session", "normalize", "pad_sequences", "set_random_seed",
-    "timeseries_dataset_from_array", "to_categorical",
+    "CustomObjectScope", "Progbar", "PyDataset", "Sequence", "Variable", "clear_session", "custom_object_scope",
+    "get_custom_objects", "get_registered_name", "get_registered_object", "normalize", "pad_sequences",
+    "register_keras_serializable", "set_random_seed", "timeseries_dataset_from_array", "to_categorical",
 ]  # fmt: skip
 
 Sequence = PyDataset  # its older name

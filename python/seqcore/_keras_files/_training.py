@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _engine, losses, metrics, optimizers
 from .._config import check_mapping, to_config
+from .._custom_objects import get_registered_name, key_of
 from .._stored import named_metrics
 from ..optimizers import schedules
 from ._containers import Hdf5
@@ -100,14 +101,15 @@ def _described_metric(metric: metrics.Metric, name: str) -> dict[str, Any]:
     """Functions and classes of one's own are said by their names, as in Keras: who reads them has `custom_objects`."""
     kind = type(metric).__name__
     if isinstance(metric, metrics.MeanMetricWrapper):
-        function = {"module": "builtins", "class_name": "function", "config": metric.fn_name,
+        function = {"module": "builtins", "class_name": "function", "config": metric.registered_name,
                     "registered_name": "function"}  # fmt: skip
         if name == metric.fn_name and not metric.kwargs:
             return function
         return described("metrics", kind, {**_said(metric), "name": name, "fn": function})
     if metrics._registry.classes.get(kind) is not type(metric):
         config = {**metric.get_config(), "name": name}
-        return {"module": None, "class_name": kind, "config": config, "registered_name": kind}
+        return {"module": None, "class_name": kind, "config": config,
+                "registered_name": get_registered_name(type(metric))}  # fmt: skip
     return described("metrics", kind, {**_said(metric), "name": name})
 
 
@@ -199,22 +201,18 @@ def _metric(item: Any, own: Mapping[str, Any]) -> Any:
     if isinstance(item, Mapping) and item.get("class_name") == "function":
         item = _function(item)
     if isinstance(item, str):
-        return metrics.deserialize(item, own) if item in own else item
+        return item if key_of(item, own) is None else metrics.described(item, own)
     item = check_mapping(item, "the description of a metric")
     name, config = plain(item)
     config.pop("dtype", None)
-    registered = item.get("registered_name")
-    if isinstance(registered, str) and registered in own:
-        name = registered
-    elif name.rpartition(">")[2] in own:
-        name = name.rpartition(">")[2]
+    name = key_of(item.get("registered_name"), own) or key_of(name, own) or name
     if name == "MeanMetricWrapper":
         fn = _function(config.pop("fn", None))
-        if fn in own:
-            return metrics.deserialize({"class_name": name, "config": {**config, "fn": fn}}, own)
+        if key_of(fn, own) is not None:
+            return metrics.described({"class_name": name, "config": {**config, "fn": fn}}, own)
         name = type(metrics.get(fn)).__name__
     found = metrics._registry.classes.get(name) if name not in own else None
-    return metrics.deserialize({"class_name": name, "config": known_words(found, config)}, own)
+    return metrics.described({"class_name": name, "config": known_words(found, config)}, own)
 
 
 def _variables(file: Hdf5) -> tuple[list[Any], list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._config import Registry, to_config
+from .._custom_objects import key_of, with_registered
 from ..losses import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -175,20 +176,27 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
 
     Args:
         config: the description or the name.
-        custom_objects: your own metric classes and functions by the names that it has for them.
+        custom_objects: your own metric classes and functions by the names that it has for them, beside those that are
+            registered (`seqcore.saving`).
     """
-    own = dict(custom_objects or {})
+    return described(config, with_registered(custom_objects))
+
+
+def described(config: Any, own: Mapping[str, Any]) -> Metric | None:
+    """As `deserialize`, where these alone of the caller's own are known."""
     name = config.get("class_name") if isinstance(config, Mapping) else config
-    if isinstance(name, str) and name in own:
-        found = own[name]
+    key = key_of(name, own)
+    if key is not None:
+        found = own[key]
         if isinstance(found, type) and issubclass(found, Metric) and isinstance(config, Mapping):
             return found.from_config(config.get("config") or {})
         return get(found)
     if name == "MeanMetricWrapper" and isinstance(config, Mapping):
         given = dict(config.get("config") or {})
         fn = given.pop("fn", None)
-        if fn not in own:
+        key = key_of(fn, own)
+        if key is None:
             raise ValueError(f"the metric's function {fn!r} is not known: give it in `custom_objects`")
         given.pop("dtype", None)
-        return MeanMetricWrapper(own[fn], **given)
+        return MeanMetricWrapper(own[key], **given)
     return get(config)

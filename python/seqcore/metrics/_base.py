@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _engine, initializers, losses
+from .. import _custom_objects, _engine, initializers, losses
 from .._config import Configurable, arg, optional, snake_case, text, to_config
 from .._variable import Variable
 
@@ -118,10 +118,16 @@ class Metric(Configurable):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dtype": self.dtype}
 
+    def _description(self) -> dict[str, Any]:
+        return {"class_name": _custom_objects.get_registered_name(type(self)), "config": self.get_config()}
+
     def describe(self) -> dict[str, Any]:
         """What the core is told."""
         config = {k: v for k, v in self.get_config().items() if k not in ("name", "axis", "dtype")}
         return {"class_name": type(self).__name__, "config": config}
+
+
+_custom_objects.classes.append(Metric)
 
 
 class MeanMetricWrapper(Metric):
@@ -149,6 +155,11 @@ class MeanMetricWrapper(Metric):
     def fn_name(self) -> str:
         return str(getattr(self.fn, "__name__", type(self.fn).__name__))
 
+    @property
+    def registered_name(self) -> str:
+        """What files call the function."""
+        return _custom_objects.get_registered_name(self.fn)
+
     def values(self, y_true: Any, y_pred: Any) -> _engine.Float:
         true, pred = _engine.to_array(y_true, "y_true"), _engine.to_array(y_pred, "y_pred")
         return _engine.to_float(self.fn(true, pred, **self.kwargs), f"what {self.name} gives")
@@ -159,7 +170,7 @@ class MeanMetricWrapper(Metric):
         super()._add(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fn": self.fn_name, **{k: to_config(v) for k, v in self.kwargs.items()}}
+        return {**super().get_config(), "fn": self.registered_name, **{k: to_config(v) for k, v in self.kwargs.items()}}
 
 
 class Running(Metric):
