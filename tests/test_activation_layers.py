@@ -1,4 +1,5 @@
-"""ReLU, LeakyReLU, ELU and Softmax: layers with parameters of an activation. Layers in the place of a named one."""
+"""ReLU, LeakyReLU, ELU and Softmax: layers with parameters of an activation. Layers in the place of a named one, and
+Identity."""
 
 import json
 
@@ -19,7 +20,7 @@ ITEMS = [
     spec("ReLU"), spec("ReLU", max_value=0.5), spec("ReLU", negative_slope=0.25), spec("ReLU", threshold=0.3),
     spec("ReLU", max_value=0.75, negative_slope=0.5, threshold=0.25), spec("ReLU", max_value=0.25, threshold=0.5),
     spec("ReLU", max_value=0.0), spec("LeakyReLU"), spec("LeakyReLU", negative_slope=0.0), spec("ELU"),
-    spec("ELU", alpha=0.25), spec("ELU", alpha=-1.5), spec("Softmax"),
+    spec("ELU", alpha=0.25), spec("ELU", alpha=-1.5), spec("Softmax"), spec("Identity"),
 ]  # fmt: skip
 each = pytest.mark.parametrize("item", ITEMS, ids=lambda item: json.dumps(item["config"]) + item["class_name"])
 
@@ -57,6 +58,7 @@ def test_called_alone(item):
         (layers.ReLU(), "relu"), (layers.ReLU(negative_slope=0.2), "leaky_relu"), (layers.LeakyReLU(0.2), "leaky_relu"),
         (layers.ReLU(6), "relu6"), (layers.ELU(), "elu"), (layers.Softmax(), "softmax"),
         (layers.LeakyReLU(0), "relu"), (layers.Activation("gelu"), "gelu"),
+        (layers.Identity(), "linear"),
     ],
 )  # fmt: skip
 def test_the_bits_of_named_activations(layer, name):
@@ -192,6 +194,26 @@ def test_files(tmp_path, suffix):
     assert loaded.get_config() == model.get_config()
     x = RNG.normal(size=(5, 4)).astype(np.float32)
     assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_identity(tmp_path):
+    """It is there again in files, also inside another layer; it changes no bit, no mask, and no penalty."""
+    given = [layers.Input((None, 3)), layers.Masking(0.5), layers.Identity(name="here"), layers.LSTM(4)]
+    model = models.Sequential([*given, layers.RepeatVector(2), layers.TimeDistributed(layers.Identity(name="inner"))])
+    config = model.get_config()["layers"]
+    assert config[2] == {"class_name": "Identity", "config": {"name": "here", "trainable": True, "dtype": "float32"}}
+    assert config[5]["config"]["layer"]["class_name"] == "Identity"
+    x = np.where(RNG.random((5, 6, 1)) < 0.5, 0.5, RNG.normal(size=(5, 6, 3))).astype(np.float32)
+    without = models.Sequential([given[0], given[1], given[3], model.layers[3]])
+    expected = model.predict(x, verbose=0)
+    assert np.array_equal(expected, without.predict(x, verbose=0)) and model.losses == []
+    for suffix in ("safetensors", "keras"):
+        model.save(tmp_path / f"m.{suffix}")
+        loaded = models.load_model(tmp_path / f"m.{suffix}")
+        assert type(loaded.get_layer("here")) is type(loaded.layers[-1].layer) is layers.Identity
+        assert np.array_equal(loaded.predict(x, verbose=0), expected)
+    assert models.model_from_json(model.to_json()).get_config() == model.get_config()
+    assert layers.Identity()(x[0, 0]).shape == (3,) and layers.Identity(trainable=False).get_weights() == []
 
 
 def test_functions_with_parameters():

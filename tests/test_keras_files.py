@@ -34,8 +34,8 @@ EVERY_LAYER = {
         spec("LayerNormalization"), spec("TimeDistributed", layer=spec("Dense", units=2, use_bias=False)),
         spec("Activation", activation="relu"), spec("ReLU", max_value=2.0, negative_slope=0.1, threshold=0.2),
         spec("LeakyReLU"), spec("ELU", alpha=0.5), spec("GaussianNoise", stddev=0.1), spec("GaussianDropout", rate=0.1),
-        spec("AlphaDropout", rate=0.1), spec("ActivityRegularization", l1=0.1), spec("Flatten"),
-        spec("Softmax"), DENSE,
+        spec("AlphaDropout", rate=0.1), spec("ActivityRegularization", l1=0.1), spec("Identity"),
+        spec("Flatten"), spec("Softmax"), DENSE,
     ),
     "inside": chain((3, 6, 4, 2), spec("TimeDistributed", layer=spec("Bidirectional", layer=spec("LSTM", units=2)))),
     "cells": chain(

@@ -157,15 +157,17 @@ class AlphaDropout(Layer):
         return dy * self.cache
 
 
-class ActivityRegularization(Layer):
-    def __init__(self, config):
-        super().__init__({"activity_regularizer": {"class_name": "L1L2", "config": config}})
-
+class Identity(Layer):
     def forward(self, x, mask, noise):
         return x, mask
 
     def backward(self, dy):
         return dy
+
+
+class ActivityRegularization(Identity):
+    def __init__(self, config):
+        super().__init__({"activity_regularizer": {"class_name": "L1L2", "config": config}})
 
 
 class Activation(Layer):
@@ -695,7 +697,7 @@ LAYERS = {
     cls.__name__: cls
     for cls in (
         Dense, Embedding, Masking, Dropout, SpatialDropout1D, GaussianDropout, GaussianNoise, AlphaDropout,
-        ActivityRegularization, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten,
+        ActivityRegularization, Activation, Identity, ReLU, LeakyReLU, ELU, Softmax, Flatten,
         Reshape, Permute, RepeatVector, GlobalAveragePooling1D, GlobalMaxPooling1D, Conv1D, MaxPooling1D,
         AveragePooling1D, LayerNormalization, BatchNormalization, RNN, Bidirectional, TimeDistributed,
     )

@@ -23,6 +23,7 @@ std::unique_ptr<Layer> make_layer(const Json& description) {
       {"GaussianNoise", make_noise},
       {"AlphaDropout", make_noise},
       {"ActivityRegularization", make_activity_regularization},
+      {"Identity", make_activity_regularization},  // of nothing
       {"Activation", make_activation},
       {"Softmax", make_activation},
       {"ReLU", make_rectifier},

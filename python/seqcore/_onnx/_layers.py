@@ -29,6 +29,7 @@ from ..layers import (
     GaussianNoise,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
+    Identity,
     Layer,
     LayerNormalization,
     LeakyReLU,
@@ -232,7 +233,7 @@ def _sizes(graph: Graph, value: Value, start: int) -> str:
 _FLOAT, _INT32, _BOOL = 1, 6, 9  # of onnx.TensorProto
 _BY_LAST_AXIS = (
     ELU, Activation, ActivityRegularization, AlphaDropout, BatchNormalization, Dense, Dropout, Embedding,
-    GaussianDropout, GaussianNoise, LayerNormalization, LeakyReLU, ReLU, Softmax,
+    GaussianDropout, GaussianNoise, Identity, LayerNormalization, LeakyReLU, ReLU, Softmax,
 )  # fmt: skip
 _WINDOWS = (AveragePooling1D, Conv1D, MaxPooling1D)
 _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
@@ -253,6 +254,7 @@ _HANDLERS: dict[type[Layer], Callable[[Graph, Any, Value], Made]] = {
     GRU: _recurrent,
     GlobalAveragePooling1D: _global_average,
     GlobalMaxPooling1D: _global_max,
+    Identity: _nothing,
     LSTM: _recurrent,
     LayerNormalization: _layer_normalization,
     LeakyReLU: _leaky_relu,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._config import to_config
-from ._activation_layers import ELU, Activation, LeakyReLU, ReLU, Softmax
+from ._activation_layers import ELU, Activation, Identity, LeakyReLU, ReLU, Softmax
 from ._base import Layer, registry
 from ._batch_normalization import BatchNormalization
 from ._cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
@@ -42,8 +42,8 @@ __all__ = [
     "ELU", "GRU", "LSTM", "RNN", "Activation", "ActivityRegularization", "AlphaDropout", "AveragePooling1D",
     "AvgPool1D", "BatchNormalization", "Bidirectional", "Conv1D", "Dense", "Dropout", "Embedding", "Flatten",
     "GRUCell", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D",
-    "GlobalMaxPooling1D", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization", "LeakyReLU", "Masking",
-    "MaxPool1D", "MaxPooling1D", "Permute", "ReLU", "RepeatVector", "Reshape", "SimpleRNN", "SimpleRNNCell",
+    "GlobalMaxPooling1D", "Identity", "Input", "InputLayer", "LSTMCell", "Layer", "LayerNormalization", "LeakyReLU",
+    "Masking", "MaxPool1D", "MaxPooling1D", "Permute", "ReLU", "RepeatVector", "Reshape", "SimpleRNN", "SimpleRNNCell",
     "Softmax", "SpatialDropout1D", "StackedRNNCells", "TimeDistributed", "deserialize", "serialize",
 ]  # fmt: skip
 
@@ -51,9 +51,9 @@ _registry = registry
 _registry.add(
     [InputLayer, SimpleRNN, LSTM, GRU, RNN, SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, Bidirectional,
      TimeDistributed, Dense, Conv1D, Embedding, Masking, Dropout, SpatialDropout1D, GaussianDropout, GaussianNoise,
-     AlphaDropout, ActivityRegularization, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten, Reshape, Permute,
-     RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, LayerNormalization,
-     BatchNormalization]
+     AlphaDropout, ActivityRegularization, Activation, Identity, ReLU, LeakyReLU, ELU, Softmax, Flatten, Reshape,
+     Permute, RepeatVector, MaxPooling1D, AveragePooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D,
+     LayerNormalization, BatchNormalization]
 )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Activations as layers: Activation, and ReLU, LeakyReLU, ELU and Softmax with parameters of their own."""
+"""Activations as layers: Activation, and ReLU, LeakyReLU, ELU and Softmax with parameters of their own. Identity, which
+is one, too."""
 
 from __future__ import annotations
 
@@ -26,6 +27,21 @@ class Activation(Layer):
 
     def named_activation(self) -> str | None:
         return activations.serialize(activations.get(self.activation))
+
+
+class Identity(Layer):
+    """Gives its input as it is, and its mask.
+
+    Example:
+        >>> from seqcore import layers
+        >>> layers.Identity()([[1.0, -2.0]]).tolist()
+        [[1.0, -2.0]]
+    """
+
+    _weightless = _takes_vectors = True
+
+    def named_activation(self) -> str | None:
+        return "linear"
 
 
 class ReLU(Layer):
