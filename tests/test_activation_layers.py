@@ -259,7 +259,8 @@ def test_functions_with_a_parameter(name, parameter, values, default):
             np.testing.assert_allclose(function(ends, value), PARAMETRIC[name](ends.astype(np.float64), value), 1e-6)
         assert function(x[0, 0, 9], value) == y[0, 0, 9] and function(x[:0], value).shape == (0, 4, 50)
         assert np.isnan(function([np.nan], value)).all() and function([np.inf], value) == np.inf
-    assert np.array_equal(function(x, default), function(x))
+    for some in (x, ends, np.float32([1e-40, -1e-40, np.inf])):
+        assert np.array_equal(function(some, default), function(some))
     assert any(not np.array_equal(function(x, value), function(x)) for value in values)
 
 

@@ -104,6 +104,8 @@ def _gelu(x: _engine.Float, approximate: Any) -> _engine.Float:
 def _celu(x: _engine.Float, alpha: Any) -> _engine.Float:
     """Barron, 2017."""
     a = np.float32(positive(alpha, "`alpha` of celu"))
+    if a == 1:
+        return _engine.activation("celu", x)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         return np.where(x > 0, x, a * _engine.activation("elu", x / a))
 
