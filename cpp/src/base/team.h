@@ -8,9 +8,9 @@
 
 namespace seqcore {
 
-// A team, for bodies of microseconds: helpers start with it and end with it, spin between bodies for
-// about a millisecond, then sleep. The caller does a body alone where one sleeps (and wakes it for the next), after one
-// kept the others waiting (for a while), and in the child of a fork (for good).
+// Helpers start with a team and end with it, spin between bodies of microseconds for about a millisecond, then sleep. The
+// caller does a body alone where one sleeps (and wakes it for the next), after one kept the others waiting (for a while),
+// and in the child of a fork (for good).
 class Team {
  public:
   explicit Team(int parts);  // REQUIRES: parts >= 1. Where threads cannot be started it has fewer parts.
