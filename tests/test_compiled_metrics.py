@@ -177,12 +177,15 @@ def test_files_and_copies(tmp_path):
 
 @pytest.fixture
 def registry():
-    """What a test registers is forgotten after it."""
-    before = dict(_custom_objects._registered), dict(_custom_objects._names)
+    """Empty at first; what a test registers is forgotten after it."""
+    held = _custom_objects._registered, _custom_objects._names
+    before = [dict(names) for names in held]
+    for names in held:
+        names.clear()
     yield saving.get_custom_objects()
-    for held, then in zip((_custom_objects._registered, _custom_objects._names), before):
-        held.clear()
-        held.update(then)
+    for names, then in zip(held, before):
+        names.clear()
+        names.update(then)
 
 
 class Own(metrics.MeanAbsoluteError):
