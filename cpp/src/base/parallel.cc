@@ -16,7 +16,6 @@
 #include <system_error>
 #include <thread>
 
-#include "base/flush_guard.h"
 #include "base/processors.h"
 #include "base/spin.h"
 
